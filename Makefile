@@ -1,0 +1,57 @@
+# make study   the default study, from nothing to figures and a report
+# make test    the whole quick test suite        make test-long   hours: real models, soak tests
+# make lint    ruff, mypy, snakefmt, import-linter, snakemake --lint
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+STUDY ?= config.yaml
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: study report test test-long lint format schema clean
+
+study: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
+
+report: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
+
+test: $(DEV_STAMP)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not long and not gpu" $(ARGS)
+
+test-long: $(DEV_STAMP)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "long" $(ARGS)
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check scripts tests
+	$(BIN)/ruff format --check scripts tests
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	cd scripts && ../$(BIN)/lint-imports --config ../pyproject.toml
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake --lint text > /dev/null
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix scripts tests
+	$(BIN)/ruff format scripts tests
+	$(BIN)/snakefmt Snakefile workflow
+
+schema: $(STAMP)
+	$(BIN)/python scripts/study_schema.py --out workflow/schemas/study.schema.json --docs docs/study.md
+
+# torch first: a CPU build must be there before anything that would pull another one in.
+$(STAMP): envs/torch.txt envs/cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hardscale needs Python 3.11 or newer, found " + sys.version.split()[0] + "; run make with PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/torch.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/cpu.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP) envs/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .snakemake build
