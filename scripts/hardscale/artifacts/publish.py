@@ -1,0 +1,132 @@
+"""Atomic publishing: an artefact is either absent or complete.
+
+A draft is written beside its final place, every file is hashed and synced, the manifest is written last and the
+folder is renamed into place. Nothing that reads artefacts accepts a folder without a manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest, sha256_file
+from hardscale.errors import ArtifactError
+
+#: Files that legitimately differ between equal runs; they ride along unhashed.
+UNHASHED = frozenset({"timing.parquet"})
+_PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "pyarrow", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose version can change a number."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+class Draft:
+    """A folder being written; ``note`` adds facts to its manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.facts: dict[str, Any] = {}
+
+    def note(self, **facts: Any) -> None:
+        """Add JSON facts to the manifest."""
+        self.facts.update(facts)
+
+
+@contextlib.contextmanager
+def publishing(
+    folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path] | None = None
+) -> Iterator[Draft]:
+    """Write an artefact folder; it appears whole when the block ends without an exception.
+
+    Args:
+        folder: final place; what stands there is replaced.
+        kind: what the artefact is, checked by its readers.
+        spec: the settings that made it, kept in the manifest.
+        inputs: artefact folders it was made from; the digests of their manifests are kept.
+    """
+    folder = Path(folder)
+    with _naming_disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        draft = Draft(folder.parent / f".{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
+        draft.path.mkdir()
+    try:
+        with _naming_disk_errors(folder):
+            yield draft
+            _finish(draft, folder, kind, spec, inputs or {})
+    finally:
+        shutil.rmtree(draft.path, ignore_errors=True)
+
+
+def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path]) -> None:
+    files = {}
+    for path in sorted(p for p in draft.path.rglob("*") if p.is_file()):
+        name = path.relative_to(draft.path).as_posix()
+        if path.name not in UNHASHED:
+            files[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        _sync(path)
+    manifest: dict[str, Any] = {
+        "kind": kind,
+        "spec": spec,
+        "files": files,
+        "inputs": {name: read_manifest(path)["self"] for name, path in sorted(inputs.items())},
+        "facts": draft.facts,
+        "versions": versions(),
+    }
+    manifest["self"] = self_digest(manifest)
+    path = draft.path / MANIFEST
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    _sync(path)
+    _sync(draft.path)
+    if folder.exists():
+        trash = draft.path.with_name(draft.path.name + "-old")
+        folder.rename(trash)
+        draft.path.rename(folder)
+        shutil.rmtree(trash, ignore_errors=True)
+    else:
+        draft.path.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _naming_disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is None and error.errno not in (28, 122):
+            raise
+        free = shutil.disk_usage(_existing(folder)).free // 2**20
+        raise ArtifactError(
+            f"{error.filename or folder}: {error.strerror} ({free} MiB free); nothing was published, "
+            "mend the place or point results elsewhere with --directory, then run again"
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

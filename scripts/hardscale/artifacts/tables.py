@@ -1,0 +1,60 @@
+"""Reading and writing parquet tables so that bad files are refused by name and good ones are byte-stable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hardscale.errors import DataError
+
+
+def write_table(path: Path, rows: pa.Table | Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as parquet; the same rows give the same bytes.
+
+    Raises:
+        DataError: a row does not fit the schema (missing column, wrong type, null where none is allowed).
+    """
+    try:
+        table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: rows do not fit the table's columns: {error}") from error
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise DataError(f"{path}: column {field.name!r} holds a null where none is allowed")
+    pq.write_table(table, path, compression="zstd", write_statistics=False)
+
+
+def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet table; with a schema, its columns must be there and are cast to its types.
+
+    Columns that the schema allows to be null may be missing; they are added as nulls.
+
+    Raises:
+        DataError: the file is missing, truncated or not parquet, or lacks a column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; run the rule that makes it, or check the path")
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not a readable parquet file ({reason}); delete it and run again to rebuild it") from error
+    if schema is None:
+        return table
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    missing = [f.name for f in wanted if f.name not in table.column_names and not f.nullable]
+    if missing:
+        raise DataError(f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(table.column_names)}")
+    arrays = [
+        table.column(f.name) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in wanted
+    ]
+    try:
+        return pa.table(arrays, names=wanted.names).cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise DataError(f"{path}: a column has the wrong type: {error}") from error

@@ -1,0 +1,36 @@
+"""Which study a command line means."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hardscale.errors import StudyError
+from hardscale.settings import deep_merge
+from hardscale.study import Study, parse_study, read_yaml
+
+DEFAULT_STUDY = "config.yaml"
+
+
+def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = None) -> Study:
+    """The study of one file, ``config`` values laid over it; exits with a line for each thing that is wrong."""
+    try:
+        if len(files) != 1:
+            raise StudyError(f"one study at a time, found {', '.join(map(str, files))}; share settings with extends:")
+        path = files[0]
+        study = parse_study(deep_merge(read_yaml(path), dict(config or {})), str(path))
+        if path.name != DEFAULT_STUDY and study.name != path.stem:
+            raise StudyError(f"{path}: name: found {study.name!r}, must be {path.stem!r} like the file")
+    except StudyError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return study
+
+
+def study_of(workflow: Any) -> Study:
+    """The study of a Snakemake run: ``--configfile`` *replaces* the default one, merging would mix their cells."""
+    files = [Path(path) for path in workflow.config_settings.configfiles] or [Path(workflow.basedir) / DEFAULT_STUDY]
+    return study_from_files(files, workflow.config_settings.config)

@@ -1,0 +1,356 @@
+"""The jobs of a study: which artefacts it holds, and for each the settings and the code that make it.
+
+Every method that takes ``wildcards`` is used by a rule as an input, params or resources function. A spec is the
+canonical JSON of exactly the settings that a job uses, so that Snakemake reruns a job when one of them changes and
+only then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hardscale import resources
+from hardscale.artifacts.manifest import MANIFEST, canonical_json
+from hardscale.digest import code_digest
+from hardscale.paths import Layout, Lineage, parse_part, part_name, undefended
+from hardscale.rounds_plan import blocks, chosen_rounds
+from hardscale.seeds import derive_seed
+from hardscale.settings import AdversarialRounds, AttackSettings, EvaluateRow, FinetuneSettings
+from hardscale.study import UNDEFENDED, Cell, Study, data_root
+
+FIGURES = (
+    "asr_vs_parameters",
+    "attack_scaling",
+    "attack_comparison",
+    "asr_by_round",
+    "defense_scaling",
+    "offense_defense",
+    "clean_accuracy",
+)
+
+
+class Jobs:
+    """Everything that the rules ask of a study."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.layout = Layout(study.name)
+        self.data_root = str(data_root(study) or "")
+        self._defense_settings: dict[Lineage, AdversarialRounds] = {}
+
+    # --- what exists ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell of the grid."""
+        return self.study.cells()
+
+    @cached_property
+    def _evaluated(self) -> dict[tuple[str, int], dict[str, EvaluateRow]]:
+        """(lineage key, round) -> attack name -> the row that asks for it."""
+        found: dict[tuple[str, int], dict[str, EvaluateRow]] = {}
+        for row in self.study.evaluate:
+            for cell in self.cells:
+                if not row.where.matches(cell.task, cell.family, cell.scale, cell.seed):
+                    continue
+                for defense in row.defenses:
+                    lineage = Lineage(cell, defense)
+                    numbers = [0] if defense == UNDEFENDED else chosen_rounds(row.rounds, self.n_rounds(lineage))
+                    for number in numbers:
+                        found.setdefault((lineage.key, number), {}).update(dict.fromkeys(row.attacks, row))
+        return found
+
+    @cached_property
+    def defended(self) -> list[Lineage]:
+        """Lineages of the defences that some evaluation asks for."""
+        keys = {key for key, _ in self._evaluated}
+        lineages = [Lineage(cell, defense) for cell in self.cells for defense in self.study.defenses]
+        return [lineage for lineage in lineages if lineage.key in keys]
+
+    def n_rounds(self, lineage: Lineage) -> int:
+        """Rounds of a lineage's defence."""
+        return self.defense_settings(lineage).rounds
+
+    @cached_property
+    def blocks(self) -> dict[tuple[int, int], list[Lineage]]:
+        """(first, last) round -> lineages that train exactly these rounds in one job."""
+        found: dict[tuple[int, int], list[Lineage]] = {}
+        for lineage in self.defended:
+            settings = self.defense_settings(lineage)
+            per_job = settings.rounds_per_job or resources.rounds_per_job(self.study, lineage.cell)
+            for block in blocks(settings.rounds, per_job):
+                found.setdefault(block, []).append(lineage)
+        return dict(sorted(found.items()))
+
+    def attack_folders(self) -> Iterator[Path]:
+        """The folder of every attack job."""
+        for (lineage, number), attacks in self._evaluated.items():
+            for attack, row in attacks.items():
+                for index in range(1, row.shards + 1):
+                    yield self.layout.attack(lineage, number, part_name(attack, index, row.shards))
+
+    def model_folders(self) -> Iterator[Path]:
+        """The folder of every trained model."""
+        for cell in self.cells:
+            yield self.layout.model(undefended(cell).key, 0)
+        for lineage in self.defended:
+            for number in range(1, self.n_rounds(lineage) + 1):
+                yield self.layout.model(lineage.key, number)
+
+    def prepared_folders(self) -> Iterator[Path]:
+        """The folder of every task and every model before finetuning."""
+        for task in dict.fromkeys(cell.task for cell in self.cells):
+            yield self.layout.task(task)
+        for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in self.cells):
+            yield self.layout.base(family, scale)
+            if self.study.families[family].pretrain:
+                yield self.layout.base(family, scale, pretrained=True)
+
+    def targets(self) -> list[str]:
+        """Every published artefact: what rule ``all`` asks for, so that deleting any one rebuilds it."""
+        folders = [*self.prepared_folders(), *self.model_folders(), *self.attack_folders()]
+        return [*manifests(folders), *self.tables(), *self.figures()]
+
+    def tables(self) -> list[str]:
+        """The study's tables."""
+        names = ("runs.parquet", "runs.csv", "fits.parquet", "fits.csv", "claims.parquet", "claims.csv", "summary.md")
+        return [str(self.layout.table(name)) for name in names]
+
+    def figures(self) -> list[str]:
+        """The study's figures."""
+        return [str(self.layout.figure(f"{name}.{suffix}")) for name in FIGURES for suffix in ("png", "svg")]
+
+    # --- wildcard constraints ---------------------------------------------------------------------------------------
+
+    def cell_pattern(self) -> str:
+        """Regular expression of the cells of this study."""
+        return _any({cell.task for cell in self.cells}) + "/" + _any({cell.family for cell in self.cells}) + (
+            "/" + _any({cell.scale for cell in self.cells}) + r"/s\d+"
+        )
+
+    def lineage_pattern(self, lineages: list[Lineage] | None = None) -> str:
+        """Regular expression of the given lineages, or of all that this study can hold."""
+        if lineages is not None:
+            return _compact(lineages)
+        return self.cell_pattern() + "/" + _any({UNDEFENDED, *self.study.defenses})
+
+    # --- settings of one instance -----------------------------------------------------------------------------------
+
+    def finetune_settings(self, cell: Cell) -> FinetuneSettings:
+        """Finetuning of a cell, overrides applied."""
+        return self.study.finetune.resolve(cell.task, cell.family, cell.scale, cell.seed)
+
+    def defense_settings(self, lineage: Lineage) -> AdversarialRounds:
+        """The defence of a lineage, overrides applied (those of its training attack too)."""
+        if lineage not in self._defense_settings:
+            self._defense_settings[lineage] = self._resolve_defense(lineage)
+        return self._defense_settings[lineage]
+
+    def _resolve_defense(self, lineage: Lineage) -> AdversarialRounds:
+        cell = lineage.cell
+        settings = self.study.defenses[lineage.defense].resolve(cell.task, cell.family, cell.scale, cell.seed)
+        attack = settings.attack.resolve(cell.task, cell.family, cell.scale, cell.seed)
+        return settings.model_copy(update={"attack": attack})
+
+    def attack_settings(self, attack: str, cell: Cell) -> AttackSettings:
+        """An attack on a cell's models, overrides applied."""
+        return self.study.attacks[attack].resolve(cell.task, cell.family, cell.scale, cell.seed)
+
+    def _seed(self, cell: Cell, *roles: str | int) -> int:
+        return derive_seed(self.study.seed, cell.key, *roles)
+
+    # --- specs: what a job is told, as JSON -------------------------------------------------------------------------
+
+    def task_spec(self, wildcards: Any) -> str:
+        """Spec of prepare_task."""
+        settings = self.study.tasks[wildcards.task].model_dump(exclude={"max_tokens"})
+        return canonical_json({"name": wildcards.task, "settings": settings, "seed": self.study.seed})
+
+    def model_spec(self, wildcards: Any) -> str:
+        """Spec of prepare_model: the family without its other scales."""
+        family = self.study.families[wildcards.family]
+        settings = family.model_dump(exclude={"pretrain"})
+        scales = family.scales
+        settings["scales"] = (
+            {wildcards.scale: scales[wildcards.scale].model_dump()} if isinstance(scales, dict) else [wildcards.scale]
+        )
+        spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": self.study.seed}
+        return canonical_json(spec)
+
+    def pretrain_spec(self, wildcards: Any) -> str:
+        """Spec of pretrain."""
+        pretrain = self.study.families[wildcards.family].pretrain
+        if pretrain is None:
+            raise ValueError(f"family {wildcards.family} has no pretrain block")
+        settings = pretrain.resolve("", wildcards.family, wildcards.scale, 0).model_dump(exclude={"overrides"})
+        seed = derive_seed(self.study.seed, wildcards.family, wildcards.scale, "pretrain")
+        spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": seed}
+        return canonical_json({**spec, "ranks": self.study.ranks})
+
+    def finetune_spec(self, wildcards: Any) -> str:
+        """Spec of finetune."""
+        cell = Cell.parse(wildcards.cell)
+        return canonical_json(
+            {
+                "cell": cell.key,
+                "seed": self._seed(cell, "finetune"),
+                "ranks": self.study.ranks,
+                "settings": self.finetune_settings(cell).model_dump(exclude={"overrides"}),
+                "max_tokens": self.study.tasks[cell.task].max_tokens,
+            }
+        )
+
+    def rounds_spec(self, first: int, last: int) -> Any:
+        """Params function: spec of the job that trains rounds ``first`` to ``last`` of a lineage."""
+
+        def spec(wildcards: Any) -> str:
+            lineage = Lineage.parse(wildcards.lineage)
+            settings = self.defense_settings(lineage)
+            dumped = settings.model_dump(exclude={"overrides": True, "rounds_per_job": True, "attack": {"overrides"}})
+            return canonical_json(
+                {
+                    "cell": lineage.cell.key,
+                    "defense": lineage.defense,
+                    "seed": self._seed(lineage.cell, lineage.defense),
+                    "ranks": self.study.ranks,
+                    "settings": dumped,
+                    "first_round": first,
+                    "last_round": last,
+                    "max_tokens": self.study.tasks[lineage.cell.task].max_tokens,
+                    "keep_rounds": [n for n in self._kept_rounds(lineage) if first <= n <= last],
+                }
+            )
+
+        return spec
+
+    @cached_property
+    def _needed_rounds(self) -> dict[str, set[int]]:
+        """Lineage key -> rounds whose weights another job reads: evaluated ones and the ends of blocks."""
+        needed: dict[str, set[int]] = {}
+        for key, number in self._evaluated:
+            needed.setdefault(key, set()).add(number)
+        for (_, last), lineages in self.blocks.items():
+            for lineage in lineages:
+                needed[lineage.key].add(last)
+        return needed
+
+    def _kept_rounds(self, lineage: Lineage) -> list[int]:
+        """Rounds whose weights stay on disk; a later block and every evaluation need theirs."""
+        if self.study.keep_models == "all":
+            return list(range(1, self.n_rounds(lineage) + 1))
+        return sorted(self._needed_rounds[lineage.key])
+
+    def attack_spec(self, wildcards: Any) -> str:
+        """Spec of attack."""
+        lineage, number = Lineage.parse(wildcards.lineage), int(wildcards.round)
+        name, index, count = parse_part(wildcards.part)
+        row = self._evaluated[lineage.key, number][name]
+        return canonical_json(
+            {
+                "cell": lineage.cell.key,
+                "defense": lineage.defense,
+                "round": number,
+                "attack": name,
+                "settings": self.attack_settings(name, lineage.cell).model_dump(exclude={"overrides"}),
+                "n_examples": row.n_examples,
+                "max_tokens": self.study.tasks[lineage.cell.task].max_tokens,
+                "seed": self._seed(lineage.cell, "attack", name),
+                "shard": index,
+                "shards": count,
+            }
+        )
+
+    def analysis_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
+        """Settings of fits, claims and figures."""
+        scratch = [name for name, family in self.study.families.items() if family.source == "scratch"]
+        order = {family: self.study.scales(family) for family in self.study.families}
+        analysis = self.study.analysis.model_dump()
+        return canonical_json({**analysis, "scratch_families": scratch, "scale_order": order})
+
+    def collect_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002
+        """Settings of collect: the kind of every defence."""
+        kinds = {UNDEFENDED: UNDEFENDED, **{name: d.kind for name, d in self.study.defenses.items()}}
+        return canonical_json({"study": self.study.name, "defense_kinds": kinds})
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def base_tasks(self, wildcards: Any) -> list[str]:
+        """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""
+        if self.study.families[wildcards.family].source != "scratch":
+            return []
+        tasks = dict.fromkeys(cell.task for cell in self.cells if cell.family == wildcards.family)
+        return manifests(self.layout.task(task) for task in tasks)
+
+    def cell_base(self, wildcards: Any) -> str:
+        """The model that a cell is finetuned from."""
+        cell = Cell.parse(wildcards.cell)
+        pretrained = self.study.families[cell.family].pretrain is not None
+        return manifest(self.layout.base(cell.family, cell.scale, pretrained))
+
+    def cell_task(self, wildcards: Any) -> str:
+        """The task of a cell or a lineage."""
+        key = wildcards.cell if hasattr(wildcards, "cell") else wildcards.lineage
+        return manifest(self.layout.task(key.split("/")[0]))
+
+    def block_start(self, first: int) -> Any:
+        """Input function: the model before round ``first``."""
+
+        def start(wildcards: Any) -> str:
+            lineage = Lineage.parse(wildcards.lineage)
+            key = undefended(lineage.cell).key if first == 1 else lineage.key
+            return manifest(self.layout.model(key, first - 1))
+
+        return start
+
+    # --- code digests -----------------------------------------------------------------------------------------------
+
+    def attack_code(self, wildcards: Any) -> str:
+        """Digest of the attack job's code with the one attack that it runs."""
+        lineage = Lineage.parse(wildcards.lineage)
+        kind = self.attack_settings(parse_part(wildcards.part)[0], lineage.cell).kind
+        return code_digest("hardscale.evaluation.attack_job", f"hardscale.attacks.{kind}")
+
+    def figure_code(self, wildcards: Any) -> str:
+        """Digest of one figure's module and the style."""
+        return code_digest(f"hardscale.figures.{wildcards.figure}")
+
+    def rounds_code(self, wildcards: Any) -> str:
+        """Digest of adversarial training with its training attack."""
+        kind = self.defense_settings(Lineage.parse(wildcards.lineage)).attack.kind
+        return code_digest("hardscale.training.rounds", f"hardscale.attacks.{kind}")
+
+
+def manifest(folder: Path) -> str:
+    """The file that stands for an artefact folder in the DAG: it is written last."""
+    return str(folder / MANIFEST)
+
+
+def manifests(folders: Any) -> list[str]:
+    """:func:`manifest` of each folder."""
+    return [manifest(folder) for folder in folders]
+
+
+def _compact(lineages: list[Lineage]) -> str:
+    """A short regular expression of exactly these lineages: full products of tasks and seeds are factored."""
+    groups: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+    for lineage in lineages:
+        cell = lineage.cell
+        groups.setdefault((cell.family, cell.scale, lineage.defense), set()).add((cell.task, cell.seed))
+    parts = []
+    for (family, scale, defense), members in groups.items():
+        tasks, seeds = {task for task, _ in members}, {seed for _, seed in members}
+        if len(members) == len(tasks) * len(seeds):
+            middle = f"/{re.escape(family)}/{re.escape(scale)}/s"
+            parts.append(_any(tasks) + middle + _any({str(seed) for seed in seeds}) + "/" + re.escape(defense))
+        else:
+            keys = {Lineage(Cell(task, family, scale, seed), defense).key for task, seed in members}
+            parts.append(_any(keys))
+    return "(?:" + "|".join(parts) + ")"
+
+
+def _any(names: set[str]) -> str:
+    return "(?:" + "|".join(sorted(map(re.escape, names))) + ")" if names else "(?!)"

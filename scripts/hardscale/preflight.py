@@ -1,0 +1,31 @@
+"""Checks before anything runs: is every source of data and models there or reachable?"""
+
+from __future__ import annotations
+
+import sys
+
+from hardscale.study import Study, data_root
+
+
+def problems(study: Study) -> list[str]:
+    """One line for each task or model whose source is neither on disk nor reachable."""
+    from hardscale.models import check as models
+    from hardscale.tasks import check as tasks
+
+    cells = study.cells()
+    found = [
+        tasks.check_source(name, study.tasks[name], data_root(study)) for name in dict.fromkeys(c.task for c in cells)
+    ]
+    found += [
+        models.check_source(family, scale, study.families[family], data_root(study))
+        for family, scale in dict.fromkeys((c.family, c.scale) for c in cells)
+    ]
+    return [line for line in found if line]
+
+
+def check_sources(study: Study) -> None:
+    """Stop the workflow with one line for each missing source."""
+    lines = problems(study)
+    if lines:
+        print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        raise SystemExit(1)

@@ -1,0 +1,68 @@
+"""The JSON schema of a study and the reference page that lists every key, both generated from the types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hardscale.study import Study
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON schema of a study file, for editors and for validation outside Python."""
+    schema = Study.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """The schema as it is committed."""
+    return json.dumps(study_schema(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def reference_page() -> str:
+    """Every block of a study with its keys, types, defaults and meanings, as Markdown."""
+    schema = study_schema()
+    blocks = {"Study": schema, **schema["$defs"]}
+    lines = [
+        "# Study files",
+        "",
+        "Generated from the types by `make schema`; a test keeps it equal. Unknown keys are refused. Defaults are the",
+        "constants of the paper unless said otherwise. `extends: other.yaml` takes another study as the defaults:",
+        "mappings merge key by key, everything else is replaced.",
+    ]
+    for name, block in blocks.items():
+        if "properties" not in block:
+            continue
+        lines += ["", f"## {name}", "", _one_line(block.get("description", "")), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        required = set(block.get("required", ()))
+        for key, value in block["properties"].items():
+            default = "required" if key in required else _code(json.dumps(value.get("default"))) if "default" in value else ""
+            lines.append(f"| `{key}` | {_type(value)} | {default} | {_one_line(value.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(value: dict[str, Any]) -> str:
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[-1]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in value:
+        return " \\| ".join(_code(json.dumps(item)) for item in value["enum"])
+    if "const" in value:
+        return _code(json.dumps(value["const"]))
+    if "anyOf" in value:
+        return " \\| ".join(_type(item) for item in value["anyOf"])
+    if value.get("type") == "array":
+        return f"list of {_type(value['items'])}" if "items" in value else "list"
+    if value.get("type") == "object":
+        inner = value.get("additionalProperties") or next(iter(value.get("patternProperties", {}).values()), None)
+        return f"mapping to {_type(inner)}" if isinstance(inner, dict) else "mapping"
+    return str(value.get("type", "any"))
+
+
+def _code(text: str) -> str:
+    short = text if len(text) <= 60 else "see block"
+    return f"`{short}`".replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

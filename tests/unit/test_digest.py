@@ -1,0 +1,72 @@
+"""The code digest: what makes a job run again and what does not."""
+
+import pytest
+
+from hardscale.digest import closure, code_digest
+
+
+@pytest.fixture
+def package(tmp_path):
+    def write(**files):
+        for name, source in files.items():
+            path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+        return tmp_path
+
+    return write
+
+
+def digest(root, *modules):
+    closure.cache_clear()
+    code_digest.cache_clear()
+    from hardscale import digest as module
+
+    module._read.cache_clear()
+    return code_digest(*modules, root=root)
+
+
+BASE = {
+    "attacks__gcg": "from hardscale.attacks.shared import f\n\ndef g(x):\n    return f(x) + 1\n",
+    "attacks__random_token": "from hardscale.attacks import shared\n\ndef g(x):\n    return shared.f(x)\n",
+    "attacks__shared": "def f(x):\n    return x\n",
+    "console": "def say(x):\n    print(x)\n",
+}
+
+
+def test_comments_docstrings_and_formatting_do_not_count(package):
+    before = digest(package(**BASE), "hardscale.attacks.gcg")
+    source = '"""New words."""\nfrom hardscale.attacks.shared import f  # why\n\n\ndef g(x):\n    """Says more."""\n    return (f(x) + 1)\n'
+    assert digest(package(attacks__gcg=source), "hardscale.attacks.gcg") == before
+
+
+def test_an_edit_reaches_only_what_imports_it(package):
+    root = package(**BASE)
+    before = {name: digest(root, f"hardscale.attacks.{name}") for name in ("gcg", "random_token")}
+    package(attacks__gcg=BASE["attacks__gcg"].replace("+ 1", "+ 2"))
+    after = {name: digest(root, f"hardscale.attacks.{name}") for name in ("gcg", "random_token")}
+    assert after["gcg"] != before["gcg"]
+    assert after["random_token"] == before["random_token"]
+    package(attacks__shared="def f(x):\n    return -x\n")
+    last = {name: digest(root, f"hardscale.attacks.{name}") for name in ("gcg", "random_token")}
+    assert last["gcg"] != after["gcg"]
+    assert last["random_token"] != after["random_token"]
+
+
+def test_lazy_imports_count_and_messages_do_not(package):
+    root = package(**BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale import console\n")
+    assert set(closure(("hardscale.lazy",), root)) == {"hardscale.lazy", "hardscale.attacks.gcg", "hardscale.attacks.shared"}
+
+
+def test_a_module_that_does_not_exist_is_an_error(package):
+    with pytest.raises(ValueError, match="no module hardscale.attacks.none"):
+        digest(package(**BASE), "hardscale.attacks.none")
+
+
+def test_finetuning_does_not_depend_on_attacks_and_random_token_not_on_gcg():
+    finetune = closure(("hardscale.training.finetune",))
+    random_token = closure(("hardscale.evaluation.attack_job", "hardscale.attacks.random_token"))
+    rounds = closure(("hardscale.training.rounds", "hardscale.attacks.gcg"))
+    assert not [name for name in finetune if ".attacks" in name]
+    assert "hardscale.attacks.gcg" not in random_token
+    assert "hardscale.attacks.gcg" in rounds
