@@ -1,0 +1,107 @@
+"""A cheap look at a model's source before anything runs. No torch and no transformers here."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from hardscale.errors import StudyError
+from hardscale.models.folders import folder_problem, gguf_problem
+from hardscale.models.sources import Source, resolve_source
+from hardscale.settings import FamilySettings
+
+_REACH_SECONDS = 3.0
+GGUF_MISSING = "the package `gguf` is missing; install it with `pip install gguf`"
+
+
+def check_source(family: str, scale: str, settings: FamilySettings, root: Path | None = None) -> str | None:
+    """What keeps this model from being prepared, in one line with the next step; none when nothing is known to.
+
+    A folder is looked at file by file, a hub model must be in the cache or the hub within reach (3 seconds, asked once
+    a process).
+    """
+    try:
+        source = resolve_source(family, scale, settings, root)
+    except StudyError as error:
+        return str(error)
+    problem = _source_problem(source)
+    return f"families.{family}.scales.{scale}: {problem}" if problem else None
+
+
+def _source_problem(source: Source) -> str | None:
+    if source.kind == "path":
+        return folder_problem(Path(source.where).expanduser())
+    if source.kind == "gguf":
+        return gguf_problem(Path(source.where).expanduser()) or (
+            None if importlib.util.find_spec("gguf") else f"{source.where}: {GGUF_MISSING}"
+        )
+    if source.kind == "hub":
+        return hub_problem(source.where, source.revision)
+    return None
+
+
+def hub_problem(name: str, revision: str | None) -> str | None:
+    """Why a hub model can not be had: not in the cache and the hub out of reach, or a name that can not be one."""
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
+        return f"hub: {name!r} is not of the form org/name"
+    if cached_snapshots(name, revision) or hub_is_reachable():
+        return None
+    return unreachable(name, revision)
+
+
+def unreachable(name: str, revision: str | None) -> str:
+    """The line for a hub model that is neither cached nor within reach: what to fetch and how."""
+    at = f" --revision {revision}" if revision else ""
+    return (
+        f"{name} is not in the Hugging Face cache and the hub is out of reach; where there is a network run "
+        f"`hf download {name}{at}` and copy the cache here, or add `--local-dir FOLDER`, copy that and describe "
+        "the model with `path: FOLDER` (source: models)"
+    )
+
+
+def cached_snapshots(name: str, revision: str | None) -> list[Path]:
+    """Snapshot folders of a hub model in the local cache that hold weights."""
+    repository = _cache_folder() / f"models--{name.replace('/', '--')}"
+    snapshots = [repository / "snapshots" / revision] if revision else sorted(repository.glob("snapshots/*"))
+    reference = repository / "refs" / (revision or "main")
+    if reference.is_file():
+        snapshots = [repository / "snapshots" / reference.read_text(encoding="utf-8").strip()]
+    return [folder for folder in snapshots if any(folder.glob("model*.safetensors"))]
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def hub_is_reachable() -> bool:
+    """Whether the hub (``HF_ENDPOINT``) answers; false when ``HF_HUB_OFFLINE`` is set."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    return _answers(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+
+
+@functools.cache
+def _answers(url: str) -> bool:
+    """Any HTTP answer counts. In a thread, because a name lookup obeys no timeout."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_REACH_SECONDS):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()
+        except (OSError, ValueError):
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_REACH_SECONDS)
+    return answered.is_set()

@@ -1,0 +1,141 @@
+"""Publishing a base model: whatever its source, one plain Hugging Face folder and what is known of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import open_artifact
+from hardscale.artifacts.publish import Draft, publishing
+from hardscale.artifacts.schemas import EXAMPLES
+from hardscale.artifacts.tables import read_table
+from hardscale.errors import ModelError
+from hardscale.models import gguf, hub
+from hardscale.models.counts import classifier_parameters, generative_parameters
+from hardscale.models.flops import pretraining_flops
+from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX, folder_problem, weight_files
+from hardscale.models.load import MODEL, read_config, read_tokenizer, save_model
+from hardscale.models.scratch import scratch_config
+from hardscale.models.sources import Source, resolve_source
+from hardscale.models.tokenizers import pieces_tokenizer, text_tokenizer
+from hardscale.settings import FamilySettings
+
+UNPINNED = "unpinned"
+
+
+def prepare_model(
+    family: str, scale: str, settings: FamilySettings, tasks: list[Path], out: Path, seed: int, root: Path | None = None
+) -> None:
+    """Publish a ``base_model`` artefact: ``model/`` with configuration, tokenizer and, unless made here, weights.
+
+    A scratch scale has no weights: they are drawn when a classifier or language model is made of it, from that seed.
+
+    Args:
+        family: name in the study.
+        scale: name in the family.
+        settings: of the family; of its scales only this one matters.
+        tasks: task artefacts that a scratch family's tokenizer is made for; of no effect on other sources.
+        out: the artefact.
+        seed: kept in the manifest; preparing draws nothing.
+        root: folder in hub layout, looked at before the hub.
+
+    Raises:
+        ModelError: the source is missing, incomplete, pickled, quantised or asks for remote code.
+    """
+    source = resolve_source(family, scale, settings, root)
+    spec = {"family": family, "scale": scale, "settings": settings.model_dump(mode="json"), "seed": seed}
+    inputs = {path.name: path for path in tasks} if source.kind == "scratch" else {}
+    with publishing(out, "base_model", spec, inputs) as draft:
+        folder = draft.path / MODEL
+        folder.mkdir()
+        if source.kind == "scratch":
+            _make(source, settings, tasks, folder)
+            std = settings.init_std
+            draft.note(init={"std": std, "embedding_std": settings.embedding_std or std})
+        elif source.kind == "gguf":
+            save_model(*gguf.read_gguf(Path(source.where).expanduser()), folder)
+        else:
+            _adopt(source, folder, draft)
+        _note_facts(draft, source, folder, family, scale)
+
+
+def _make(source: Source, settings: FamilySettings, tasks: list[Path], folder: Path) -> None:
+    """Configuration and tokenizer of a model without weights."""
+    assert source.scratch is not None
+    manifests = [open_artifact(path, "task") for path in tasks]
+    if settings.tokenizer.kind == "pieces":
+        pieces = [piece for manifest in manifests for piece in manifest["facts"]["pieces"]]
+        tokenizer = pieces_tokenizer(pieces, settings.tokenizer.vocab_size)
+    else:
+        tokenizer = text_tokenizer(_training_texts(tasks), settings.tokenizer.vocab_size)
+    scratch_config(settings, source.scratch, len(tokenizer), tokenizer.pad_token_id).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _training_texts(tasks: list[Path]) -> list[str]:
+    """Training prompts of all tasks, in an order that the order of the tasks does not change."""
+    texts: list[str] = []
+    for path in sorted(tasks, key=lambda path: path.name):
+        chunks = read_table(path / "train.parquet", EXAMPLES, ["chunks"]).column("chunks").to_pylist()
+        texts += ["".join(parts) for parts in chunks]
+    return texts
+
+
+def _adopt(source: Source, folder: Path, draft: Draft) -> None:
+    """Take over a folder written by save_pretrained."""
+    if source.kind == "hub":
+        origin, commit = hub.fetch(source.where, source.revision)
+        draft.note(commit=commit)
+    else:
+        origin = Path(source.where).expanduser()
+    problem = folder_problem(origin)
+    if problem:
+        raise ModelError(f"{source.kind}: {problem}")
+    for name in (*SMALL_FILES, WEIGHTS_INDEX):
+        if (origin / name).is_file():
+            shutil.copyfile(origin / name, folder / name)
+    for path in weight_files(origin):
+        link_or_copy(path, folder / path.name)
+
+
+def link_or_copy(origin: Path, target: Path) -> None:
+    """A hard link where the file system allows one, so that tens of gigabytes are not doubled; a copy elsewhere."""
+    origin = origin.resolve()
+    try:
+        os.link(origin, target)
+    except OSError:
+        shutil.copyfile(origin, target)
+
+
+def _note_facts(draft: Draft, source: Source, folder: Path, family: str, scale: str) -> None:
+    config = read_config(folder)
+    tokenizer = read_tokenizer(folder)
+    n_embeddings = config.get_text_config().vocab_size
+    if len(tokenizer) > n_embeddings:
+        raise ModelError(
+            f"{source.label}: the tokenizer has {len(tokenizer)} tokens and the model {n_embeddings} embeddings; "
+            "use the tokenizer the model was trained with"
+        )
+    facts: dict[str, Any] = {
+        "source": source.label,
+        "revision": source.revision or UNPINNED,
+        "scratch": source.kind == "scratch",
+        "has_weights": bool(weight_files(folder)),
+        "classifier_parameters": classifier_parameters(config),
+        "generative_parameters": generative_parameters(config),
+        "pretrain_tokens": source.pretrain_tokens,
+        "pretrain_flops": None,
+    }
+    if source.builtin is not None:
+        expected = source.builtin.classifier_parameters
+        if facts["classifier_parameters"] != expected:
+            raise ModelError(
+                f"{source.label}: {facts['classifier_parameters']:,} parameters as a classifier, but {family} {scale} "
+                f"has {expected:,}; describe another model with source: models"
+            )
+        facts["pretrain_flops"] = source.builtin.pretrain_flops
+    elif source.pretrain_tokens is not None:
+        facts["pretrain_flops"] = pretraining_flops(facts["generative_parameters"], source.pretrain_tokens)
+    draft.note(**facts)

@@ -1,0 +1,75 @@
+"""Where the model of a (family, scale) comes from. No torch and no transformers here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hardscale.errors import StudyError
+from hardscale.models.ladder import BUILTIN_FAMILIES, BuiltinScale
+from hardscale.settings import FamilySettings, HubScale, ScratchScale
+
+
+@dataclass(frozen=True)
+class Source:
+    """A resolved source.
+
+    Attributes:
+        kind: where to look.
+        where: hub name, folder or file; empty for scratch.
+        revision: asked for in the study; none otherwise.
+        pretrain_tokens: none when unknown.
+        builtin: what is known of a builtin scale.
+        scratch: shape of a model made here.
+    """
+
+    kind: Literal["scratch", "hub", "path", "gguf"]
+    where: str
+    revision: str | None = None
+    pretrain_tokens: float | None = None
+    builtin: BuiltinScale | None = None
+    scratch: ScratchScale | None = None
+
+    @property
+    def label(self) -> str:
+        """``hub:org/name``, ``path:FOLDER``, ``gguf:FILE`` or ``scratch``."""
+        return f"{self.kind}:{self.where}" if self.where else self.kind
+
+
+def resolve_source(family: str, scale: str, settings: FamilySettings, root: Path | None = None) -> Source:
+    """The source of one scale.
+
+    Args:
+        family: its name in the study.
+        scale: its name in the family.
+        settings: of the family.
+        root: folder in hub layout; a model found there as ``org/name`` is used in place of the hub.
+
+    Raises:
+        StudyError: the family has no such scale.
+    """
+    if settings.source == "builtin":
+        known = BUILTIN_FAMILIES.get(family, {})
+        if scale not in known:
+            raise StudyError(f"families.{family}: no builtin scale {scale!r}; known: {', '.join(known) or 'none'}")
+        builtin = known[scale]
+        return _hub(builtin.hub, None, builtin.pretrain_tokens, root, builtin)
+    described = settings.scales.get(scale) if isinstance(settings.scales, dict) else None
+    if isinstance(described, ScratchScale):
+        return Source("scratch", "", scratch=described)
+    if isinstance(described, HubScale):
+        if described.path:
+            return Source("path", described.path, pretrain_tokens=described.pretrain_tokens)
+        if described.gguf:
+            return Source("gguf", described.gguf, pretrain_tokens=described.pretrain_tokens)
+        return _hub(described.hub or "", described.revision, described.pretrain_tokens, root, None)
+    raise StudyError(f"families.{family}.scales: no {scale!r}; known: {', '.join(settings.scales or []) or 'none'}")
+
+
+def _hub(
+    name: str, revision: str | None, tokens: float | None, root: Path | None, builtin: BuiltinScale | None
+) -> Source:
+    if root is not None and (root / name / "config.json").is_file():
+        return Source("path", str(root / name), pretrain_tokens=tokens, builtin=builtin)
+    return Source("hub", name, revision, tokens, builtin)

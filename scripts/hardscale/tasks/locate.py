@@ -1,0 +1,162 @@
+"""Which table a task reads, and where its files are. Standard library only: the preflight of a study uses it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardscale.errors import DataError
+from hardscale.settings import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
+
+_BUILTIN_SOURCES = {
+    "imdb": "hub:stanfordnlp/imdb",
+    "spam": "hub:SetFit/enron_spam",
+    "helpful": "hub:Anthropic/hh-rlhf/helpful-base",
+    "harmless": "hub:Anthropic/hh-rlhf/harmless-base",
+}
+#: Plain folder names in a data root, beside the hub's own names.
+_ROOT_FOLDERS = {
+    "stanfordnlp/imdb": "imdb",
+    "SetFit/enron_spam": "enron_spam",
+    "Anthropic/hh-rlhf/helpful-base": "hh_rlhf_helpful",
+    "Anthropic/hh-rlhf/harmless-base": "hh_rlhf_harmless",
+}
+FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
+#: Where datasets on the hub keep the tables of their default configuration.
+_HUB_SUBFOLDERS = ("data", "plain_text", "default")
+_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "test")}
+_HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+(?:/[\w.-]+)*))?(?:@(?P<revision>[\w./-]+))?")
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})")
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """Files of a table, in reading order; without validation files the training files are divided by content."""
+
+    origin: str
+    train: tuple[Path, ...]
+    validation: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class HubTable:
+    """A table on the Hugging Face hub."""
+
+    repo: str
+    folder: str | None
+    revision: str | None
+
+    @property
+    def name(self) -> str:
+        """``org/name``, with the folder inside it if there is one."""
+        return f"{self.repo}/{self.folder}" if self.folder else self.repo
+
+    @property
+    def root_folders(self) -> tuple[str, ...]:
+        """What the table's folder may be called in a data root, the usual name first."""
+        short = self.name.split("/", 1)[1]
+        names = (_ROOT_FOLDERS.get(self.name, short), self.name, short)
+        return tuple(dict.fromkeys(names))
+
+
+def task_kind(name: str, settings: TaskSettings) -> str:
+    """What a task is: its ``kind``, else ``described`` when it has a source, else its own name."""
+    kind = settings.kind or ("described" if settings.source else name)
+    known = (*CONSTRUCTED, *TEXT_TASKS, *PREFERENCE_TASKS, "described")
+    if kind not in known:
+        raise DataError(
+            f"tasks.{name}: {kind!r} is not a task; give `kind` ({', '.join(known)}) or describe it by source"
+        )
+    if settings.source and kind in CONSTRUCTED:
+        raise DataError(f"tasks.{name}: a {kind} task is generated and reads no source; remove `source`")
+    return kind
+
+
+def description(name: str, settings: TaskSettings) -> tuple[str, str, list[str]]:
+    """Text column, label column and labels of a described task."""
+    if settings.text and settings.label and settings.labels:
+        return settings.text, settings.label, settings.labels
+    raise DataError(
+        f"tasks.{name}: a task with a source also needs text, label and labels, or `kind` with a built-in task"
+    )
+
+
+def locate(name: str, settings: TaskSettings, root: Path | None) -> LocalFiles | HubTable:
+    """Where a task's table is: the files of its source, of its folder in the data root, else a name on the hub.
+
+    A path is looked up from the working directory, then from the data root.
+
+    Raises:
+        DataError: a path or the root is missing, or a folder holds no training table.
+    """
+    kind = task_kind(name, settings)
+    if kind == "described":
+        description(name, settings)
+    source = settings.source or _BUILTIN_SOURCES.get(kind)
+    if not source:
+        raise DataError(f"tasks.{name}: no source; give source, text, label and labels")
+    if root is not None and not root.is_dir():
+        raise DataError(f"{root}: the data root is not a folder; mend data.root in the study, or HARDSCALE_DATA")
+    if source.startswith("hub:"):
+        table = _hub_table(name, source)
+        folders = [(root / name, f"root:{name}") for name in table.root_folders] if root else []
+        found = next((pair for pair in folders if pair[0].is_dir()), None)
+        return _folder_files(*found) if found else table
+    places = [Path(source).expanduser(), *([root / source] if root else [])]
+    for place in places:
+        if place.is_dir():
+            return _folder_files(place, origin=source)
+        if place.is_file():
+            if not place.name.endswith(FORMATS):
+                raise DataError(f"{place}: a table is a file {', '.join(FORMATS)}, a folder, or hub:org/name")
+            return LocalFiles(source, (place,), ())
+    looked = " or ".join(str(place) for place in places)
+    raise DataError(f"tasks.{name}: source {source!r} is not there (looked for {looked}); mend the path in the study")
+
+
+def _hub_table(name: str, source: str) -> HubTable:
+    match = _HUB.fullmatch(source)
+    if match is None or ".." in source:
+        raise DataError(
+            f"tasks.{name}: source {source!r} is not hub:org/name, hub:org/name/folder or hub:org/name@revision"
+        )
+    return HubTable(match["repo"], match["folder"], match["revision"])
+
+
+def _folder_files(folder: Path, origin: str) -> LocalFiles:
+    train = _split_files(folder, "train")
+    if train:
+        return LocalFiles(origin, train, _split_files(folder, "validation"))
+    tables = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.endswith(FORMATS)]
+    if len(tables) == 1:
+        return LocalFiles(origin, (tables[0],), ())
+    raise DataError(
+        f"{folder}: no train{FORMATS[0]} (or {', '.join(FORMATS[1:])}) in it; name the splits train and validation"
+    )
+
+
+def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
+    """Files of one split: ``train.parquet``, or the hub's shards ``data/train-00000-of-00002.parquet``."""
+    places = [folder, *(folder / name for name in _HUB_SUBFOLDERS)]
+    for stem in _SPLIT_NAMES[split]:
+        for suffix in FORMATS:
+            for place in places:
+                if (place / f"{stem}{suffix}").is_file():
+                    return (place / f"{stem}{suffix}",)
+                shards = sorted(
+                    p for p in place.glob(f"{stem}-*{suffix}") if _SHARD.fullmatch(p.name[len(stem) : -len(suffix)])
+                )
+                if shards:
+                    return _complete(shards)
+    return ()
+
+
+def _complete(shards: list[Path]) -> tuple[Path, ...]:
+    match = _SHARD.search(shards[-1].name)
+    wanted = int(match[1]) if match else len(shards)
+    if len(shards) != wanted:
+        raise DataError(
+            f"{shards[0].parent}: {len(shards)} of {wanted} files like {shards[0].name}; fetch the others too"
+        )
+    return tuple(shards)

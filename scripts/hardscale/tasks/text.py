@@ -1,0 +1,92 @@
+"""Tasks of one text and a label: IMDB, Spam (section 3) and any described table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hardscale.errors import DataError
+from hardscale.seeds import derive_seed
+from hardscale.settings import TaskSettings
+from hardscale.tasks.example import BuiltTask, Example
+from hardscale.tasks.source import Row, read_source
+from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of
+from hardscale.tasks.templates import TEMPLATES, Template
+
+
+def build(name: str, kind: str, settings: TaskSettings, seed: int, root: Path | None) -> BuiltTask:
+    """IMDB or Spam, from the columns ``text`` and ``label`` (0 or 1)."""
+
+    def label_of(value: Any) -> int | None:
+        return value if value in (0, 1) else {"0": 0, "1": 1}.get(value) if isinstance(value, str) else None
+
+    return build_from_table(
+        name,
+        settings,
+        seed,
+        root,
+        template=TEMPLATES[kind],
+        text="text",
+        label="label",
+        label_of=label_of,
+        allowed="0, 1",
+    )
+
+
+def build_from_table(
+    name: str,
+    settings: TaskSettings,
+    seed: int,
+    root: Path | None,
+    *,
+    template: Template,
+    text: str,
+    label: str,
+    label_of: Callable[[Any], int | None],
+    allowed: str,
+) -> BuiltTask:
+    """Both splits of a table with a text and a label column. Rows without text are left out.
+
+    Args:
+        name: of the task, for seeds and messages.
+        settings: of the task.
+        seed: of the study.
+        root: data root, if there is one.
+        template: prompt around the text.
+        text: column with the text.
+        label: column with the label.
+        label_of: class index of a label value; None refuses the value.
+        allowed: what is allowed, for the message.
+
+    Raises:
+        DataError: the table can not be read, a label is unknown, a split is empty.
+    """
+    source = read_source(name, settings, root, (text, label))
+
+    def record(row: Row) -> Record | None:
+        original = text_of(row, text)
+        class_index = label_of(row.values[label])
+        if class_index is None:
+            raise DataError(f"{row.where}: column {label!r} holds {row.values[label]!r:.60}, allowed: {allowed}")
+        if not original.strip():
+            return None
+        return Record(row.index, (original,), (cut_to_words(original, settings.max_words),), int(class_index))
+
+    records = {
+        split: [found for row in rows if (found := record(row)) is not None] for split, rows in source.splits.items()
+    }
+    splits = draw_splits(name, source, records, settings, derive_seed(seed, "task", name, "shuffle"))
+
+    def example(drawn: Record) -> Example:
+        chunks = template.chunks(drawn.texts, settings.instruction, settings.answer_prompt)
+        return Example(drawn.example_id, chunks, template.modifiable, drawn.label)
+
+    return BuiltTask(
+        train=[example(drawn) for drawn in splits.train],
+        validation=[example(drawn) for drawn in splits.validation],
+        labels=template.labels,
+        chunk_kinds=template.chunk_kinds,
+        pieces=template.pieces(settings.instruction, settings.answer_prompt),
+        facts={**source.facts, "dropped": splits.dropped},
+    )

@@ -1,0 +1,36 @@
+"""Prepare a base model: a local folder from the hub, a path or a .gguf file, or a tokenizer and shape made here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from hardscale.artifacts.manifest import artifact_folder
+from hardscale.console import console, say
+
+
+def main() -> None:
+    """Read the command line and publish the artefact."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: family, scale, settings of the family, seed")
+    parser.add_argument("--task", nargs="*", type=artifact_folder, default=[], help="task artefacts (scratch families)")
+    parser.add_argument("--root", type=Path, default=os.environ.get("HARDSCALE_DATA") or None, help="folder in hub layout, looked at before the hub")
+    parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
+    parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
+    args = parser.parse_args()
+    spec = json.loads(args.spec)
+    with console(args.log, f"prepare_model {spec['family']}/{spec['scale']}"):
+        from hardscale.artifacts.manifest import read_manifest
+        from hardscale.models.prepare import prepare_model
+        from hardscale.settings import FamilySettings
+
+        settings = FamilySettings.model_validate(spec["settings"])
+        prepare_model(spec["family"], spec["scale"], settings, args.task, args.out, spec["seed"], args.root)
+        facts = read_manifest(args.out)["facts"]
+        say(f"{facts['source']} ({facts['revision']}): {facts['classifier_parameters']:,} parameters as a classifier")
+
+
+if __name__ == "__main__":
+    main()
