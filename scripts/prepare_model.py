@@ -16,7 +16,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: family, scale, settings of the family, seed")
     parser.add_argument("--task", nargs="*", type=artifact_folder, default=[], help="task artefacts (scratch families)")
-    parser.add_argument("--root", type=Path, default=os.environ.get("HARDSCALE_DATA") or None, help="folder in hub layout, looked at before the hub")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=os.environ.get("HARDSCALE_DATA") or None,
+        help="folder in hub layout, looked at before the hub",
+    )
     parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()

@@ -1,7 +1,8 @@
-"""Which study a command line means."""
+"""Which study a command line means, and the environment that its jobs find."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,3 +35,11 @@ def study_of(workflow: Any) -> Study:
     """The study of a Snakemake run: ``--configfile`` *replaces* the default one, merging would mix their cells."""
     files = [Path(path) for path in workflow.config_settings.configfiles] or [Path(workflow.basedir) / DEFAULT_STUDY]
     return study_from_files(files, workflow.config_settings.config)
+
+
+def prepare_environment(basedir: str, data_root: str) -> None:
+    """Let jobs find this interpreter, the entries and the data without an absolute path in any parameter."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["HARDSCALE_SCRIPTS"] = str(Path(basedir) / "scripts")
+    if data_root:
+        os.environ["HARDSCALE_DATA"] = data_root

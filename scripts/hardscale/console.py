@@ -19,10 +19,15 @@ _terminal: TextIO = sys.stderr
 _label = ""
 
 
+def printable(text: str) -> str:
+    """Text in which nothing can move a terminal's cursor or colour it: control characters become escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(message: str) -> None:
     """One line on the terminal, and in the log when there is one."""
     prefix = f"[{_label}] " if _label else ""
-    line = f"{prefix}{message}"
+    line = printable(f"{prefix}{message}")
     print(line, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         print(line, file=sys.stderr, flush=True)
@@ -116,7 +121,9 @@ class Progress:
         if self._tty:
             width = 24
             full = round(width * self.done / max(self.total, 1))
-            print(f"\r\x1b[2K[{_label}] |{'█' * full}{'·' * (width - full)}| {line}", end="", file=_terminal, flush=True)
+            print(
+                f"\r\x1b[2K[{_label}] |{'█' * full}{'·' * (width - full)}| {line}", end="", file=_terminal, flush=True
+            )
             self._shown = True
         else:
             say(line)

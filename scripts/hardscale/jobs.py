@@ -128,8 +128,11 @@ class Jobs:
 
     def cell_pattern(self) -> str:
         """Regular expression of the cells of this study."""
-        return _any({cell.task for cell in self.cells}) + "/" + _any({cell.family for cell in self.cells}) + (
-            "/" + _any({cell.scale for cell in self.cells}) + r"/s\d+"
+        return (
+            _any({cell.task for cell in self.cells})
+            + "/"
+            + _any({cell.family for cell in self.cells})
+            + ("/" + _any({cell.scale for cell in self.cells}) + r"/s\d+")
         )
 
     def lineage_pattern(self, lineages: list[Lineage] | None = None) -> str:
@@ -267,9 +270,8 @@ class Jobs:
     def analysis_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
         """Settings of fits, claims and figures."""
         scratch = [name for name, family in self.study.families.items() if family.source == "scratch"]
-        order = {family: self.study.scales(family) for family in self.study.families}
         analysis = self.study.analysis.model_dump()
-        return canonical_json({**analysis, "scratch_families": scratch, "scale_order": order})
+        return canonical_json({**analysis, "scratch_families": scratch})
 
     def collect_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """Settings of collect: the kind of every defence."""

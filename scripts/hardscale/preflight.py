@@ -1,4 +1,4 @@
-"""Checks before anything runs: is every source of data and models there or reachable?"""
+"""Checks before anything runs: every source of data and models must be on disk or reachable."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _UNKNOWN_PARAMETERS = 500_000_000
 
 
 def n_parameters(study: Study, family: str, scale: str) -> int:
-    """About how many parameters a scale has: exact for builtin families, an estimate from the shape for scratch ones."""
+    """About how many parameters a scale has: exact for builtin families, from the shape for scratch ones."""
     settings = study.families[family]
     if settings.source == "builtin":
         return BUILTIN_FAMILIES[family][scale].classifier_parameters

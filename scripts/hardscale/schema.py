@@ -33,10 +33,20 @@ def reference_page() -> str:
     for name, block in blocks.items():
         if "properties" not in block:
             continue
-        lines += ["", f"## {name}", "", _one_line(block.get("description", "")), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            _one_line(block.get("description", "")),
+            "",
+            "| key | type | default | meaning |",
+            "|---|---|---|---|",
+        ]
         required = set(block.get("required", ()))
         for key, value in block["properties"].items():
-            default = "required" if key in required else _code(json.dumps(value.get("default"))) if "default" in value else ""
+            default = (
+                "required" if key in required else _code(json.dumps(value.get("default"))) if "default" in value else ""
+            )
             lines.append(f"| `{key}` | {_type(value)} | {default} | {_one_line(value.get('description', ''))} |")
     return "\n".join(lines) + "\n"
 

@@ -67,7 +67,7 @@ class Overridable(Settings):
         return type(self).model_validate(merged)
 
     def resolve(self, task: str, family: str, scale: str, seed: int) -> Any:
-        """This block as it holds for one cell, overrides applied and removed."""
+        """The block as it holds for one cell, overrides applied and removed."""
         values: dict[str, Any] = {}
         for override in self.overrides:
             if override.where.matches(task, family, scale, seed):
@@ -134,7 +134,9 @@ class TaskSettings(Settings):
         1_000, description="Examples whose prompt is longer, in tokens of the family's tokenizer, are left out."
     )
     words: WordSource = WordSource()
-    source: str | None = Field(None, description="file.csv | file.jsonl | file.parquet | folder | hub:org/name[@revision]")
+    source: str | None = Field(
+        None, description="file.csv | file.jsonl | file.parquet | folder | hub:org/name[@revision]"
+    )
     text: str | None = Field(None, description="Column with the text (described tasks).")
     label: str | None = Field(None, description="Column with the label (described tasks).")
     labels: list[str] | None = Field(None, description="All label values, in class order (described tasks).")
@@ -223,7 +225,9 @@ class FamilySettings(Settings):
     )
     tokenizer: TokenizerSettings = TokenizerSettings()
     init_std: PositiveFloat = Field(0.02, description="Scratch: standard deviation of the weights at start.")
-    embedding_std: PositiveFloat | None = Field(None, description="Scratch: of the token embeddings; init_std if absent.")
+    embedding_std: PositiveFloat | None = Field(
+        None, description="Scratch: of the token embeddings; init_std if absent."
+    )
     max_positions: PositiveInt = Field(2_048, description="Scratch: longest context.")
     pretrain: PretrainSettings | None = Field(None, description="Scratch: language modelling before finetuning.")
 
@@ -319,7 +323,9 @@ class AdversarialRounds(Overridable):
     max_adversarial_fraction: Fraction = Field(0.8, description="Largest share of pool examples in that set.")
     recency_weight: Fraction = Field(0.5, description="alpha in rho = (1 - alpha) * time + alpha * loss rank.")
     sampling_decay: NonNegativeFloat = Field(0.005, description="lambda in p ~ exp(lambda * (rho - max rho)).")
-    loss_rank: Literal["true", "argsort"] = Field("true", description="argsort: indices instead of ranks, as published.")
+    loss_rank: Literal["true", "argsort"] = Field(
+        "true", description="argsort: indices instead of ranks, as published."
+    )
     batch_size: PositiveInt = 8
     epochs: PositiveInt = 1
     optimizer: OptimizerSettings = OptimizerSettings(schedule="constant")

@@ -63,7 +63,9 @@ class Study(Settings):
 
     name: Name = Field(description="Same as the file's name without .yaml; the folder under results/.")
     description: str = ""
-    extends: str | None = Field(None, description="Another study file, relative to this one, whose keys are the defaults.")
+    extends: str | None = Field(
+        None, description="Another study file, relative to this one, whose keys are the defaults."
+    )
     seed: NonNegativeInt = Field(0, description="Root of every random choice.")
     ranks: PositiveInt = Field(1, description="World size of every training gang; part of the result.")
     data: DataSettings = DataSettings()
@@ -74,7 +76,9 @@ class Study(Settings):
     defenses: dict[Name, AdversarialRounds] = Field(default_factory=dict)
     attacks: dict[Name, AttackSettings] = Field(default_factory=dict)
     evaluate: list[EvaluateRow] = Field(default_factory=list)
-    keep_models: Literal["evaluated", "last", "all"] = Field("evaluated", description="Which rounds' models stay on disk.")
+    keep_models: Literal["evaluated", "last", "all"] = Field(
+        "evaluated", description="Which rounds' models stay on disk."
+    )
     analysis: AnalysisSettings = AnalysisSettings()
 
     @model_validator(mode="after")
@@ -90,12 +94,14 @@ class Study(Settings):
             raise ValueError(f"defenses.{UNDEFENDED}: this name is kept for the undefended model")
         for name, family in self.families.items():
             if family.source == "builtin":
-                _known(f"families.{name}", name, BUILTIN_FAMILIES, "builtin family; describe others with source: models")
+                _known(
+                    f"families.{name}", name, BUILTIN_FAMILIES, "builtin family; describe others with source: models"
+                )
                 for scale in family.scales or []:
                     _known(f"families.{name}.scales", scale, BUILTIN_FAMILIES[name])
         for i, row in enumerate(self.grid):
-            for task in row.tasks:
-                _known(f"grid.{i}.tasks", task, self.tasks)
+            for task_name in row.tasks:
+                _known(f"grid.{i}.tasks", task_name, self.tasks)
             for family_name in row.families:
                 _known(f"grid.{i}.families", family_name, self.families)
                 for scale in row.scales or []:
@@ -177,7 +183,9 @@ def read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StudyError(f"{path}: can not be read ({error.strerror}); give a study file, e.g. studies/tiny.yaml") from error
+        raise StudyError(
+            f"{path}: can not be read ({error.strerror}); give a study file, e.g. studies/tiny.yaml"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
 from hardscale.models.prepare import prepare_model
 from hardscale.models.tokenizers import pieces_tokenizer
 from hardscale.settings import FamilySettings
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 PIECES = ["Equal?\n\n", "System: ", "\nUser: ", "\n---\n", "\n\nAnswer:"]
 SCRATCH = FamilySettings.model_validate(

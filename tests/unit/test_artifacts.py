@@ -62,7 +62,7 @@ def test_damage_is_named(tmp_path):
     folder = make(tmp_path / "a")
     (folder / "sub" / "data.txt").write_text("z")
     open_artifact(folder, "thing")  # same size: only a re-hash sees it
-    with pytest.raises(ArtifactError, match="data.txt: bytes differ"):
+    with pytest.raises(ArtifactError, match=r"data\.txt: bytes differ"):
         verify(folder)
     (folder / "sub" / "data.txt").write_text("longer")
     with pytest.raises(ArtifactError, match="another size"):
@@ -88,7 +88,10 @@ def test_an_edited_manifest_an_absent_one_and_another_kind_are_refused(tmp_path)
 
 
 def test_a_full_disk_is_named_and_nothing_is_published(tmp_path):
-    with pytest.raises(ArtifactError, match="No space left.*nothing was published"), publishing(tmp_path / "a", "t", {}):
+    with (
+        pytest.raises(ArtifactError, match=r"No space left.*nothing was published"),
+        publishing(tmp_path / "a", "t", {}),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "big"))
     assert not list(tmp_path.iterdir())
 

@@ -36,7 +36,10 @@ BASE = {
 
 def test_comments_docstrings_and_formatting_do_not_count(package):
     before = digest(package(**BASE), "hardscale.attacks.gcg")
-    source = '"""New words."""\nfrom hardscale.attacks.shared import f  # why\n\n\ndef g(x):\n    """Says more."""\n    return (f(x) + 1)\n'
+    source = (
+        '"""New words."""\nfrom hardscale.attacks.shared import f  # why\n\n\n'
+        'def g(x):\n    """Says more."""\n    return (f(x) + 1)\n'
+    )
     assert digest(package(attacks__gcg=source), "hardscale.attacks.gcg") == before
 
 
@@ -55,11 +58,15 @@ def test_an_edit_reaches_only_what_imports_it(package):
 
 def test_lazy_imports_count_and_messages_do_not(package):
     root = package(**BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale import console\n")
-    assert set(closure(("hardscale.lazy",), root)) == {"hardscale.lazy", "hardscale.attacks.gcg", "hardscale.attacks.shared"}
+    assert set(closure(("hardscale.lazy",), root)) == {
+        "hardscale.lazy",
+        "hardscale.attacks.gcg",
+        "hardscale.attacks.shared",
+    }
 
 
 def test_a_module_that_does_not_exist_is_an_error(package):
-    with pytest.raises(ValueError, match="no module hardscale.attacks.none"):
+    with pytest.raises(ValueError, match=r"no module hardscale\.attacks\.none"):
         digest(package(**BASE), "hardscale.attacks.none")
 
 

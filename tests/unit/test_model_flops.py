@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPTNeoXConfig, LlamaConfig
+
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import (
     ModelShape,
@@ -14,8 +17,6 @@ from hardscale.models.flops import (
     pretraining_flops,
     training_flops,
 )
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPTNeoXConfig, LlamaConfig
 
 TOKENS = 7
 CONFIGS = {

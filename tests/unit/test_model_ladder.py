@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from transformers import BertConfig, GPTNeoXConfig, LlamaConfig, Qwen2Config
+
 from hardscale.errors import ModelError
 from hardscale.models.counts import (
     classifier_parameters,
@@ -12,7 +14,6 @@ from hardscale.models.counts import (
     model_shape,
 )
 from hardscale.models.ladder import BUILTIN_FAMILIES, BuiltinScale
-from transformers import BertConfig, GPTNeoXConfig, LlamaConfig, Qwen2Config
 
 PYTHIA = {
     "14m": (6, 128, 4, 50_304, 7_629_056, 7_628_800),

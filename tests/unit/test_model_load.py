@@ -4,6 +4,9 @@ import json
 
 import pytest
 import torch
+from model_kit import make_language_model, path_family, prepared_path, prepared_scratch
+from transformers import BertConfig, BertModel, GPTNeoXForCausalLM, LlamaForCausalLM
+
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError, ModelError
 from hardscale.models.load import (
@@ -16,8 +19,6 @@ from hardscale.models.load import (
 )
 from hardscale.models.prepare import prepare_model
 from hardscale.models.scratch import initialise_
-from model_kit import make_language_model, path_family, prepared_path, prepared_scratch
-from transformers import BertConfig, BertModel, GPTNeoXForCausalLM, LlamaForCausalLM
 
 
 def weights(model):

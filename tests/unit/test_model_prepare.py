@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_kit import PIECES, SCRATCH, make_language_model, make_task, path_family, prepared_scratch
+from transformers import GPTNeoXConfig
+
 from hardscale import console
 from hardscale.artifacts.manifest import read_manifest, verify
 from hardscale.errors import ModelError, StudyError
@@ -18,8 +21,6 @@ from hardscale.models.load import MODEL, load_tokenizer, new_classifier
 from hardscale.models.prepare import prepare_model
 from hardscale.models.sources import resolve_source
 from hardscale.settings import FamilySettings
-from model_kit import PIECES, SCRATCH, make_language_model, make_task, path_family, prepared_scratch
-from transformers import GPTNeoXConfig
 
 ENTRY = Path(prepare.__file__).parents[2] / "prepare_model.py"
 PYTHIA = FamilySettings(source="builtin", scales=["14m"])

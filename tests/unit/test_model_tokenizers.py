@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from hardscale.errors import ModelError
-from hardscale.models.tokenizers import END_OF_TEXT, pieces_tokenizer, text_tokenizer
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
+
+from hardscale.errors import ModelError
+from hardscale.models.tokenizers import END_OF_TEXT, pieces_tokenizer, text_tokenizer
 
 PIECES = ["Are the passwords equal?\n\n", "System password: ", "\nUser password: ", "\n---\n", "\n\nAnswer:"]
 PROMPT = "Are the passwords equal?\n\nSystem password: qwzk\nUser password: fghj\n---\n@&x\n\nAnswer:"

@@ -29,7 +29,9 @@ def broken(**changes):
     return values
 
 
-@pytest.mark.parametrize("path", sorted([ROOT / "config.yaml", *(ROOT / "studies").glob("*.yaml")]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted([ROOT / "config.yaml", *(ROOT / "studies").glob("*.yaml")]), ids=lambda p: p.name
+)
 def test_every_shipped_study_is_valid_and_named_like_its_file(path):
     study = parse_study(read_yaml(path), str(path))
     assert study.cells()
@@ -48,10 +50,16 @@ def test_every_shipped_study_is_valid_and_named_like_its_file(path):
         ({"evaluate__0__attacks": ["gcgx"]}, ["evaluate.0.attacks", "gcgx", "random-token"]),
         ({"evaluate__0__defenses": ["armour"]}, ["evaluate.0.defenses", "armour", "adversarial-rounds"]),
         ({"tasks__mine": {}}, ["tasks.mine", "describe it with source"]),
-        ({"tasks__mine": {"source": "a.csv", "text": "t", "label": "l", "kind": "described"}}, ["tasks.mine", "labels"]),
+        (
+            {"tasks__mine": {"source": "a.csv", "text": "t", "label": "l", "kind": "described"}},
+            ["tasks.mine", "labels"],
+        ),
         ({"families__bert": {}}, ["families.bert", "pythia"]),
         ({"defenses__none": {"rounds": 1}}, ["defenses.none", "undefended"]),
-        ({"finetune__overrides": [{"where": {"scale": ["9k"]}, "set": {}}]}, ["finetune.overrides.0.where.scale", "9k"]),
+        (
+            {"finetune__overrides": [{"where": {"scale": ["9k"]}, "set": {}}]},
+            ["finetune.overrides.0.where.scale", "9k"],
+        ),
         ({"finetune__overrides": [{"where": {}, "set": {"steps": -1}}]}, ["overrides.0.set.steps", "-1"]),
         ({"name": "../evil"}, ["name", "pattern"]),
         ({"grid": []}, ["grid", "at least 1"]),
@@ -90,7 +98,12 @@ def test_extends_merges_mappings_and_replaces_lists(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("a: [1", "not valid YAML"), ("- 1", "mapping"), ("extends: self.yaml", "extends itself"), ("extends: no.yaml", "can not be read")],
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1", "mapping"),
+        ("extends: self.yaml", "extends itself"),
+        ("extends: no.yaml", "can not be read"),
+    ],
 )
 def test_unreadable_studies_say_why(tmp_path, text, word):
     path = tmp_path / "self.yaml"

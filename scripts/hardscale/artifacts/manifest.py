@@ -45,11 +45,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: no {MANIFEST}, so it was never finished; run snakemake again to build it") from error
+        raise ArtifactError(
+            f"{folder}: no {MANIFEST}, so it was never finished; run snakemake again to build it"
+        ) from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}); delete the folder and run snakemake again") from error
     if not isinstance(manifest, dict) or manifest.get("self") != self_digest(manifest):
-        raise ArtifactError(f"{path}: content and its own digest differ (edited?); delete the folder and run snakemake again")
+        raise ArtifactError(
+            f"{path}: content and its own digest differ (edited?); delete the folder and run snakemake again"
+        )
     return manifest
 
 
@@ -65,7 +69,9 @@ def open_artifact(folder: Path, kind: str) -> dict[str, Any]:
     for name, entry in manifest["files"].items():
         path = Path(folder) / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise ArtifactError(f"{path}: missing or of another size than its manifest says; delete {folder} and run again")
+            raise ArtifactError(
+                f"{path}: missing or of another size than its manifest says; delete {folder} and run again"
+            )
     return manifest
 
 

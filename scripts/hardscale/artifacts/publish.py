@@ -22,6 +22,8 @@ from hardscale.errors import ArtifactError
 
 #: Files that legitimately differ between equal runs; they ride along unhashed.
 UNHASHED = frozenset({"timing.parquet"})
+#: Folders whose content is checked by a seal of its own: state that the next job goes on from.
+SEALED = frozenset({"carry"})
 _PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "pyarrow", "numpy", "scipy")
 
 
@@ -47,9 +49,7 @@ class Draft:
 
 
 @contextlib.contextmanager
-def publishing(
-    folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path] | None = None
-) -> Iterator[Draft]:
+def publishing(folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path] | None = None) -> Iterator[Draft]:
     """Write an artefact folder; it appears whole when the block ends without an exception.
 
     Args:
@@ -77,7 +77,7 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
     files = {}
     for path in sorted(p for p in draft.path.rglob("*") if p.is_file()):
         name = path.relative_to(draft.path).as_posix()
-        if path.name not in UNHASHED:
+        if path.name not in UNHASHED and not SEALED & set(path.relative_to(draft.path).parts[:-1]):
             files[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         _sync(path)
     manifest: dict[str, Any] = {
@@ -116,7 +116,7 @@ def _naming_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is None and error.errno not in (28, 122):
+        if error.errno is None or (error.filename is None and error.errno not in (28, 122)):
             raise
         free = shutil.disk_usage(_existing(folder)).free // 2**20
         raise ArtifactError(

@@ -132,5 +132,17 @@ _FITS = (
 #: Slopes with intervals; a column that has no meaning for a kind of fit is null.
 FITS = _schema(
     *_FITS,
-    nullable=("family", "scale", "defense", "round", "attack", "position", "target_asr", "slope", "intercept", "ci_low", "ci_high"),
+    nullable=(
+        "family",
+        "scale",
+        "defense",
+        "round",
+        "attack",
+        "position",
+        "target_asr",
+        "slope",
+        "intercept",
+        "ci_low",
+        "ci_high",
+    ),
 )

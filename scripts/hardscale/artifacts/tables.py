@@ -44,7 +44,9 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         table = pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a readable parquet file ({reason}); delete it and run again to rebuild it") from error
+        raise DataError(
+            f"{path}: not a readable parquet file ({reason}); delete it and run again to rebuild it"
+        ) from error
     if schema is None:
         return table
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])

@@ -1,0 +1,57 @@
+"""hardscale: how adversarial robustness scales with model size, defence compute and attack compute."""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from hardscale.cli import prepare_environment, study_of
+from hardscale.digest import code_digest
+from hardscale.jobs import Jobs, manifests
+from hardscale.preflight import check_sources
+from hardscale.resources import Needs
+
+STUDY = study_of(workflow)
+JOBS = Jobs(STUDY)
+NEEDS = Needs(STUDY)
+ROOT = str(JOBS.layout.root)
+prepare_environment(workflow.basedir, JOBS.data_root)
+
+
+envvars:
+    "HARDSCALE_SCRIPTS",
+
+
+wildcard_constraints:
+    task="[a-z][a-z0-9_]*",
+    family="[a-z0-9._-]+",
+    scale="[a-z0-9._-]+",
+    cell=JOBS.cell_pattern(),
+    lineage=JOBS.lineage_pattern(),
+    round=r"\d\d+",
+    part="[a-z0-9._-]+",
+    figure="[a-z_]+",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/adversarial.smk"
+include: "workflow/rules/attack.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/ops.smk"
+
+
+onstart:
+    check_sources(STUDY)
+
+
+rule all:
+    default_target: True
+    input:
+        JOBS.targets(),

@@ -1,0 +1,44 @@
+"""Write tables/claims: what a study supports, with intervals."""
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+
+from hardscale.analysis.claims import CLAIMS, attack_folders, claims, read_attacks
+from hardscale.analysis.csv import write_csv
+from hardscale.analysis.outputs import replacing
+from hardscale.artifacts.schemas import RUNS
+from hardscale.artifacts.tables import read_table, write_table
+from hardscale.console import console
+
+
+def _headline(text: str) -> tuple[str, int]:
+    attack, sign, iteration = text.rpartition("=")
+    if not (attack and sign and iteration.isdecimal() and int(iteration) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: give ATTACK=ITERATION, e.g. gcg=10")
+    return attack, int(iteration)
+
+
+def main() -> None:
+    """Parse arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--attacks", type=Path, nargs="*", default=[], help="attack folders or folders of them")
+    parser.add_argument("--headline", type=_headline, nargs="*", action="extend", default=[], metavar="ATTACK=ITER")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--log", type=Path)
+    args = parser.parse_args()
+    with console(args.log, "claims"):
+        runs = read_table(args.runs, RUNS).to_pandas()
+        table = claims(runs, read_attacks(attack_folders(args.attacks)), dict(args.headline))
+        with replacing(args.out) as draft:
+            write_table(draft, pa.Table.from_pandas(table, preserve_index=False), CLAIMS)
+        if args.csv:
+            with replacing(args.csv) as draft:
+                write_csv(table, draft)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Collect every attack of a study into tables/runs.parquet."""
+
+import argparse
+import json
+from pathlib import Path
+
+from hardscale.analysis.csv import write_csv
+from hardscale.artifacts.schemas import RUNS
+from hardscale.artifacts.tables import write_table
+from hardscale.console import console
+from hardscale.evaluation.collect import collect_runs
+
+
+def main() -> None:
+    """Parse arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help='{"study": name, "defense_kinds": {...}}')
+    parser.add_argument("--root", type=Path, required=True, help="results/<study>")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--log", type=Path)
+    args = parser.parse_args()
+    with console(args.log, "collect"):
+        runs = collect_runs(args.root, args.spec["study"], args.spec["defense_kinds"])
+        write_table(args.out, runs, RUNS)
+        write_csv(runs.to_pandas(), args.csv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Intervals for attack success rates and for differences between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from hardscale.errors import DataError
+
+Interval = tuple[float, float]
+Estimate = tuple[float, float, float]
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson score interval of ``k`` successes in ``n``; (0, 1) when ``n`` is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
+    return float(low), float(high)
+
+
+def independent_difference(k_a: int, n_a: int, k_b: int, n_b: int, level: float = 0.95) -> Estimate:
+    """``k_a/n_a - k_b/n_b`` with Newcombe's hybrid score interval for unpaired proportions.
+
+    For rates measured on overlapping examples it is conservative: it ignores their positive correlation.
+
+    Raises:
+        DataError: a denominator is 0.
+    """
+    if n_a <= 0 or n_b <= 0:
+        raise DataError(f"difference of {k_a}/{n_a} and {k_b}/{n_b}: both need at least one example")
+    low, high = confint_proportions_2indep(k_a, n_a, k_b, n_b, method="newcomb", compare="diff", alpha=1 - level)
+    estimate = k_a / n_a - k_b / n_b
+    return estimate, min(float(low), estimate), max(float(high), estimate)
+
+
+def paired_difference(success_a: ArrayLike, success_b: ArrayLike, level: float = 0.95) -> Estimate:
+    """``mean(a) - mean(b)`` of two attacks on the same examples, with Newcombe's score interval for paired proportions.
+
+    Newcombe, *Statistics in Medicine* 17 (1998) 2635-2650, method 10: Wilson intervals of the two margins combined
+    with their correlation. It stays inside [-1, 1] and has a width above 0 even when no example is discordant, where
+    a bootstrap would claim certainty.
+
+    Args:
+        success_a: ``(n,)`` booleans, one per example.
+        success_b: ``(n,)`` booleans, the same examples in the same order.
+        level: confidence level.
+
+    Raises:
+        DataError: lengths differ or there are no examples.
+    """
+    a, b = _paired(success_a, success_b)
+    n = len(a)
+    both, only_a, only_b, neither = (int(np.sum(cell)) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
+    p_a, p_b = (both + only_a) / n, (both + only_b) / n
+    (low_a, high_a), (low_b, high_b) = wilson(both + only_a, n, level), wilson(both + only_b, n, level)
+    phi = _correlation(both, only_a, only_b, neither)
+    down = _combined(p_a - low_a, high_b - p_b, phi)
+    up = _combined(p_b - low_b, high_a - p_a, phi)
+    estimate = p_a - p_b
+    return estimate, max(-1.0, estimate - down), min(1.0, estimate + up)
+
+
+def _combined(first: float, second: float, phi: float) -> float:
+    return float(np.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2)))
+
+
+def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:
+    """Newcombe's estimate of the correlation: continuity-corrected when positive, 0 when a margin is empty."""
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    if margins == 0:
+        return 0.0
+    n = both + only_a + only_b + neither
+    excess = both * neither - only_a * only_b
+    corrected = max(excess - n / 2, 0.0) if excess > 0 else float(excess)
+    return float(corrected / np.sqrt(float(margins)))
+
+
+def mcnemar_p(success_a: ArrayLike, success_b: ArrayLike) -> float:
+    """Exact two-sided McNemar p-value that two attacks succeed equally often on the same examples."""
+    a, b = _paired(success_a, success_b)
+    table = [[int(np.sum(a & b)), int(np.sum(a & ~b))], [int(np.sum(~a & b)), int(np.sum(~a & ~b))]]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def paired_bootstrap(
+    success_a: ArrayLike, success_b: ArrayLike, *, seed: int, n_resamples: int = 10_000, level: float = 0.95
+) -> Estimate:
+    """``mean(a) - mean(b)`` with a percentile bootstrap over examples.
+
+    Resampling ``n`` differences of -1, 0 and 1 is one multinomial draw of their counts, which is how it is done here.
+
+    Raises:
+        DataError: lengths differ or there are no examples.
+    """
+    a, b = _paired(success_a, success_b)
+    n = len(a)
+    difference = a.astype(int) - b.astype(int)
+    shares = np.array([np.mean(difference == -1), np.mean(difference == 0), np.mean(difference == 1)])
+    counts = np.random.default_rng(seed).multinomial(n, shares, size=n_resamples)
+    low, high = _percentiles((counts[:, 2] - counts[:, 0]) / n, level)
+    return float(difference.mean()), low, high
+
+
+def bootstrap_seeds_examples(
+    by_seed: Sequence[ArrayLike],
+    *,
+    seed: int,
+    n_resamples: int = 2_000,
+    level: float = 0.95,
+    statistic: Callable[[NDArray[np.float64]], float] | None = None,
+) -> Estimate:
+    """Mean over seeds of a per-example quantity, with a two-level percentile bootstrap: seeds, then their examples.
+
+    Seeds are the outer level because two models that differ in nothing but the seed already differ in attack success.
+    With fewer than about five seeds the interval is too short (a handful of seeds can be resampled in few ways).
+
+    Args:
+        by_seed: for each seed ``(n_seed,)`` values, one per example: successes, or paired differences.
+        seed: of the random numbers.
+        n_resamples: bootstrap samples.
+        level: confidence level.
+        statistic: of the ``(n_seeds,)`` per-seed means; their mean when absent.
+
+    Raises:
+        DataError: no seeds, or a seed without examples.
+    """
+    values = [np.asarray(v, dtype=float) for v in by_seed]
+    if not values or any(len(v) == 0 for v in values):
+        raise DataError("bootstrap over seeds and examples: every seed needs at least one example")
+    summarise = statistic or (lambda means: float(np.mean(means)))
+    rng = np.random.default_rng(seed)
+    draws = np.empty(n_resamples)
+    for i in range(n_resamples):
+        chosen = rng.integers(len(values), size=len(values))
+        means = [values[s][rng.integers(len(values[s]), size=len(values[s]))].mean() for s in chosen]
+        draws[i] = summarise(np.array(means))
+    low, high = _percentiles(draws, level)
+    return summarise(np.array([v.mean() for v in values])), low, high
+
+
+def normal_quantile(level: float = 0.95) -> float:
+    """The two-sided normal quantile, 1.96 at 0.95."""
+    return float(norm.ppf(0.5 + level / 2))
+
+
+def _percentiles(draws: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _paired(success_a: ArrayLike, success_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    a, b = np.asarray(success_a, dtype=bool), np.asarray(success_b, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
+        raise DataError(
+            f"paired difference: found shapes {a.shape} and {b.shape}; give the same examples, at least one"
+        )
+    return a, b

@@ -1,0 +1,58 @@
+"""A table to read: clean accuracy and attack success of every scale before and after its defences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+_KEYS = ["task", "family", "scale", "n_params"]
+
+
+def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, scale, defence, round and attack at its last iteration, seeds pooled.
+
+    ``asr`` and ``clean`` come with 95 % Wilson intervals that treat examples of all seeds as independent.
+    """
+    last = runs[runs["iteration"] == runs.groupby("attack")["iteration"].transform("max")]
+    rows = []
+    for key, group in last.groupby([*_KEYS, "defense", "round", "attack"], sort=False):
+        attacked, successes = int(group["n_attacked"].sum()), group["n_success"].sum(min_count=1)
+        clean_n = int(group["n_clean_examples"].sum())
+        clean_k = round(float((group["clean_accuracy"] * group["n_clean_examples"]).sum()))
+        rows.append(
+            {
+                **dict(zip([*_KEYS, "defense", "round", "attack"], key, strict=True)),
+                "iteration": int(group["iteration"].max()),
+                "seeds": int(group["seed"].nunique()),
+                "clean": _share(clean_k, clean_n),
+                "asr": "–" if pd.isna(successes) or not attacked else _share(int(successes), attacked),
+                "n_attacked": attacked,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _share(k: int, n: int) -> str:
+    if n == 0:
+        return "–"
+    low, high = proportion_confint(k, n, method="wilson")
+    return f"{k / n:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The table in GitHub's Markdown, cell text escaped."""
+    header = "| " + " | ".join(frame.columns) + " |"
+    rule = "|" + " --- |" * len(frame.columns)
+    lines = ["| " + " | ".join(_escape(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join([header, rule, *lines]) + "\n"
+
+
+def _escape(value: Any) -> str:
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    for char in "\\|`*_<>[]":
+        if char in "[]" and isinstance(value, str) and value[:1].isdigit():
+            continue
+        text = text.replace(char, "&lt;" if char == "<" else "&gt;" if char == ">" else f"\\{char}")
+    return text

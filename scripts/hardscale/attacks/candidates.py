@@ -1,0 +1,123 @@
+"""Candidates of GCG: which single-token replacements are tried, and which of them survive as text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from hardscale.attacks.codec import Codec, Layout
+from hardscale.errors import AttackError
+
+#: Tries to make the first attack text tokenise cleanly (appendix on attacks).
+INITIAL_TRIES = 10_000
+#: Entries of the score matrix held at once while tokens are ranked.
+_RANKED_ENTRIES = 2**25
+
+
+def initial_layout(
+    codec: Codec, before: str, after: str, text: str, n_tokens: int, rng: random.Random, name: str
+) -> Layout:
+    """The prompt with the first attack text: ``text`` repeated to ``n_tokens`` tokens.
+
+    Where that does not tokenise cleanly between its neighbours, one random token after another is replaced until it
+    does (at most 10,000 times).
+
+    Raises:
+        AttackError: nothing tried tokenises cleanly; names the example.
+    """
+    [encoded] = codec.encode_alone([text * n_tokens])
+    tokens = encoded[:n_tokens] if len(encoded) >= n_tokens else rng.choices(codec.allowed, k=n_tokens)
+    for _ in range(INITIAL_TRIES):
+        layout = codec.layout(before, tokens, after)
+        if layout is not None:
+            return layout
+        tokens[rng.randrange(n_tokens)] = rng.choice(codec.allowed)
+    raise AttackError(
+        f"example {name}: no attack text of {n_tokens} tokens stays apart from its neighbours when the prompt is "
+        f"tokenised ({INITIAL_TRIES:,} tried); choose another position"
+    )
+
+
+def ranked_tokens(gradients: torch.Tensor, embeddings: torch.Tensor, allowed: torch.Tensor, top_k: int) -> torch.Tensor:
+    """At each position, the ``top_k`` allowed tokens whose one-hot entry has the most negative gradient.
+
+    With ``x = onehot @ E`` the gradient of the loss at the one-hot entries is ``g @ E.T``, ``g`` being the gradient at
+    the embeddings; no forward of one-hot vectors is needed.
+
+    Args:
+        gradients: shape ``(examples, positions, hidden)``.
+        embeddings: ``E``, shape ``(vocabulary, hidden)``.
+        allowed: which tokens may be inserted, bool, shape ``(vocabulary,)``.
+        top_k: tokens kept at each position; fewer where fewer are allowed.
+
+    Returns:
+        token ids on the CPU, shape ``(examples, positions, k)``, ascending: their order carries no meaning, and so
+        float noise between equal runs can not change it.
+    """
+    n_examples, n_positions, _ = gradients.shape
+    k = min(top_k, int(allowed.sum()))
+    step = max(_RANKED_ENTRIES // (n_positions * embeddings.shape[0]), 1)
+    parts = []
+    for start in range(0, n_examples, step):
+        scores = gradients[start : start + step].float() @ embeddings.float().T
+        scores.masked_fill_(~allowed, float("inf"))
+        parts.append(scores.topk(k, dim=-1, largest=False).indices.sort(dim=-1).values)
+    return torch.cat(parts).cpu()
+
+
+def sample_replacements(
+    current: Sequence[int], pool: torch.Tensor, n_candidates: int, rng: random.Random
+) -> torch.Tensor:
+    """Copies of the attack tokens with one token replaced, drawn without replacement from a pool.
+
+    Args:
+        current: the attack tokens.
+        pool: tokens that may be put at each position, shape ``(positions, k)``.
+        n_candidates: copies wanted; the whole pool where it is smaller.
+        rng: of the example.
+
+    Returns:
+        shape ``(n, positions)``.
+    """
+    n_positions, k = pool.shape
+    drawn = torch.tensor(rng.sample(range(n_positions * k), min(n_candidates, n_positions * k)))
+    positions = drawn // k
+    candidates = torch.tensor(list(current)).repeat(len(drawn), 1)
+    candidates[torch.arange(len(drawn)), positions] = pool[positions, drawn % k]
+    return candidates
+
+
+def surviving(
+    codec: Codec, layouts: Sequence[Layout], currents: Sequence[Sequence[int]], candidates: Sequence[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[list[str]]]:
+    """The candidates that are the same tokens when read from text, for many examples in three tokenizer calls.
+
+    A candidate is kept when it differs from the current attack tokens, its tokens survive decoding and encoding alone,
+    and the whole prompt, tokenised from its text, is the tokens before, the candidate and the tokens after.
+
+    Returns:
+        for each example the kept candidates, shape ``(kept, positions)``, in order, and their texts.
+    """
+    rows = [
+        (example, row)
+        for example, (current, part) in enumerate(zip(currents, candidates, strict=True))
+        for row in part.tolist()
+        if row != list(current)
+    ]
+    texts = codec.decode([row for _, row in rows])
+    alone = codec.encode_alone(texts)
+    rows_left = [(e, row, text) for (e, row), text, ids in zip(rows, texts, alone, strict=True) if ids == row]
+    prompts = [layouts[e].before + text + layouts[e].after for e, _, text in rows_left]
+    kept: list[list[list[int]]] = [[] for _ in layouts]
+    kept_texts: list[list[str]] = [[] for _ in layouts]
+    heads, tails = [list(x.head) for x in layouts], [list(x.tail) for x in layouts]
+    for (example, row, text), ids in zip(rows_left, codec.encode_prompts(prompts), strict=True):
+        if ids == heads[example] + row + tails[example]:
+            kept[example].append(row)
+            kept_texts[example].append(text)
+    width = [part.shape[1] for part in candidates]
+    return [
+        torch.tensor(part, dtype=torch.long).reshape(-1, n) for part, n in zip(kept, width, strict=True)
+    ], kept_texts

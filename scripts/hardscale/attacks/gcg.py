@@ -1,0 +1,145 @@
+"""Greedy coordinate gradient (section on attacks): one token replaced at a time, guided by the gradient.
+
+Each iteration takes the gradient of the loss at the one-hot attack tokens, draws candidates from the ``top_k`` tokens
+of every position, drops those that are other tokens when read from text, and keeps the candidate with the lowest loss,
+even if the present text is better. All examples move together: one packed forward scores the candidates of many.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
+from hardscale.attacks.codec import Codec, Layout
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.victim import Victim, whole_weight
+from hardscale.models.flops import ModelShape
+from hardscale.seeds import derive_seed
+
+
+@dataclass
+class _State:
+    """One example's attack: the tokens held now, their loss, and the stream its candidates are drawn from."""
+
+    example: int
+    layout: Layout
+    tokens: list[int]
+    text: str
+    rng: random.Random
+    record: Record
+    loss: float = float("nan")
+    success: bool = False
+
+    def whole(self, attack: torch.Tensor) -> torch.Tensor:
+        """Whole prompts with these attack tokens, shape ``(n, length)``."""
+        n = attack.shape[0]
+        head, tail = (
+            torch.tensor(side, dtype=torch.long).expand(n, -1) for side in (self.layout.head, self.layout.tail)
+        )
+        return torch.cat([head, attack, tail], dim=1)
+
+
+def run(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],
+    keys: Sequence[int],
+    shape: ModelShape,
+    options: Options,
+    callback: Callback | None,
+) -> list[AttackResult]:
+    """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.attack`."""
+    states = _start(victim, codec, prompts, keys, shape, options)
+    alive = states
+    for iteration in range(1, options.n_iterations + 1):
+        if not alive:
+            break
+        began = time.monotonic()
+        _step(victim, codec, alive, options)
+        if callback:
+            callback(iteration, len(alive), time.monotonic() - began)
+        if options.early_stop:
+            alive = [state for state in alive if not state.success]
+    return [state.record.result() for state in states]
+
+
+def _start(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],
+    keys: Sequence[int],
+    shape: ModelShape,
+    options: Options,
+) -> list[_State]:
+    layouts = []
+    for (before, after), key, name in zip(prompts, keys, victim.names, strict=True):
+        rng = random.Random(_seed(options, "initial", key))
+        layouts.append(initial_layout(codec, before, after, options.initial_text, options.n_attack_tokens, rng, name))
+    victim.check_lengths([layout.n_tokens for layout in layouts])
+    victim.remember([layout.head for layout in layouts])
+    states = []
+    for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
+        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        record = Record(layout.before, layout.after, ledger)
+        rng = random.Random(_seed(options, "candidates", key))
+        [text] = codec.decode([layout.attack])
+        states.append(_State(i, layout, list(layout.attack), text, rng, record))
+    if not options.gradient:
+        # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
+        scores = victim.score([victim.block(s.example, s.whole(torch.tensor([s.tokens]))) for s in states])
+        for state, score in zip(states, scores, strict=True):
+            state.loss, state.success = float(score.losses[0]), bool(score.successes[0])
+    return states
+
+
+def _seed(options: Options, role: str, key: int) -> int:
+    """Restarted for every example as published, or a stream of its own for each."""
+    return derive_seed(options.seed, role, *([key] if options.candidate_rng == "per_example" else []))
+
+
+def _step(victim: Victim, codec: Codec, states: Sequence[_State], options: Options) -> None:
+    """One iteration of every example."""
+    pools = _ranked_pools(victim, codec, states, options) if options.gradient else _open_pools(codec, states)
+    drawn = [
+        sample_replacements(state.tokens, pool, options.n_candidates, state.rng)
+        for state, pool in zip(states, pools, strict=True)
+    ]
+    kept, texts = surviving(codec, [state.layout for state in states], [state.tokens for state in states], drawn)
+    some = [i for i, part in enumerate(kept) if len(part)]
+    scores = victim.score([victim.block(states[i].example, states[i].whole(kept[i])) for i in some])
+    for i, score in zip(some, scores, strict=True):
+        best = int(score.losses.argmin())
+        state = states[i]
+        state.tokens, state.text = kept[i][best].tolist(), texts[i][best]
+        state.loss, state.success = float(score.losses[best]), bool(score.successes[best])
+    for state, part in zip(states, kept, strict=True):
+        state.record.ledger.forward(len(part), victim.n_forwarded(state.example, state.layout.n_tokens))
+        state.record.close_iteration(state.text, state.tokens, state.loss, state.success, len(part))
+
+
+def _open_pools(codec: Codec, states: Sequence[_State]) -> list[torch.Tensor]:
+    """The control without gradients: every allowed token at every position."""
+    allowed = torch.tensor(codec.allowed)
+    return [allowed.expand(len(state.tokens), -1) for state in states]
+
+
+def _ranked_pools(victim: Victim, codec: Codec, states: Sequence[_State], options: Options) -> list[torch.Tensor]:
+    """The ``top_k`` tokens of every position by gradient; notes each example's present loss on the way."""
+    blocks = [victim.block(state.example, state.whole(torch.tensor([state.tokens]))) for state in states]
+    scores, gradients = victim.gradient(blocks)
+    rows = []
+    for state, block, score, gradient in zip(states, blocks, scores, gradients, strict=True):
+        state.loss, state.success = float(score.losses[0]), bool(score.successes[0])
+        first = len(state.layout.head) - block.reused
+        rows.append(gradient[first : first + len(state.tokens)])
+        state.record.ledger.gradient(victim.n_forwarded(state.example, state.layout.n_tokens), len(state.tokens))
+    with whole_weight(victim.embedding.weight) as embeddings:
+        allowed = torch.zeros(embeddings.shape[0], dtype=torch.bool, device=embeddings.device)
+        allowed[torch.tensor(codec.allowed, device=embeddings.device)] = True
+        return list(ranked_tokens(torch.stack(rows), embeddings, allowed, options.top_k))

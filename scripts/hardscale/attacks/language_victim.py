@@ -1,0 +1,88 @@
+"""Causal language models under attack: cross-entropy of a target text, success when they would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hardscale.attacks.victim import Inputs, Victim
+from hardscale.errors import AttackError
+
+#: Rows of the head computed at once, so that the logits of a whole micro-batch never exist.
+_HEAD_ROWS = 512
+#: Settings by which an architecture changes its logits after the head; such models are called whole.
+_CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+class LanguageVictim(Victim):
+    """A causal language model that should go on with a target text after the prompt.
+
+    The loss is the mean cross-entropy of the target's tokens, each predicted from the prompt and the target tokens
+    before it; success is that every one of them is the model's first choice, so that greedy decoding writes the target.
+
+    Args:
+        model: an ``AutoModelForCausalLM``.
+        tokenizer: its fast tokenizer; targets are encoded without special tokens.
+        targets: the texts wanted.
+        names: what each example is called in errors.
+        options: of :class:`Victim`.
+
+    Raises:
+        AttackError: a target without tokens.
+    """
+
+    closing = False
+
+    def __init__(
+        self, model: Any, tokenizer: Any, targets: Sequence[str], names: Sequence[str], **options: Any
+    ) -> None:
+        super().__init__(model, names, **options)
+        self.endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in targets]
+        for name, tokens in zip(names, self.endings, strict=True):
+            if not tokens:
+                raise AttackError(f"example {name}: the target text has no tokens; give the text that should follow")
+        self.head_products = [len(tokens) * self.n_embeddings for tokens in self.endings]
+        config = model.config.get_text_config()
+        self._whole = self.base is model or any(getattr(config, key, None) for key in _CHANGED_LOGITS)
+        self.can_cache = self.can_cache and not self._whole
+
+    def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy of the target, and whether every target token is the first choice."""
+        sizes = [len(self.endings[example]) for example in inputs.examples]
+        wanted = torch.tensor([token for example in inputs.examples for token in self.endings[example]])
+        wanted = wanted.to(self.device)
+        counts = torch.tensor(sizes, device=self.device)
+        rows = torch.repeat_interleave(torch.arange(len(sizes), device=self.device), counts)
+        within = torch.cat([torch.arange(size) for size in sizes]).to(self.device)
+        # The token at column c is predicted from column c - 1.
+        columns = inputs.last[rows] - counts[rows] + within
+        losses, first = self._judge_rows(inputs, embeds, rows, columns, wanted)
+        mean = torch.zeros(len(sizes), device=self.device).index_add(0, rows, losses) / counts
+        n_first = torch.zeros_like(counts).index_add(0, rows, first.long())
+        return mean, n_first == counts
+
+    def _judge_rows(
+        self,
+        inputs: Inputs,
+        embeds: torch.Tensor | None,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        wanted: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy of each wanted token at its place, and whether it is the first choice there."""
+        if self._whole:
+            what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
+            places = self.model(**what, **inputs.arguments).logits[rows, columns]
+            head: Any = torch.nn.Identity()
+        else:
+            places = self.hidden(inputs, embeds)[rows, columns]
+            head = self.model.get_output_embeddings()
+        losses, first = [], []
+        for start in range(0, len(wanted), _HEAD_ROWS):
+            part = slice(start, start + _HEAD_ROWS)
+            logits = head(places[part]).float()
+            losses.append(torch.nn.functional.cross_entropy(logits, wanted[part], reduction="none"))
+            first.append(logits.detach().argmax(dim=1) == wanted[part])
+        return torch.cat(losses), torch.cat(first)

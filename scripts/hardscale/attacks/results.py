@@ -1,0 +1,108 @@
+"""What every attack takes and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hardscale.attacks.ledger import Ledger
+
+#: ``callback(iteration, alive, seconds)``: examples worked on in this iteration and the wall time it took.
+Callback = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings that attacks share; see :func:`hardscale.attacks.base.attack`."""
+
+    n_iterations: int
+    n_candidates: int
+    top_k: int
+    n_attack_tokens: int
+    initial_text: str
+    gradient: bool
+    candidate_rng: Literal["restart", "per_example"]
+    seed: int
+    early_stop: bool
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attacked prompt. Lists have one entry an iteration, the first is iteration 1.
+
+    Attributes:
+        text: attack text held after the last iteration.
+        tokens: its tokens.
+        prompt_text: the whole prompt with it.
+        best_text, best_tokens, best_loss: of the held text with the lowest loss, which need not be the last.
+        losses: loss of the text held after each iteration.
+        successes: whether that text is a success.
+        first_success: first iteration that ended with a success, None if none did.
+        n_evaluated: candidates whose loss was computed.
+        forward_tokens, backward_tokens: cumulative tokens by the papers' convention (:mod:`hardscale.attacks.ledger`).
+        forward_passes, backward_passes: cumulative prompts.
+        flops_exact: cumulative operations as computed.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_text: str
+    best_text: str
+    best_tokens: tuple[int, ...]
+    best_loss: float
+    losses: list[float]
+    successes: list[bool]
+    first_success: int | None
+    n_evaluated: list[int]
+    forward_tokens: list[int]
+    backward_tokens: list[int]
+    forward_passes: list[int]
+    backward_passes: list[int]
+    flops_exact: list[float]
+
+
+@dataclass
+class Record:
+    """The history of one example while it is under attack."""
+
+    before: str
+    after: str
+    ledger: Ledger
+    losses: list[float] = field(default_factory=list)
+    successes: list[bool] = field(default_factory=list)
+    n_evaluated: list[int] = field(default_factory=list)
+    held: tuple[str, tuple[int, ...]] = ("", ())
+    best: tuple[float, str, tuple[int, ...]] | None = None
+
+    def close_iteration(self, text: str, tokens: Sequence[int], loss: float, success: bool, n_evaluated: int) -> None:
+        """Note the text that is held at the end of an iteration."""
+        self.held = (text, tuple(tokens))
+        if self.best is None or loss < self.best[0]:
+            self.best = (loss, *self.held)
+        self.losses.append(loss)
+        self.successes.append(success)
+        self.n_evaluated.append(n_evaluated)
+        self.ledger.close_iteration()
+
+    def result(self) -> AttackResult:
+        """The finished record."""
+        assert self.best is not None
+        text, tokens = self.held
+        return AttackResult(
+            text=text,
+            tokens=tokens,
+            prompt_text=self.before + text + self.after,
+            best_text=self.best[1],
+            best_tokens=self.best[2],
+            best_loss=self.best[0],
+            losses=self.losses,
+            successes=self.successes,
+            first_success=self.successes.index(True) + 1 if True in self.successes else None,
+            n_evaluated=self.n_evaluated,
+            forward_tokens=self.ledger.forward_tokens,
+            backward_tokens=self.ledger.backward_tokens,
+            forward_passes=self.ledger.forward_passes,
+            backward_passes=self.ledger.backward_passes,
+            flops_exact=self.ledger.flops_exact,
+        )

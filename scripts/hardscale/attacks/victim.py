@@ -1,0 +1,276 @@
+"""A model under attack: losses and gradients of many prompts at once, whatever the kind of model.
+
+Victims touch the bare module only (never a training engine's own ``forward``), with frozen parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from hardscale.attacks.packing import Block, Slice, micro_batches
+from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
+from hardscale.errors import AttackError
+
+#: Computed tokens of one forward. On a CPU larger ones leave the processor's cache and are slower.
+CPU_TOKENS, CUDA_TOKENS = 4_096, 65_536
+#: A gradient pass keeps activations, so it takes fewer tokens at a time.
+GRADIENT_SHARE = 4
+#: Prefixes below this many tokens are computed again each time: storing them saves less than reading them costs.
+SHORTEST_STORED = 8
+
+
+@contextlib.contextmanager
+def frozen(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; both as they were after, also after an error."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = [(module, module.training) for module in model.modules()]
+    try:
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        model.eval()
+        yield
+    finally:
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+        for module, flag in training:
+            module.training = flag
+
+
+@contextlib.contextmanager
+def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A parameter's full value; under DeepSpeed's ZeRO-3 it is gathered (every rank has to come here)."""
+    if hasattr(weight, "ds_id"):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([weight], enabled=True):
+            yield weight.detach().clone()
+    else:
+        yield weight.detach()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Loss of each row of a block, float32, and whether the row is a success; both on the CPU, shape ``(n,)``."""
+
+    losses: torch.Tensor
+    successes: torch.Tensor
+
+
+@dataclass
+class Inputs:
+    """One packed forward: right-padded tokens that are to be computed, after stored prefixes of several lengths.
+
+    Attributes:
+        ids: shape ``(rows, width)``.
+        examples: the example of each row.
+        lengths: real tokens of each row.
+        arguments: mask, positions and cache for the base model.
+    """
+
+    ids: torch.Tensor
+    examples: list[int]
+    lengths: torch.Tensor
+    arguments: dict[str, Any]
+
+    @property
+    def last(self) -> torch.Tensor:
+        """Index of each row's last real token, shape ``(rows,)``."""
+        return self.lengths - 1
+
+
+class Victim(ABC):
+    """Losses, successes and gradients of prompts, batched over examples.
+
+    Args:
+        model: a Hugging Face model with its head.
+        names: what each example is called in errors.
+        tokens_per_batch: computed tokens of one forward; by device when None.
+        dtype: run forwards under autocast to this type; None leaves the model's own.
+        use_cache: reuse stored prefixes where the architecture allows it.
+    """
+
+    #: Whether the tokenizer's closing special tokens belong to a prompt of this victim.
+    closing = True
+
+    def __init__(
+        self,
+        model: Any,
+        names: Sequence[str],
+        tokens_per_batch: int | None = None,
+        dtype: torch.dtype | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        self.model = model
+        self.base = getattr(model, model.base_model_prefix, model)
+        self.embedding = model.get_input_embeddings()
+        self.device = self.embedding.weight.device
+        self.n_embeddings = int(model.config.get_text_config().vocab_size)
+        self.names = list(names)
+        #: Tokens that each example's prompt is forwarded with: its target text, where that is what is attacked for.
+        self.endings: list[list[int]] = [[] for _ in names]
+        #: Outputs of the head that each example's prompt needs, for the exact count of operations.
+        self.head_products: list[int] = [0 for _ in names]
+        self.dtype = dtype
+        self.budget = tokens_per_batch or (CUDA_TOKENS if self.device.type == "cuda" else CPU_TOKENS)
+        self.can_cache = use_cache and self.base is not model and can_reuse_prefixes(self.base)
+        self.cache = PrefixCache(len(names))
+        self._accepted = set(inspect.signature(self.base.forward).parameters)
+        pad = model.config.pad_token_id
+        self._pad = pad if isinstance(pad, int) and pad >= 0 else 0
+
+    # --- what kinds of victim differ in -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss (differentiable, float32) and success of each row, shape ``(rows,)``."""
+
+    def n_forwarded(self, example: int, n_tokens: int) -> int:
+        """Tokens forwarded for a prompt of ``n_tokens``."""
+        return n_tokens + len(self.endings[example])
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """Refuse prompts (one an example, in tokens) that do not fit the model.
+
+        Raises:
+            AttackError: names the first such example, its length and what is allowed.
+        """
+        for example, length in enumerate(lengths):
+            self.check_length(example, length)
+
+    def check_length(self, example: int, length: int) -> None:
+        """Refuse one prompt of ``length`` tokens that does not fit the model."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        total = self.n_forwarded(example, length)
+        if limit and total > limit:
+            raise AttackError(
+                f"example {self.names[example]}: {total} tokens with its attack, the victim reads {limit}; "
+                "lower the task's max_tokens"
+            )
+
+    # --- forwards ---------------------------------------------------------------------------------------------------
+
+    def hidden(self, inputs: Inputs, embeds: torch.Tensor | None) -> torch.Tensor:
+        """Last hidden states of the base model, shape ``(rows, width, hidden)``."""
+        what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
+        return self.base(**what, **inputs.arguments).last_hidden_state
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.dtype is None or self.dtype == self.embedding.weight.dtype:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def packed(self, blocks: Sequence[Block], slices: Sequence[Slice]) -> Inputs:
+        """Pack rows of blocks: right padding, positions that go on from each prefix, a mask that hides padding."""
+        parts = [blocks[piece.block] for piece in slices]
+        counts = [piece.n_rows for piece in slices]
+        width = max(part.n_new for part in parts)
+        stored = max(part.reused for part in parts)
+        ids = torch.full((sum(counts), width), self._pad)
+        row = 0
+        for part, piece in zip(parts, slices, strict=True):
+            ids[row : row + piece.n_rows, : part.n_new] = part.tokens[piece.start : piece.stop, part.reused :]
+            row += piece.n_rows
+        repeats = torch.tensor(counts)
+        lengths = torch.tensor([part.n_new for part in parts]).repeat_interleave(repeats)
+        reused = torch.tensor([part.reused for part in parts]).repeat_interleave(repeats)
+        column = torch.arange(width)
+        arguments: dict[str, Any] = {}
+        if "use_cache" in self._accepted:
+            arguments["use_cache"] = False
+        mask = column < lengths[:, None]
+        if stored:
+            cache, stored = self.cache.view([part.example for part in parts], counts)
+            arguments |= {"past_key_values": cache, "use_cache": True}
+            mask = torch.cat([torch.arange(stored) < reused[:, None], mask], dim=1)
+        if "position_ids" in self._accepted:
+            # Padding repeats the last position, so that learned positions never run past their table.
+            positions = torch.minimum(reused[:, None] + column, (reused + lengths - 1)[:, None])
+            arguments["position_ids"] = positions.to(self.device)
+        arguments["attention_mask"] = mask.long().to(self.device)
+        examples = [part.example for part, count in zip(parts, counts, strict=True) for _ in range(count)]
+        return Inputs(ids.to(self.device), examples, lengths.to(self.device), arguments)
+
+    @torch.no_grad()
+    def remember(self, prefixes: Sequence[Sequence[int]]) -> None:
+        """Compute and store the prefixes, one an example, that are long enough to be worth it."""
+        if not self.can_cache:
+            return
+        blocks = [
+            Block(i, torch.tensor([list(prefix)]))
+            for i, prefix in enumerate(prefixes)
+            if len(prefix) >= SHORTEST_STORED
+        ]
+        for slices in micro_batches(blocks, self.budget):
+            inputs = self.packed(blocks, slices)
+            cache = DynamicCache()
+            with self._autocast():
+                self.base(input_ids=inputs.ids, **(inputs.arguments | {"past_key_values": cache, "use_cache": True}))
+            for row, example in enumerate(inputs.examples):
+                self.cache.store(example, prefixes[example], cache, row)
+
+    def block(self, example: int, tokens: torch.Tensor) -> Block:
+        """Whole prompts of one example (shape ``(n, length)``) that all start with its stored prefix."""
+        ending = self.endings[example]
+        if ending:
+            tokens = torch.cat([tokens, torch.tensor(ending).expand(tokens.shape[0], -1)], dim=1)
+        return Block(example, tokens, len(self.cache.prefixes[example]))
+
+    @torch.no_grad()
+    def score(self, blocks: Sequence[Block]) -> list[Scores]:
+        """Losses and successes of every row of every block, in order.
+
+        Raises:
+            AttackError: a loss is not finite; names the example.
+        """
+        done: list[tuple[list[Slice], torch.Tensor, torch.Tensor]] = []
+        for slices in micro_batches(blocks, self.budget):
+            inputs = self.packed(blocks, slices)
+            with self._autocast():
+                losses, successes = self.judge(inputs, None)
+            done.append((slices, losses, successes))
+        scores = [Scores(torch.empty(len(b.tokens)), torch.empty(len(b.tokens), dtype=torch.bool)) for b in blocks]
+        for slices, losses, successes in done:
+            losses, successes, row = losses.cpu(), successes.cpu(), 0
+            for piece in slices:
+                self._check_finite(losses[row : row + piece.n_rows], blocks[piece.block].example)
+                scores[piece.block].losses[piece.start : piece.stop] = losses[row : row + piece.n_rows]
+                scores[piece.block].successes[piece.start : piece.stop] = successes[row : row + piece.n_rows]
+                row += piece.n_rows
+        return scores
+
+    def gradient(self, blocks: Sequence[Block]) -> tuple[list[Scores], list[torch.Tensor]]:
+        """Scores of one prompt a block, and the loss gradient at the embeddings of its computed tokens.
+
+        Returns:
+            scores, and for each block a tensor of shape ``(n_new, hidden)`` on the victim's device.
+        """
+        scores: list[Scores | None] = [None] * len(blocks)
+        gradients: list[torch.Tensor | None] = [None] * len(blocks)
+        for slices in micro_batches(blocks, max(self.budget // GRADIENT_SHARE, 1)):
+            inputs = self.packed(blocks, slices)
+            embeds = self.embedding(inputs.ids).detach().requires_grad_(True)
+            with torch.enable_grad(), self._autocast():
+                losses, successes = self.judge(inputs, embeds)
+                # Rows do not read each other, so the gradient of the sum holds each row's own.
+                [gradient] = torch.autograd.grad(losses.sum(), embeds)
+            losses, successes = losses.detach().cpu(), successes.cpu()
+            for row, piece in enumerate(slices):
+                block = blocks[piece.block]
+                self._check_finite(losses[row : row + 1], block.example)
+                scores[piece.block] = Scores(losses[row : row + 1], successes[row : row + 1])
+                gradients[piece.block] = gradient[row, : block.n_new]
+        return [s for s in scores if s is not None], [g for g in gradients if g is not None]
+
+    def _check_finite(self, losses: torch.Tensor, example: int) -> None:
+        if not bool(torch.isfinite(losses).all()):
+            raise AttackError(
+                f"example {self.names[example]}: the victim's loss is not finite; check the model's weights and dtype"
+            )

@@ -1,0 +1,177 @@
+"""The tidy result table: one row per cell x attack x position x iteration, read from the artefacts on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.schemas import ATTACK, RUNS
+from hardscale.artifacts.tables import read_table
+from hardscale.errors import ArtifactError
+
+_LISTS = (
+    "successes",
+    "forward_tokens",
+    "backward_tokens",
+    "flops_exact_by_iteration",
+    "forward_passes",
+    "backward_passes",
+)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What the table says of a model: its size, its clean accuracy and the compute that went into it."""
+
+    n_params: int
+    clean_accuracy: float
+    n_clean: int
+    defense_flops: float
+    pretrain_flops: float | None
+    n_seen_tokens: int | None
+
+
+def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Table:
+    """Rows of schema RUNS for every attack artefact under ``root/attacks``, in a fixed order.
+
+    Raises:
+        ArtifactError: an artefact is unfinished or inconsistent, or shards of one attack are missing.
+    """
+    victims: dict[str, Victim] = {}
+    rows: list[dict[str, Any]] = []
+    for folders in _attacks(root / "attacks"):
+        spec = open_artifact(folders[0], "attack")["spec"]
+        key = f"{spec['cell']}/{spec['defense']}/r{spec['round']:02d}"
+        if key not in victims:
+            victims[key] = _victim(root, spec)
+        rows.extend(_attack_rows(folders, victims[key], study, defense_kinds[spec["defense"]]))
+    rows.sort(key=_order)
+    return pa.Table.from_pylist(rows, schema=RUNS)
+
+
+def _attacks(root: Path) -> list[list[Path]]:
+    """Folders of every attack; the shards of one attack together."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob(MANIFEST)):
+        spec = open_artifact(path.parent, "attack")["spec"]
+        groups.setdefault(f"{spec['cell']}/{spec['defense']}/{spec['round']}/{spec['attack']}", []).append(path.parent)
+    for name, folders in groups.items():
+        shards = [open_artifact(folder, "attack")["spec"]["shards"] for folder in folders]
+        if set(shards) != {len(folders)}:
+            raise ArtifactError(
+                f"{folders[0].parent}: {name} has {len(folders)} shard(s) of {shards[0]}; run snakemake again"
+            )
+    return list(groups.values())
+
+
+def _victim(root: Path, spec: dict[str, Any]) -> Victim:
+    cell = spec["cell"]
+    facts = open_artifact(root / "models" / cell / spec["defense"] / f"r{spec['round']:02d}", "model")["facts"]
+    finetuned = open_artifact(root / "models" / cell / "none" / "r00", "model")["facts"]
+    _, family, scale, _ = cell.split("/")
+    base = root / "pretrained" / family / scale
+    base_facts = open_artifact(base if (base / MANIFEST).is_file() else root / "base" / family / scale, "base_model")[
+        "facts"
+    ]
+    pretrain = base_facts["pretrain_flops"]
+    if base_facts["scratch"]:
+        # A model made here has seen nothing but this study: its pretraining is all that came before the defence.
+        pretrain = (pretrain or 0.0) + finetuned["training_flops"]
+    return Victim(
+        n_params=facts["n_params"],
+        clean_accuracy=facts["clean_accuracy"],
+        n_clean=facts["n_clean"],
+        defense_flops=facts["defense_flops"],
+        pretrain_flops=pretrain,
+        n_seen_tokens=facts.get("n_seen_tokens"),
+    )
+
+
+def _attack_rows(folders: list[Path], victim: Victim, study: str, defense_kind: str) -> list[dict[str, Any]]:
+    manifest = open_artifact(folders[0], "attack")
+    spec, facts = manifest["spec"], manifest["facts"]
+    settings = spec["settings"]
+    task, family, scale, seed = spec["cell"].split("/")
+    n_attacked = int(facts["n_attacked"])
+    tables = [read_table(folder / "attack.parquet", ATTACK, columns=[*_LISTS, "first_success"]) for folder in folders]
+    table = pa.concat_tables(tables)
+    if table.num_rows != n_attacked:
+        raise ArtifactError(
+            f"{folders[0]}: {table.num_rows} attacked rows, the manifest says {n_attacked}; delete it and run again"
+        )
+    n_iterations = int(settings["n_iterations"])
+    lists = {name: _matrix(table, name, n_iterations) for name in _LISTS}
+    any_success = np.maximum.accumulate(lists["successes"], axis=1)
+    complete = not settings["early_stop"]
+    common = {
+        "study": study,
+        "task": task,
+        "family": family,
+        "scale": scale,
+        "n_params": victim.n_params,
+        "seed": int(seed[1:]),
+        "defense": spec["defense"],
+        "defense_kind": defense_kind,
+        "round": spec["round"],
+        "attack": spec["attack"],
+        "attack_kind": settings["kind"],
+        "position": settings["position"],
+        "n_examples": int(facts["n_examples"]),
+        "n_attacked": n_attacked,
+        "clean_accuracy": victim.clean_accuracy,
+        "n_clean_examples": victim.n_clean,
+        "defense_flops": victim.defense_flops,
+        "pretrain_flops": victim.pretrain_flops,
+        "n_seen_tokens": victim.n_seen_tokens,
+        "attack_seed": None,
+        "success_rule": facts["success_rule"],
+        "judge": None,
+        "eps": None,
+    }
+    rows = []
+    for i in range(n_iterations + 1):
+        some = n_attacked > 0
+        held = int(lists["successes"][:, i - 1].sum()) if i and some else 0
+        ever = int(any_success[:, i - 1].sum()) if i and some else 0
+        forward, backward = (_mean(lists[name], i) for name in ("forward_tokens", "backward_tokens"))
+        known = some and (complete or i == 0)
+        rows.append(
+            {
+                **common,
+                "iteration": i,
+                "n_success": held if known else None,
+                "asr": held / n_attacked if known else None,
+                "n_success_any": ever if some else None,
+                "asr_any": ever / n_attacked if some else None,
+                "attack_flops_per_example": 2.0 * victim.n_params * (forward + 2.0 * backward) if some else None,
+                "attack_flops_exact": _mean(lists["flops_exact_by_iteration"], i) if some else None,
+                "n_forward_passes": _mean(lists["forward_passes"], i) if some else None,
+                "n_backward_passes": _mean(lists["backward_passes"], i) if some else None,
+            }
+        )
+    return rows
+
+
+def _matrix(table: pa.Table, name: str, n_iterations: int) -> np.ndarray:
+    """A list column as (n_attacked, n_iterations)."""
+    values = table.column(name).to_pylist()
+    if any(len(row) != n_iterations for row in values):
+        raise ArtifactError(
+            f"attack.parquet: column {name} does not hold {n_iterations} iterations; delete it and run again"
+        )
+    return np.array(values, dtype=bool if name == "successes" else float).reshape(len(values), n_iterations)
+
+
+def _mean(values: np.ndarray, iteration: int) -> float:
+    """Mean over examples of a cumulative quantity after ``iteration`` iterations."""
+    return float(values[:, iteration - 1].mean()) if iteration and len(values) else 0.0
+
+
+def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+    keys = ("task", "family", "n_params", "scale", "seed", "defense", "round", "attack", "iteration")
+    return tuple(row[key] for key in keys)

@@ -1,0 +1,56 @@
+"""Command lines of the gang jobs: the entry and its ranks read the same one. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import artifact_folder
+from hardscale.errors import TrainingError
+
+#: Job -> the artefacts that it reads: option, what it is, how many.
+JOBS: dict[str, dict[str, tuple[str, str | None]]] = {
+    "finetune": {"base": ("base_model artefact", None), "task": ("task artefact", None)},
+    "adversarial_rounds": {"start": ("model artefact of the round before", None), "task": ("task artefact", None)},
+    "pretrain": {"base": ("base_model artefact without weights", None), "task": ("task artefacts", "+")},
+}
+_SEVERAL_OUTS = {"adversarial_rounds"}
+
+
+def parser(job: str) -> argparse.ArgumentParser:
+    """The options of a job."""
+    command = argparse.ArgumentParser(prog=f"{job}.py", allow_abbrev=False)
+    command.add_argument("--spec", required=True, help="settings as JSON, or a file with them")
+    for option, (help_text, count) in JOBS[job].items():
+        command.add_argument(f"--{option}", required=True, type=artifact_folder, nargs=count, help=help_text)
+    command.add_argument("--state", required=True, type=Path, help="private folder for checkpoints, outside of outputs")
+    several = job in _SEVERAL_OUTS
+    out_help = "one artefact for each round, in order" if several else "artefact to publish"
+    command.add_argument("--out", required=True, type=artifact_folder, nargs="+" if several else None, help=out_help)
+    command.add_argument("--log", type=Path, help="log file; the terminal when absent")
+    command.add_argument("--launch", default="local", choices=("local", "debug"), help="how ranks are started")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads of each rank")
+    command.add_argument("--zero-stage", type=int, default=0, choices=(0, 1, 2, 3))
+    command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    command.add_argument("--micro-batch", type=int, help="rows of one forward pass on a rank; 32 when absent")
+    command.add_argument("--save-seconds", type=float, default=60.0, help="training time between checkpoints")
+    command.add_argument("--unfactored-adafactor", action="store_true", help="allow Adafactor with ZeRO 1 and above")
+    return command
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """The spec of a ``--spec`` option: JSON itself, or the name of a file that holds it.
+
+    Raises:
+        TrainingError: neither.
+    """
+    try:
+        source = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+        spec = json.loads(source)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"--spec: neither JSON nor a readable JSON file ({error})") from error
+    if not isinstance(spec, dict):
+        raise TrainingError(f"--spec: found {type(spec).__name__}, must be an object")
+    return spec

@@ -1,0 +1,57 @@
+"""What runs in every rank of a gang: reads the job's command line, joins the ranks, trains.
+
+Heavy libraries are imported here and below, never in the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from hardscale.launch.arguments import parser, read_spec
+
+
+def main(job: str, argv: list[str], meeting: Path | None) -> None:
+    """Run one rank of a job.
+
+    Args:
+        job: ``finetune``, ``adversarial_rounds`` or ``pretrain``.
+        argv: the options of the entry.
+        meeting: file where the ranks of one machine meet; None: at ``MASTER_ADDR:MASTER_PORT``.
+    """
+    began = time.monotonic()
+    arguments = parser(job).parse_args(argv)
+    spec = read_spec(arguments.spec)
+    from hardscale.training.options import RunOptions
+
+    options = RunOptions(
+        zero_stage=arguments.zero_stage,
+        dtype=arguments.dtype,
+        micro_batch=arguments.micro_batch,
+        save_seconds=arguments.save_seconds,
+        unfactored_adafactor=arguments.unfactored_adafactor,
+        threads=arguments.threads,
+    )
+    from hardscale.training.distributed import start_group
+
+    group = start_group(options.threads, meeting)
+    print(f"rank {group.rank} of {group.world} on {group.device}, pid {os.getpid()}", flush=True)
+    _run(job, spec, arguments, group, options)
+    print(f"rank {group.rank} done after {time.monotonic() - began:.1f} s", flush=True)
+
+
+def _run(job: str, spec: dict[str, Any], arguments: Any, group: Any, options: Any) -> None:
+    if job == "finetune":
+        from hardscale.training.finetune import finetune
+
+        finetune(spec, arguments.base, arguments.task, arguments.state, arguments.out, group, options)
+    elif job == "adversarial_rounds":
+        from hardscale.training.rounds import adversarial_rounds
+
+        adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
+    else:
+        from hardscale.training.pretrain import pretrain
+
+        pretrain(spec, arguments.base, arguments.task, arguments.state, arguments.out, group, options)

@@ -1,0 +1,96 @@
+"""Finetuning: the undefended classifier of a cell (section 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hardscale.attacks.codec import Codec
+from hardscale.console import say
+from hardscale.models.flops import training_flops
+from hardscale.models.load import load_tokenizer, new_classifier
+from hardscale.seeds import derive_seed
+from hardscale.settings import FinetuneSettings
+from hardscale.tasks.data import load_split, load_task
+from hardscale.training.batches import Order, Row
+from hardscale.training.distributed import Group
+from hardscale.training.engine import Engine
+from hardscale.training.exposure import Exposure
+from hardscale.training.loop import Journal, Stretch, train
+from hardscale.training.optimizers import schedule
+from hardscale.training.options import RunOptions
+from hardscale.training.publish_model import Release, publish_model
+from hardscale.training.session import Session
+
+JOB = "finetune"
+
+
+def finetune(
+    spec: dict[str, Any], base: Path, task: Path, state: Path, out: Path, group: Group, options: RunOptions
+) -> None:
+    """Train a classifier from a base model and publish it as round 0. Every rank of the gang calls it.
+
+    Args:
+        spec: ``cell``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`FinetuneSettings`), ``max_tokens``.
+        base: ``base_model`` artefact.
+        task: ``task`` artefact.
+        state: private folder of this job, for checkpoints.
+        out: the ``model`` artefact.
+        group: the ranks.
+        options: ZeRO stage, precision, micro-batch.
+    """
+    settings, seed = FinetuneSettings.model_validate(spec["settings"]), int(spec["seed"])
+    session = Session(JOB, state, spec, {"base": base, "task": task}, group, options)
+    labels = load_task(task).labels
+    tokenizer = load_tokenizer(base)
+    model = new_classifier(base, len(labels), derive_seed(seed, "head"), weights_dtype(options), labels)
+    examples = load_split(task, "train", tokenizer, spec["max_tokens"])
+    codec = Codec(tokenizer, model.config.get_text_config().vocab_size)
+    exposure = Exposure(codec, settings.exposure, seed)
+    order = Order(len(examples), settings.batch_size, seed)
+    n_steps = settings.steps or order.n_steps(settings.epochs or 1)
+    engine = Engine(
+        model,
+        settings.optimizer,
+        factor=schedule(settings.optimizer, n_steps),
+        batch_size=settings.batch_size,
+        group=group,
+        options=options,
+    )
+
+    def rows(step: int) -> list[Row]:
+        epoch, chosen = order.at(step)
+        drawn = [examples[i] for i in chosen]
+        encoded = codec.encode_prompts(exposure.texts(drawn, epoch))
+        return [Row(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
+
+    saved = session.restore(engine)
+    journal = Journal(**saved["journal"]) if saved else Journal()
+    if saved and group.leader:
+        say(f"going on after step {len(journal.metrics)} of {n_steps}")
+    stretch = Stretch("finetune", 0, n_steps, rows, seed)
+    train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
+    facts = {
+        "cell": spec["cell"],
+        "defense": "none",
+        "round": 0,
+        "n_labels": len(labels),
+        "training_flops": training_flops(engine.n_params, journal.n_tokens),
+        "generation_flops": 0.0,
+        "defense_flops": 0.0,
+        "n_seen_tokens": journal.n_tokens,
+        "attack_asr": None,
+    }
+    validation = load_split(task, "validation", tokenizer, spec["max_tokens"])[: settings.n_clean]
+    release = Release(out, spec, {"base": base, "task": task}, facts, journal)
+    clean = publish_model(engine, session, tokenizer, codec, validation, release)
+    if group.leader:
+        say(f"clean accuracy {clean:.3f} on {len(validation)} validation examples")
+    session.finish()
+
+
+def weights_dtype(options: RunOptions) -> torch.dtype:
+    """Of the model that a job trains."""
+    return torch.bfloat16 if options.dtype == "bfloat16" else torch.float32

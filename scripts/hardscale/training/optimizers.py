@@ -1,0 +1,50 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from hardscale.settings import OptimizerSettings
+
+
+def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The optimizer of a settings block; Adafactor at fixed scale as in the paper's appendix on training."""
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            foreach=True,
+        )
+    from transformers.optimization import Adafactor
+
+    return Adafactor(
+        parameters,
+        lr=settings.learning_rate,
+        scale_parameter=False,
+        relative_step=False,
+        warmup_init=False,
+        clip_threshold=1.0,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def schedule(settings: OptimizerSettings, total_steps: int) -> Callable[[int], float]:
+    """Factor on the learning rate at a 0-based step: linear warm-up, then constant or linear to 0 at ``total_steps``.
+
+    Args:
+        settings: kind of schedule and warm-up steps.
+        total_steps: steps of the whole schedule.
+    """
+
+    def factor(step: int) -> float:
+        if step < settings.warmup_steps:
+            return (step + 1) / (settings.warmup_steps + 1)
+        if settings.schedule == "constant":
+            return 1.0
+        return max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+
+    return factor

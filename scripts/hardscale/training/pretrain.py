@@ -1,0 +1,96 @@
+"""Pretraining of a scratch family: causal language modelling on the tasks' texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import open_artifact
+from hardscale.artifacts.publish import publishing
+from hardscale.artifacts.schemas import METRICS, TIMING
+from hardscale.artifacts.tables import write_table
+from hardscale.attacks.codec import Codec
+from hardscale.console import say
+from hardscale.models.flops import pretraining_flops
+from hardscale.models.load import MODEL, load_tokenizer, new_language_model, save_model
+from hardscale.seeds import derive_seed
+from hardscale.settings import ExposureSettings, OptimizerSettings, PretrainSettings
+from hardscale.tasks.data import load_split
+from hardscale.training import faults
+from hardscale.training.batches import Order, Row
+from hardscale.training.distributed import Group
+from hardscale.training.engine import Engine
+from hardscale.training.exposure import Exposure
+from hardscale.training.finetune import weights_dtype
+from hardscale.training.loop import Journal, Stretch, train
+from hardscale.training.objectives import LanguageModelling
+from hardscale.training.optimizers import schedule
+from hardscale.training.options import RunOptions
+from hardscale.training.session import Session
+
+JOB = "pretrain"
+#: Half of the texts hold random tokens where attacks will write, so that such text is not new to the model.
+_EXPOSURE = ExposureSettings(probability=0.5, max_tokens=10)
+
+
+def pretrain(
+    spec: dict[str, Any], base: Path, tasks: list[Path], state: Path, out: Path, group: Group, options: RunOptions
+) -> None:
+    """Train a language model on the training texts of some tasks and publish it. Every rank of the gang calls it.
+
+    Args:
+        spec: ``family``, ``scale``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`PretrainSettings`).
+        base: ``base_model`` artefact without weights.
+        tasks: ``task`` artefacts.
+        state: private folder of this job, for checkpoints.
+        out: the ``base_model`` artefact, with weights and the compute that they took.
+        group: the ranks.
+        options: ZeRO stage, precision, micro-batch.
+    """
+    settings, seed = PretrainSettings.model_validate(spec["settings"]), int(spec["seed"])
+    inputs = {"base": base, **{f"task{i}": task for i, task in enumerate(tasks)}}
+    session = Session(JOB, state, spec, inputs, group, options)
+    base_facts = open_artifact(base, "base_model")["facts"]
+    tokenizer = load_tokenizer(base)
+    model = new_language_model(base, derive_seed(seed, "weights"), weights_dtype(options))
+    merged = [example for task in tasks for example in load_split(task, "train")]
+    examples = [replace(example, example_id=index) for index, example in enumerate(merged)]
+    codec = Codec(tokenizer, model.config.get_text_config().vocab_size)
+    exposure = Exposure(codec, _EXPOSURE, seed)
+    order = Order(len(examples), settings.batch_size, seed)
+    optimizer = OptimizerSettings(
+        kind="adamw", learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps, weight_decay=0.01
+    )
+    engine = Engine(
+        model,
+        optimizer,
+        factor=schedule(optimizer, settings.steps),
+        batch_size=settings.batch_size,
+        group=group,
+        options=options,
+        objective=LanguageModelling(),
+    )
+
+    def rows(step: int) -> list[Row]:
+        epoch, chosen = order.at(step)
+        drawn = [examples[i] for i in chosen]
+        encoded = codec.encode_prompts(exposure.texts(drawn, epoch))
+        return [Row(e.example_id, ids[: settings.max_tokens]) for e, ids in zip(drawn, encoded, strict=True)]
+
+    saved = session.restore(engine)
+    journal = Journal(**saved["journal"]) if saved else Journal()
+    stretch = Stretch("pretrain", 0, settings.steps, rows, seed)
+    train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
+    flops = pretraining_flops(base_facts["generative_parameters"], journal.n_tokens)
+    with engine.frozen_module() as module:
+        if group.leader:
+            with publishing(out, "base_model", spec, inputs) as draft:
+                save_model(module, tokenizer, draft.path / MODEL)  # type: ignore[arg-type]
+                write_table(draft.path / "metrics.parquet", journal.metrics, METRICS)
+                write_table(draft.path / "timing.parquet", journal.timing, TIMING)
+                trained = {"has_weights": True, "pretrain_tokens": journal.n_tokens, "pretrain_flops": flops}
+                draft.note(**{**base_facts, **trained})
+                faults.trip(JOB, "publish", 0, group.rank)
+            say(f"pretrained on {journal.n_tokens} tokens, loss {journal.metrics[-1]['loss']:.3f}")
+    session.finish()

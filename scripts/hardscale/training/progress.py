@@ -1,0 +1,55 @@
+"""Where a block of adversarial rounds stands: what its checkpoints hold besides the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardscale.training.loop import Journal
+from hardscale.training.pool import PoolEntry, RoundSet, pool_rows
+
+
+@dataclass
+class Progress:
+    """Where a block stands.
+
+    Attributes:
+        round: the round being worked on.
+        trained: whether its training is done (its checkpoint stands, its artefact may not).
+        pool: the pool now.
+        chosen: the round's set once its examples are generated; None before.
+        journal: the round's training so far.
+        attack_asr: success share of the round's attack.
+        generation_flops: of the round.
+        defense_flops: of all earlier rounds.
+        n_seen_tokens: trained on in all earlier rounds.
+    """
+
+    round: int
+    trained: bool = False
+    pool: list[PoolEntry] = field(default_factory=list)
+    chosen: RoundSet | None = None
+    journal: Journal = field(default_factory=Journal)
+    attack_asr: float = 0.0
+    generation_flops: float = 0.0
+    defense_flops: float = 0.0
+    n_seen_tokens: int = 0
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        nested = {
+            "pool": pool_rows(self.pool),
+            "chosen": self.chosen and vars(self.chosen),
+            "journal": vars(self.journal),
+        }
+        return {**vars(self), **nested}
+
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Progress:
+        """Of :meth:`dump`."""
+        nested = {
+            "pool": [PoolEntry(**entry) for entry in values["pool"]],
+            "chosen": RoundSet(**values["chosen"]) if values["chosen"] else None,
+            "journal": Journal(**values["journal"]),
+        }
+        return cls(**{**values, **nested})

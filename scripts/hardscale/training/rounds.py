@@ -1,0 +1,355 @@
+"""Adversarial training in rounds (section 5): attack, pool, mix, train, publish; a block of rounds a job."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import MANIFEST, open_artifact, read_manifest
+from hardscale.artifacts.publish import Draft
+from hardscale.artifacts.schemas import POOL
+from hardscale.artifacts.tables import read_table, write_table
+from hardscale.attacks.codec import Codec
+from hardscale.console import say
+from hardscale.errors import ArtifactError, TrainingError
+from hardscale.models.flops import training_flops
+from hardscale.models.load import load_classifier
+from hardscale.rounds_plan import ramp
+from hardscale.seeds import derive_seed
+from hardscale.settings import AdversarialRounds
+from hardscale.tasks.data import load_split, load_task
+from hardscale.training import faults
+from hardscale.training.batches import Order, Row
+from hardscale.training.carry import CARRY, read_carry, write_carry
+from hardscale.training.distributed import Group
+from hardscale.training.engine import Engine
+from hardscale.training.examples import generate
+from hardscale.training.exposure import Exposure
+from hardscale.training.finetune import weights_dtype
+from hardscale.training.loop import Stretch, train
+from hardscale.training.optimizers import schedule
+from hardscale.training.options import RunOptions
+from hardscale.training.pool import PoolEntry, RoundSet, draw_new, draw_set, pool_rows, set_sizes
+from hardscale.training.progress import Progress
+from hardscale.training.publish_model import Release, publish_model
+from hardscale.training.session import Session
+
+JOB = "adversarial_rounds"
+
+
+def adversarial_rounds(
+    spec: dict[str, Any], start: Path, task: Path, state: Path, outs: list[Path], group: Group, options: RunOptions
+) -> None:
+    """Train rounds ``first_round`` to ``last_round`` and publish each. Every rank of the gang calls it.
+
+    The published rounds do not depend on how rounds are cut into blocks.
+
+    Args:
+        spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`AdversarialRounds`),
+            ``first_round``, ``last_round``, ``max_tokens``; ``keep_rounds``: rounds whose weights are published (all).
+        start: ``model`` artefact of the round before the first.
+        task: ``task`` artefact.
+        state: private folder of this job.
+        outs: one ``model`` artefact for each round, in order.
+        group: the ranks.
+        options: ZeRO stage, precision, micro-batch.
+    """
+    _Block(spec, start, task, state, outs, group, options).run()
+
+
+class _Block:
+    """One job: its data, its engine, its progress."""
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        start: Path,
+        task: Path,
+        state: Path,
+        outs: list[Path],
+        group: Group,
+        options: RunOptions,
+    ) -> None:
+        self.spec, self.seed, self.group, self.state = spec, int(spec["seed"]), group, state
+        self.first, self.last = int(spec["first_round"]), int(spec["last_round"])
+        self.outs = dict(zip(range(self.first, self.last + 1), outs, strict=True))
+        self.settings = AdversarialRounds.model_validate(spec["settings"])
+        self.start, self.inputs = start, {"start": start, "task": task}
+        facts = open_artifact(start, "model")["facts"]
+        _must_follow(start, facts, self.first, spec)
+        self.session = Session(JOB, state, spec, self.inputs, group, options)
+        self.n_labels = len(load_task(task).labels)
+        model, self.tokenizer = load_classifier(start, weights_dtype(options))
+        self.codec = Codec(self.tokenizer, model.config.get_text_config().vocab_size)
+        self.examples = load_split(task, "train", self.tokenizer, spec["max_tokens"])
+        self.validation = load_split(task, "validation", self.tokenizer, spec["max_tokens"])[: self.settings.n_clean]
+        self.exposure = Exposure(self.codec, self.settings.exposure, self.seed)
+        self.engine = self._engine(model, options)
+        self.progress = self._begin(facts)
+
+    # --- steps of the schedule --------------------------------------------------------------------------------------
+
+    def _n_steps(self, round_number: int) -> int:
+        """Optimizer steps of a round; known beforehand, for the schedule."""
+        n_pool = round_number * min(self.settings.n_new_examples, len(self.examples))
+        n_set = sum(set_sizes(n_pool, len(self.examples), self.settings))
+        return Order(n_set, self.settings.batch_size, 0).n_steps(self.settings.epochs)
+
+    def _steps_before(self, round_number: int) -> int:
+        return sum(self._n_steps(earlier) for earlier in range(1, round_number))
+
+    def _engine(self, model: Any, options: RunOptions) -> Engine:
+        steps = [self._n_steps(number) for number in range(1, self.settings.rounds + 1)]
+        factor = rounds_schedule(self.settings, steps, self._steps_before(self.first))
+        return Engine(
+            model,
+            self.settings.optimizer,
+            factor=factor,
+            batch_size=self.settings.batch_size,
+            group=self.group,
+            options=options,
+        )
+
+    # --- starting, going on -----------------------------------------------------------------------------------------
+
+    def _begin(self, facts: dict[str, Any]) -> Progress:
+        saved = self.session.restore(self.engine)
+        if saved is not None:
+            progress = Progress.load(saved)
+            self._must_be_finished(progress.round)
+            if self.group.leader:
+                done = len(progress.journal.metrics)
+                say(f"going on in round {progress.round} of {self.settings.rounds} after step {done}")
+            return progress
+        self._forget_finished()
+        if self.first == 1:
+            return Progress(1)
+        if self.settings.carry_optimizer:
+            read_carry(self.engine, self.start / CARRY, self.group)
+        rows = read_table(self.start / "pool.parquet", POOL).to_pylist()
+        return Progress(
+            self.first,
+            pool=[PoolEntry(**row) for row in rows],
+            defense_flops=facts["defense_flops"],
+            n_seen_tokens=facts["n_seen_tokens"],
+        )
+
+    def _finished(self, number: int) -> Path:
+        """Where the state keeps a finished round: outputs of a failed job are deleted, this is not."""
+        return self.state / "finished" / f"round{number:04d}"
+
+    def _forget_finished(self) -> None:
+        if self.group.leader:
+            shutil.rmtree(self.state / "finished", ignore_errors=True)
+        self.group.barrier()
+
+    def _must_be_finished(self, number: int) -> None:
+        for earlier in range(self.first, number):
+            if not (self._finished(earlier) / MANIFEST).is_file():
+                gone = self._finished(earlier)
+                raise TrainingError(f"{gone}: gone from the state; delete {self.state} and run again")
+
+    def run(self) -> None:
+        """Go through the rounds."""
+        if self.group.leader:
+            for number in range(self.first, self.progress.round):
+                _link_tree(self._finished(number), self.outs[number])
+        for number in range(self.progress.round, self.last + 1):
+            if not self.progress.trained:
+                self._train(number)
+            self._publish(number)
+            self._advance(number)
+        self.session.finish()
+
+    # --- one round --------------------------------------------------------------------------------------------------
+
+    def _train(self, number: int) -> None:
+        progress, seed = self.progress, derive_seed(self.seed, "round", number)
+        if progress.chosen is None:
+            self._attack(number, seed)
+        chosen = progress.chosen
+        assert chosen is not None
+        order = Order(len(chosen), self.settings.batch_size, seed)
+
+        def rows(step: int) -> list[Row]:
+            epoch, places = order.at(step)
+            return self._rows(chosen, places, number * self.settings.epochs + epoch)
+
+        def remember(batch: Any, losses: list[float]) -> None:
+            for row, loss in zip(batch, losses, strict=True):
+                if row.pool_index is not None:
+                    progress.pool[row.pool_index].last_loss = loss
+
+        before = self._steps_before(number)
+        label = f"round {number}/{self.settings.rounds}"
+        stretch = Stretch(label, number, order.n_steps(self.settings.epochs), rows, seed, before, remember)
+        train(self.engine, self.session, stretch, progress.journal, progress.dump)
+        progress.trained = True
+        self.session.save(self.engine, before + stretch.n_steps, progress.dump())
+
+    def _attack(self, number: int, seed: int) -> None:
+        faults.trip(JOB, "attack", number, self.group.rank)
+        progress, settings = self.progress, self.settings
+        n_iterations = ramp(number - 1, settings.rounds, settings.attack.n_iterations, settings.attack.n_iterations_end)
+        new = [self.examples[i] for i in draw_new(len(self.examples), settings.n_new_examples, seed)]
+        with self.engine.frozen_module() as module:
+            made = generate(
+                module,
+                self.tokenizer,
+                self.codec,
+                new,
+                settings.attack,
+                n_iterations=n_iterations,
+                round_number=number,
+                n_labels=self.n_labels,
+                seed=derive_seed(seed, "attack"),
+                session=self.session,
+            )
+        progress.pool.extend(made.entries)
+        progress.generation_flops, progress.attack_asr = made.flops, made.success_share
+        progress.chosen = draw_set(progress.pool, len(self.examples), settings, seed)
+        if self.group.leader:
+            said = f"{len(new)} examples, {n_iterations} iterations, success {made.success_share:.2f}"
+            say(f"round {number}/{settings.rounds}: attacked {said}")
+        self.session.save_if_due(self.engine, self._steps_before(number), progress.dump)
+
+    def _rows(self, chosen: RoundSet, places: list[int], epoch: int) -> list[Row]:
+        """Rows at some places of the set: first its adversarial part, then its clean part."""
+        n = len(chosen.adversarial)
+        pool_indices = [chosen.adversarial[i] for i in places if i < n]
+        entries = [self.progress.pool[i] for i in pool_indices]
+        clean = [self.examples[chosen.clean[i - n]] for i in places if i >= n]
+        encoded = self.codec.encode_prompts([*(e.text for e in entries), *self.exposure.texts(clean, epoch)])
+        known = [(entry.example_id, entry.label) for entry in entries] + [(e.example_id, e.label) for e in clean]
+        places_in_pool = [*pool_indices, *[None] * len(clean)]
+        rows = zip(known, encoded, places_in_pool, strict=True)
+        return [Row(example_id, ids, label, index) for (example_id, label), ids, index in rows]
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    def _publish(self, number: int) -> None:
+        kept, spec = self._finished(number), self._round_spec(number)
+        if self._is_published(kept, spec):
+            if self.group.leader:
+                _link_tree(kept, self.outs[number])
+            self.group.barrier()
+            return
+        hands_over = number == self.last < self.settings.rounds and self.settings.carry_optimizer
+        if hands_over:
+            write_carry(self.engine, self.state / CARRY, self.group, round=number)
+        progress = self.progress
+        release = Release(
+            kept,
+            spec,
+            {"task": self.inputs["task"], "before": self.start if number == self.first else self._finished(number - 1)},
+            self._facts(number),
+            progress.journal,
+            keep_weights=number in self.spec.get("keep_rounds", range(self.first, self.last + 1)),
+            add=functools.partial(self._add_files, hands_over),
+        )
+        clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
+        if self.group.leader:
+            _link_tree(kept, self.outs[number])
+            say(f"round {number}/{self.settings.rounds}: clean accuracy {clean:.3f}, published {self.outs[number]}")
+        self.group.barrier()
+
+    def _is_published(self, folder: Path, spec: dict[str, Any]) -> bool:
+        valid = False
+        if self.group.leader:
+            try:
+                valid = open_artifact(folder, "model")["spec"] == spec
+            except ArtifactError:
+                valid = False
+        return self.group.gather(valid)[0]
+
+    def _round_spec(self, number: int) -> dict[str, Any]:
+        """What makes a round, whatever block it is trained in."""
+        of_the_block = ("first_round", "last_round", "keep_rounds")
+        return {**{key: value for key, value in self.spec.items() if key not in of_the_block}, "round": number}
+
+    def _facts(self, number: int) -> dict[str, Any]:
+        progress = self.progress
+        trained = training_flops(self.engine.n_params, progress.journal.n_tokens)
+        assert progress.chosen is not None
+        return {
+            "cell": self.spec["cell"],
+            "defense": self.spec["defense"],
+            "round": number,
+            "n_labels": self.n_labels,
+            "training_flops": trained,
+            "generation_flops": progress.generation_flops,
+            "defense_flops": progress.defense_flops + trained + progress.generation_flops,
+            "n_seen_tokens": progress.n_seen_tokens + progress.journal.n_tokens,
+            "attack_asr": progress.attack_asr,
+            "n_adversarial": len(progress.chosen.adversarial),
+            "n_clean_in_set": len(progress.chosen.clean),
+        }
+
+    def _add_files(self, hands_over: bool, draft: Draft) -> None:
+        write_table(draft.path / "pool.parquet", pool_rows(self.progress.pool), POOL)
+        if hands_over:
+            shutil.copytree(self.state / CARRY, draft.path / CARRY)
+
+    def _advance(self, number: int) -> None:
+        facts, pool = self._facts(number), self.progress.pool
+        self.progress = Progress(
+            number + 1, pool=pool, defense_flops=facts["defense_flops"], n_seen_tokens=facts["n_seen_tokens"]
+        )
+        if not self.settings.carry_optimizer:
+            self.engine.reset_optimizer()
+
+
+def rounds_schedule(settings: AdversarialRounds, steps: Sequence[int], done: int) -> Callable[[int], float]:
+    """Factor on the learning rate at a 0-based step of a block.
+
+    One schedule over all rounds where the optimizer lives on, one for each round where it starts afresh.
+
+    Args:
+        settings: optimizer, and whether it is carried from round to round.
+        steps: optimizer steps of every round.
+        done: steps of the rounds before the block.
+    """
+    if settings.carry_optimizer:
+        whole = schedule(settings.optimizer, sum(steps))
+        return lambda step: whole(step + done)
+    starts = [0, *itertools.accumulate(steps)]
+
+    def factor(step: int) -> float:
+        index = min(bisect.bisect_right(starts, step + done) - 1, len(steps) - 1)
+        return schedule(settings.optimizer, steps[index])(step + done - starts[index])
+
+    return factor
+
+
+def _must_follow(start: Path, facts: dict[str, Any], first: int, spec: dict[str, Any]) -> None:
+    wanted = {"round": first - 1, "cell": spec["cell"], "defense": "none" if first == 1 else spec["defense"]}
+    for key, value in wanted.items():
+        if facts.get(key) != value:
+            raise TrainingError(
+                f"{start}: its {key} is {facts.get(key)!r}; round {first} of {spec['defense']!r} starts from {value!r}"
+            )
+
+
+def _link_tree(source: Path, folder: Path) -> None:
+    """Make ``folder`` an equal artefact that shares its files with ``source`` where the file system can."""
+    read_manifest(source)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.parent / f".{folder.name}.tmp-link"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, copy_function=_link)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,239 @@
+"""The engine against a plain torch loop, at one and two ranks, and what it lends to attacks."""
+
+import copy
+
+import pytest
+import torch
+from train_kit import DiedError, in_ranks, tiny_model, tiny_rows
+
+from hardscale.errors import TrainingError
+from hardscale.settings import OptimizerSettings
+from hardscale.training.carry import read_carry, write_carry
+from hardscale.training.engine import Engine
+from hardscale.training.optimizers import schedule
+from hardscale.training.options import RunOptions
+
+SETTINGS = OptimizerSettings(kind="adamw", learning_rate=1e-3, warmup_steps=3, weight_decay=0.01)
+N_STEPS = 20
+BATCH = 7
+
+
+def rows_at(step):
+    return tiny_rows(BATCH if step % 4 else 5, step)  # every fourth batch is short
+
+
+def engine_of(group, stage=0, micro=3, settings=SETTINGS, **more):
+    options = RunOptions(zero_stage=stage, micro_batch=micro, **more)
+    return Engine(
+        tiny_model(),
+        settings,
+        factor=schedule(settings, N_STEPS),
+        batch_size=BATCH,
+        group=group,
+        options=options,
+    )
+
+
+def trained(group, stage, micro, n_steps=N_STEPS):
+    """[loss, gradient norm] of each step, and the final weights."""
+    engine = engine_of(group, stage, micro)
+    history = []
+    for step in range(n_steps):
+        rows = rows_at(step)
+        told = torch.zeros(len(rows), dtype=torch.float64)
+        told[group.rank :: group.world] = torch.cat(engine.accumulate(rows, 0)).double()
+        history.append([float(group.sum(told).mean()), engine.update()])
+    with engine.frozen_module() as module:
+        weights = torch.cat([p.flatten() for p in module.parameters()]).tolist()
+    return history, weights
+
+
+def plain(n_steps=N_STEPS):
+    """The same training without any of our code but the rows."""
+    model = tiny_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: (s + 1) / 4 if s < 3 else (N_STEPS - s) / (N_STEPS - 3)
+    )
+    history = []
+    for step in range(n_steps):
+        losses = []
+        for row in rows_at(step):
+            logits = model(input_ids=torch.tensor([row.ids])).logits
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([row.label])))
+        loss = torch.stack(losses).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        history.append([loss.item(), norm.item()])
+    return history
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.set_num_threads(1)
+    return torch.tensor(plain())
+
+
+@pytest.mark.parametrize(("world", "stage", "micro"), [(1, 0, None), (1, 0, 3), (1, 2, 3), (2, 0, 2), (2, 2, 2)])
+def test_parity_with_a_plain_loop(reference, world, stage, micro):
+    ranks = in_ranks(trained, stage, micro, world=world)
+    history, weights = ranks[0]
+    assert (torch.tensor(history)[:, 0] - reference[:, 0]).abs().max() < 1e-5
+    assert torch.allclose(torch.tensor(history)[:, 1], reference[:, 1], rtol=1e-3)
+    assert all(other == [history, weights] for other in ranks)
+
+
+def test_parity_of_zero_3_over_two_ranks(reference):
+    history, _ = in_ranks(trained, 3, 2, 6, world=2)[0]
+    assert (torch.tensor(history)[:, 0] - reference[:6, 0]).abs().max() < 1e-5
+
+
+def test_same_ranks_same_bytes():
+    assert in_ranks(trained, 0, 2, 5, world=2) == in_ranks(trained, 0, 2, 5, world=2)
+
+
+def frozen_then_train(group, stage):
+    """Losses of a training in which an attack-like gradient is taken before every step, and its gradients' norms."""
+    engine = engine_of(group, stage, 2)
+    history, norms = [], []
+    for step in range(4):
+        with engine.frozen_module() as module:
+            assert not module.training
+            assert not any(p.requires_grad for p in module.parameters())
+            ids = torch.tensor([[1, 2, 3, 4]] * (1 + group.rank))  # ranks do unequal work
+            for _ in range(1 + group.rank):
+                embedded = module.get_input_embeddings()(ids).detach().requires_grad_()
+                loss = torch.nn.functional.cross_entropy(
+                    module(inputs_embeds=embedded).logits, torch.zeros(len(ids)).long()
+                )
+                (gradient,) = torch.autograd.grad(loss, embedded)
+            norms.append(float(gradient[0].norm() * (1 + group.rank)))
+        assert all(p.requires_grad for p in engine.module.parameters())
+        assert all(p.grad is None or not p.grad.abs().sum() for p in engine.module.parameters())
+        rows = rows_at(step)
+        told = torch.zeros(len(rows), dtype=torch.float64)
+        told[group.rank :: group.world] = torch.cat(engine.accumulate(rows, 0)).double()
+        engine.update()
+        history.append(float(group.sum(told).mean()))
+    return history, norms
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_attacks_on_the_frozen_module_leave_training_alone(reference, stage):
+    ranks = in_ranks(frozen_then_train, stage, world=2)
+    assert (torch.tensor(ranks[0][0]) - reference[:4, 0]).abs().max() < 1e-5
+    assert torch.allclose(torch.tensor(ranks[0][1]), torch.tensor(ranks[1][1]), rtol=1e-4)
+
+
+def frozen_restores_after_an_error(group):
+    engine = engine_of(group)
+    engine.module.train()
+    first = next(engine.module.parameters())
+    first.requires_grad_(False)
+    try:
+        with engine.frozen_module():
+            raise RuntimeError("in an attack")
+    except RuntimeError:
+        pass
+    wanted = [p.requires_grad for p in engine.module.parameters()]
+    return engine.module.training, wanted[0], all(wanted[1:])
+
+
+def test_frozen_module_is_restored_after_an_error():
+    assert in_ranks(frozen_restores_after_an_error) == [[True, False, True]]
+
+
+def carried_on(group, stage, kind, folder):
+    """Weights after 3 + 3 steps: unbroken, and with the optimizer handed over after the third."""
+    settings = OptimizerSettings(kind=kind, learning_rate=1e-2, schedule="constant")
+    options = RunOptions(zero_stage=stage, unfactored_adafactor=True)
+
+    def make(model):
+        return Engine(model, settings, factor=lambda s: 1.0, batch_size=BATCH, group=group, options=options)
+
+    def step(engine, i):
+        engine.accumulate(rows_at(i), 0)
+        engine.update()
+
+    def weights(engine):
+        with engine.frozen_module() as module:
+            return torch.cat([p.flatten() for p in module.parameters()]).tolist()
+
+    engine = make(tiny_model())
+    for i in range(3):
+        step(engine, i)
+    write_carry(engine, folder, group)
+    with engine.frozen_module() as module:
+        later = copy.deepcopy(module) if stage < 3 else module
+    for i in range(3, 6):
+        step(engine, i)
+    later.requires_grad_(True)
+    follower = make(later)
+    read_carry(follower, folder, group)
+    for i in range(3, 6):
+        step(follower, i)
+    return weights(engine) == weights(follower)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "world"), [(0, "adafactor", 1), (0, "adamw", 2), (2, "adamw", 2), (3, "adamw", 2)]
+)
+def test_a_carried_optimizer_goes_on_byte_for_byte(tmp_path, stage, kind, world):
+    assert in_ranks(carried_on, stage, kind, tmp_path / "carry", world=world) == [True] * world
+
+
+def refused(group, stage):
+    try:
+        engine_of(group, stage, settings=OptimizerSettings())
+    except TrainingError as error:
+        return str(error)
+    return engine_of(group, stage, settings=OptimizerSettings(), unfactored_adafactor=True).adafactor_is_factored
+
+
+def test_adafactor_under_zero_is_refused_unless_asked_for():
+    [message] = in_ranks(refused, 2)
+    assert "--zero-stage 0" in message and "--unfactored-adafactor" in message
+
+
+def bfloat16(group):
+    engine = engine_of(group, 2, dtype="bfloat16")
+    losses = []
+    for step in range(4):
+        losses.append(float(torch.cat(engine.accumulate(rows_at(step), 0)).mean()))
+        engine.update()
+    return losses
+
+
+def test_bfloat16_follows_roughly(reference):
+    [losses] = in_ranks(bfloat16)
+    assert (torch.tensor(losses) - reference[:4, 0]).abs().max() < 5e-2
+
+
+def dropout_steps(group, micro):
+    options = RunOptions(micro_batch=micro)
+    engine = Engine(
+        tiny_model(dropout=0.2), SETTINGS, factor=lambda s: 1.0, batch_size=BATCH, group=group, options=options
+    )
+    return [torch.cat(engine.accumulate(rows_at(step), seed)).tolist() for step, seed in ((1, 8), (1, 8), (1, 9))]
+
+
+def test_dropout_depends_on_the_steps_seed():
+    [(one, same, other)] = in_ranks(dropout_steps, None)
+    assert one == same != other
+
+
+def test_a_rank_that_never_comes_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("hardscale.training.distributed.RENDEZVOUS_SECONDS", 1.0)
+    with pytest.raises(DiedError, match="rank 1 of 2 did not come"):
+        in_ranks(lonely, str(tmp_path))
+
+
+def lonely(group, place):
+    from pathlib import Path
+
+    from hardscale.training.distributed import _wait_for_everyone
+
+    _wait_for_everyone(Path(place) / "meeting", 0, 2)

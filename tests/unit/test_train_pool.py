@@ -1,0 +1,95 @@
+"""The pool's sampling against brute force, and the sets of the published schedule."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from hardscale.settings import AdversarialRounds
+from hardscale.training.pool import (
+    PoolEntry,
+    draw_new,
+    draw_set,
+    draw_without_replacement,
+    log_weights,
+    loss_ranks,
+    set_sizes,
+)
+
+
+def entry(loss=None, round=1):
+    return PoolEntry(0, round, "text", 1, True, loss)
+
+
+def test_loss_ranks_are_ranks_and_never_trained_is_highest():
+    losses = [0.5, None, 0.1, 0.3, None]
+    assert loss_ranks(losses).tolist() == [2, 3, 0, 1, 4]
+
+
+def test_argsort_switch_gives_the_published_indices():
+    losses = [0.5, None, 0.1, 0.3, None]
+    assert loss_ranks(losses, "argsort").tolist() == [2, 3, 0, 1, 4]
+    losses = [0.3, 0.1, 0.2]
+    assert loss_ranks(losses).tolist() == [2, 0, 1]
+    assert loss_ranks(losses, "argsort").tolist() == [1, 2, 0]
+
+
+def test_log_weights_follow_the_formula():
+    losses, alpha, decay = [0.4, 0.9, None], 0.3, 0.7
+    rank = [0, 1, 2]
+    rho = [(1 - alpha) * i + alpha * r for i, r in enumerate(rank)]
+    expected = [decay * (value - max(rho)) for value in rho]
+    assert np.allclose(log_weights(losses, alpha, decay, "true"), expected)
+    assert log_weights([], 0.5, 0.005, "true").tolist() == []
+
+
+def exact_order_probabilities(weights, n):
+    """P(ordered sample) = product of w_i / (what is left), by enumeration."""
+    found = {}
+    for order in itertools.permutations(range(len(weights)), n):
+        left, p = sum(weights), 1.0
+        for i in order:
+            p *= weights[i] / left
+            left -= weights[i]
+        found[order] = p
+    return found
+
+
+def test_draws_without_replacement_have_the_sequential_distribution():
+    log_weight = log_weights([0.4, 0.9, None, 0.2], 0.5, 0.8, "true")
+    exact = exact_order_probabilities(np.exp(log_weight).tolist(), 2)
+    rng, n = np.random.default_rng(0), 20_000
+    counts = dict.fromkeys(exact, 0)
+    for _ in range(n):
+        counts[tuple(draw_without_replacement(log_weight, 2, rng))] += 1
+    assert math.isclose(sum(exact.values()), 1.0)
+    assert chisquare(list(counts.values()), [p * n for p in exact.values()]).pvalue > 0.001
+
+
+def test_tiny_weights_are_still_drawn():
+    log_weight = np.array([-5_000.0, -4_000.0, 0.0])
+    assert draw_without_replacement(log_weight, 3, np.random.default_rng(0)) == [2, 1, 0]
+
+
+def test_published_set_sizes():
+    settings = AdversarialRounds()
+    sizes = [set_sizes(200 * r, 20_000, settings) for r in range(1, 6)]
+    assert sizes == [(200, 800), (400, 600), (600, 400), (800, 200), (800, 200)]
+
+
+@pytest.mark.parametrize(("pool", "train", "expected"), [(5, 4, (5, 4)), (100, 4, (80, 4)), (0, 50, (0, 50))])
+def test_small_splits(pool, train, expected):
+    assert set_sizes(pool, train, AdversarialRounds(set_size=100)) == expected
+
+
+def test_sets_hold_distinct_examples_and_depend_on_the_seed_alone():
+    settings = AdversarialRounds(set_size=30, n_new_examples=10)
+    pool = [entry(loss=i / 10 if i % 2 else None) for i in range(40)]
+    one, same, other = (draw_set(pool, 50, settings, seed) for seed in (1, 1, 2))
+    assert one == same != other
+    assert len(set(one.adversarial)) == 24 and len(set(one.clean)) == 6
+    new = draw_new(50, 10, 1)
+    assert len(set(new)) == 10 and max(new) < 50
+    assert len(draw_new(4, 10, 1)) == 4

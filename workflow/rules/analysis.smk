@@ -1,0 +1,111 @@
+"""Tables: one tidy table of all runs, the fits, the claims and a summary to read."""
+
+
+rule collect:
+    input:
+        models=manifests(JOBS.model_folders()),
+        bases=manifests(JOBS.prepared_folders()),
+        attacks=manifests(JOBS.attack_folders()),
+    output:
+        runs=f"{ROOT}/tables/runs.parquet",
+        csv=f"{ROOT}/tables/runs.csv",
+    log:
+        f"{ROOT}/logs/collect.log",
+    benchmark:
+        f"{ROOT}/benchmarks/collect.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        spec=JOBS.collect_spec,
+        root=subpath(output.runs, ancestor=2),
+        code=code_digest("hardscale.evaluation.collect"),
+    message:
+        "collect all runs"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/collect.py --spec {params.spec:q} --root {params.root:q}'
+        " --out {output.runs:q} --csv {output.csv:q} --log {log:q}"
+
+
+rule fit:
+    input:
+        runs=f"{ROOT}/tables/runs.parquet",
+    output:
+        fits=f"{ROOT}/tables/fits.parquet",
+        csv=f"{ROOT}/tables/fits.csv",
+    log:
+        f"{ROOT}/logs/fit.log",
+    benchmark:
+        f"{ROOT}/benchmarks/fit.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        headline=[
+            f"{name}={n}" for name, n in STUDY.analysis.headline_iteration.items()
+        ],
+        targets=STUDY.analysis.target_asr,
+        code=code_digest("hardscale.analysis.fit"),
+    message:
+        "fit scaling laws"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/fit.py --runs {input.runs:q} --out {output.fits:q} --csv {output.csv:q}'
+        " --headline {params.headline:q} --target-asr {params.targets} --log {log:q}"
+
+
+rule claims:
+    input:
+        runs=f"{ROOT}/tables/runs.parquet",
+        attacks=manifests(JOBS.attack_folders()),
+    output:
+        claims=f"{ROOT}/tables/claims.parquet",
+        csv=f"{ROOT}/tables/claims.csv",
+    log:
+        f"{ROOT}/logs/claims.log",
+    benchmark:
+        f"{ROOT}/benchmarks/claims.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        root=subpath(output.claims, ancestor=2),
+        code=code_digest("hardscale.analysis.claims"),
+    message:
+        "test the study's claims"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.root:q}/attacks'
+        " --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
+
+
+rule summary:
+    input:
+        runs=f"{ROOT}/tables/runs.parquet",
+    output:
+        table=report(
+            f"{ROOT}/tables/summary.md",
+            caption="../report/summary.rst",
+            category="Tables",
+        ),
+    log:
+        f"{ROOT}/logs/summary.log",
+    benchmark:
+        f"{ROOT}/benchmarks/summary.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        spec=JOBS.analysis_spec,
+        code=code_digest("hardscale.analysis.summary"),
+    message:
+        "summarise the study"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/summary.py --runs {input.runs:q} --spec {params.spec:q}'
+        " --out {output.table:q} --log {log:q}"

@@ -1,0 +1,27 @@
+"""Attacks: every named attack on every evaluated model, whole or in shards."""
+
+
+rule attack:
+    input:
+        victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
+        task=JOBS.cell_task,
+    output:
+        manifest=f"{ROOT}/attacks/{{lineage}}/r{{round}}/{{part}}/manifest.json",
+    log:
+        f"{ROOT}/logs/attack/{{lineage}}/r{{round}}/{{part}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/attack/{{lineage}}/r{{round}}/{{part}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.mem_mb,
+        runtime=NEEDS.runtime,
+    params:
+        spec=JOBS.attack_spec,
+        code=JOBS.attack_code,
+    message:
+        "attack {wildcards.lineage} round {wildcards.round} with {wildcards.part}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/attack.py --spec {params.spec:q} --victim {input.victim:q} --task {input.task:q}'
+        " --out {output.manifest:q} --log {log:q}"

@@ -1,0 +1,23 @@
+"""Data: every task as parquet, deterministic splits."""
+
+
+rule prepare_task:
+    output:
+        manifest=f"{ROOT}/tasks/{{task}}/manifest.json",
+    log:
+        f"{ROOT}/logs/prepare_task/{{task}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/prepare_task/{{task}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        spec=JOBS.task_spec,
+        code=code_digest("hardscale.tasks.build"),
+    message:
+        "prepare task {wildcards.task}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/prepare_task.py --spec {params.spec:q}'
+        " --out {output.manifest:q} --log {log:q}"

@@ -1,0 +1,54 @@
+"""Models before finetuning: from the hub, a local folder, or made here."""
+
+
+rule prepare_model:
+    input:
+        tasks=JOBS.base_tasks,
+    output:
+        manifest=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
+    log:
+        f"{ROOT}/logs/prepare_model/{{family}}/{{scale}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/prepare_model/{{family}}/{{scale}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=NEEDS.mem_mb,
+        runtime=NEEDS.runtime,
+    params:
+        spec=JOBS.model_spec,
+        code=code_digest("hardscale.models.prepare"),
+    message:
+        "prepare model {wildcards.family} {wildcards.scale}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/prepare_model.py --spec {params.spec:q} --task {input.tasks:q}'
+        " --out {output.manifest:q} --log {log:q}"
+
+
+rule pretrain:
+    input:
+        base=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
+        tasks=JOBS.base_tasks,
+    output:
+        manifest=f"{ROOT}/pretrained/{{family}}/{{scale}}/manifest.json",
+    log:
+        f"{ROOT}/logs/pretrain/{{family}}/{{scale}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/pretrain/{{family}}/{{scale}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: STUDY.ranks
+    resources:
+        mem_mb=NEEDS.mem_mb,
+        runtime=NEEDS.runtime,
+        disk_mb=NEEDS.disk_mb,
+        launch="local",
+    params:
+        spec=JOBS.pretrain_spec,
+        state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",
+        code=code_digest("hardscale.training.pretrain"),
+    message:
+        "pretrain {wildcards.family} {wildcards.scale}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/pretrain.py --spec {params.spec:q} --base {input.base:q} --task {input.tasks:q}'
+        " --state {params.state:q} --launch {resources.launch} --out {output.manifest:q} --log {log:q}"

@@ -1,0 +1,30 @@
+"""Finetuning: the undefended classifier of every cell."""
+
+
+rule finetune:
+    input:
+        base=JOBS.cell_base,
+        task=JOBS.cell_task,
+    output:
+        manifest=f"{ROOT}/models/{{cell}}/none/r00/manifest.json",
+    log:
+        f"{ROOT}/logs/finetune/{{cell}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: STUDY.ranks
+    resources:
+        mem_mb=NEEDS.mem_mb,
+        runtime=NEEDS.runtime,
+        disk_mb=NEEDS.disk_mb,
+        launch="local",
+    params:
+        spec=JOBS.finetune_spec,
+        state=f"{ROOT}/state/{{cell}}/none",
+        code=code_digest("hardscale.training.finetune"),
+    message:
+        "finetune {wildcards.cell}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/finetune.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
+        " --state {params.state:q} --launch {resources.launch} --out {output.manifest:q} --log {log:q}"
