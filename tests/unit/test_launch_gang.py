@@ -169,8 +169,10 @@ def test_specs_are_json_or_a_file(tmp_path):
 
 def test_options_of_the_three_jobs():
     common = ["--spec", "{}", "--task", "t", "--state", "s"]
-    rounds = parser("adversarial_rounds").parse_args([*common, "--start", "m", "--out", "r1", "r2"])
-    assert rounds.out == [Path("r1"), Path("r2")]
+    rounds = parser("adversarial_rounds").parse_args(
+        [*common, "--start", "m/manifest.json", "--out", "r1", "r2/manifest.json"]
+    )
+    assert (rounds.start, rounds.out) == (Path("m"), [Path("r1"), Path("r2")])
     several = parser("pretrain").parse_args([*common, "--base", "b", "--out", "o", "--task", "a", "b"])
     assert several.task == [Path("a"), Path("b")]
     assert parser("finetune").parse_args([*common, "--base", "b", "--out", "o"]).zero_stage == 0

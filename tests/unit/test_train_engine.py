@@ -179,7 +179,7 @@ def carried_on(group, stage, kind, folder):
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind", "world"), [(0, "adafactor", 1), (0, "adamw", 2), (2, "adamw", 2), (3, "adamw", 2)]
+    ("stage", "kind", "world"), [(0, "adafactor", 1), (0, "adamw", 2), (2, "adafactor", 2), (3, "adamw", 2)]
 )
 def test_a_carried_optimizer_goes_on_byte_for_byte(tmp_path, stage, kind, world):
     assert in_ranks(carried_on, stage, kind, tmp_path / "carry", world=world) == [True] * world

@@ -11,8 +11,9 @@ from hardscale.artifacts.schemas import METRICS, POOL
 from hardscale.artifacts.tables import read_table
 from hardscale.settings import AdversarialRounds, OptimizerSettings
 from hardscale.training.finetune import finetune
+from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
-from hardscale.training.rounds import adversarial_rounds, rounds_schedule
+from hardscale.training.rounds import adversarial_rounds
 
 
 def start_from(group, made, state, out):

@@ -1,33 +1,41 @@
 """Figures: one module each, drawn from the tables alone."""
 
+# The path of a caption can not hold a wildcard, so every figure is a rule of its own.
+for figure_name in FIGURES:
 
-rule figure:
-    input:
-        runs=f"{ROOT}/tables/runs.parquet",
-        fits=f"{ROOT}/tables/fits.parquet",
-    output:
-        png=report(
-            f"{ROOT}/figures/{{figure}}.png",
-            caption="../report/{figure}.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        svg=f"{ROOT}/figures/{{figure}}.svg",
-    log:
-        f"{ROOT}/logs/figure/{{figure}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/figure/{{figure}}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        spec=JOBS.analysis_spec,
-        caption_note=STUDY.analysis.caption_note,
-        code=JOBS.figure_code,
-    message:
-        "draw {wildcards.figure}"
-    shell:
-        'python "$HARDSCALE_SCRIPTS"/figure.py --name {wildcards.figure} --runs {input.runs:q} --fits {input.fits:q}'
-        " --spec {params.spec:q} --png {output.png:q} --svg {output.svg:q} --log {log:q}"
+    rule:
+        name:
+            f"figure_{figure_name}"
+        input:
+            runs=f"{ROOT}/tables/runs.parquet",
+            fits=f"{ROOT}/tables/fits.parquet",
+        output:
+            png=report(
+                f"{ROOT}/figures/{{figure}}.png",
+                caption=f"../report/{figure_name}.rst",
+                category="Figures",
+                labels={"figure": "{figure}"},
+            ),
+            svg=f"{ROOT}/figures/{{figure}}.svg",
+        log:
+            f"{ROOT}/logs/figure/{{figure}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/figure/{{figure}}.tsv"
+        wildcard_constraints:
+            figure=figure_name,
+        localrule: True
+        conda:
+            "../../envs/cpu.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            spec=JOBS.analysis_spec,
+            caption_note=STUDY.analysis.caption_note,
+            scratch_families=JOBS.scratch_families,
+            code=JOBS.figure_code,
+        message:
+            "draw {wildcards.figure}"
+        shell:
+            'python "$HARDSCALE_SCRIPTS"/figure.py --name {wildcards.figure} --runs {input.runs:q} --fits {input.fits:q}'
+            " --spec {params.spec:q} --png {output.png:q} --svg {output.svg:q} --log {log:q}"

@@ -11,7 +11,6 @@ localrules:
     fit,
     claims,
     summary,
-    figure,
     verify,
 
 

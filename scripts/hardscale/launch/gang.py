@@ -8,26 +8,33 @@ are ended and the error names the rank.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import os
+import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from hardscale import console
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
+from hardscale.launch.lock import only_driver
 from hardscale.launch.rank import REQUEUE
+from hardscale.launch.surroundings import deaf_to_interrupts, environment, noted_signals
 
 WORKER = "hardscale.launch.worker"
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 60.0
 _KILL_SECONDS = 15.0
+_SETTLE_SECONDS = 1.0
+_ERROR = "] error: "
+_LOST_PARTNER = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+_TRACE = re.compile(r"; the full trace is in .*")
 _MAX_STARTS = 50
 _NO_LIMIT_MINUTES = 60 * 24 * 365
 
@@ -62,17 +69,15 @@ def run_gang(
     """
     if launch == "debug" and ranks != 1:
         raise TrainingError(f"--launch debug runs one rank in this process, the study asks for ranks: {ranks}")
+    job = _Job(command, ranks, label, threads, log, worker)
     state.mkdir(parents=True, exist_ok=True)
-    with _only_driver(state / "driver.lock", label), _signals() as told:
+    with only_driver(state / "driver.lock", label), noted_signals() as told:
         for _ in range(_MAX_STARTS):
             gang = state / "gang"
             shutil.rmtree(gang, ignore_errors=True)
             gang.mkdir(parents=True)
             try:
-                if launch == "debug":
-                    code = _run_here(command, gang, worker)
-                else:
-                    code = _Launch(command, ranks, gang, label, threads, told, worker).wait()
+                code = _run_here(job, gang) if launch == "debug" else _Launch(job, gang, told).wait()
             finally:
                 _keep_logs(gang, log)
             if told:
@@ -87,14 +92,26 @@ def run_gang(
         state.rmdir()
 
 
-def _run_here(command: list[str], gang: Path, worker: str) -> int:
+@dataclass(frozen=True)
+class _Job:
+    """What is run, as :func:`run_gang` is told it."""
+
+    command: list[str]
+    ranks: int
+    label: str
+    threads: int
+    log: Path | None
+    worker: str
+
+
+def _run_here(job: _Job, gang: Path) -> int:
     """Run the worker inside this process, for a debugger."""
     import submitit
 
-    main = importlib.import_module(worker).main
-    job = submitit.DebugExecutor(gang / "submitit").submit(main, command[0], command[1:], None)
+    main = importlib.import_module(job.worker).main
+    submitted = submitit.DebugExecutor(gang / "submitit").submit(main, job.command[0], job.command[1:], None)
     # results() would open a debugger of its own on an error.
-    error = job.exception()
+    error = submitted.exception()
     if error is not None:
         raise error
     return 0
@@ -103,22 +120,21 @@ def _run_here(command: list[str], gang: Path, worker: str) -> int:
 class _Launch:
     """One start of a gang through submitit's local executor."""
 
-    def __init__(
-        self, command: list[str], ranks: int, gang: Path, label: str, threads: int, told: list[int], worker: str
-    ) -> None:
-        self._gang, self._ranks, self._label, self._told = gang, ranks, label, told
+    def __init__(self, job: _Job, gang: Path, told: list[int]) -> None:
+        self._what, self._ranks, self._gang, self._told = job, job.ranks, gang, told
         self._progress: IO[str] | None = None
         self._asked_at: float | None = None
         self._asked: set[int] = set()
-        with _environment(threads), _deaf_to_interrupts():
-            self._job = self._submit(command, worker)
+        with environment(job.threads), deaf_to_interrupts():
+            self._job = self._submit()
 
-    def _submit(self, command: list[str], worker: str) -> Any:
+    def _submit(self) -> Any:
         import submitit
 
         executor = submitit.LocalExecutor(self._gang / "submitit")
         executor.update_parameters(tasks_per_node=self._ranks, timeout_min=_NO_LIMIT_MINUTES)
-        return executor.submit(rank_module.run, worker, command[0], command[1:], self._label, self._gang, True)
+        name, *options = self._what.command
+        return executor.submit(rank_module.run, self._what.worker, name, options, self._what.label, self._gang, True)
 
     def wait(self) -> int:
         """Wait for all ranks; the largest of their exit codes.
@@ -130,16 +146,13 @@ class _Launch:
             while True:
                 self._show_progress()
                 ended = self._results()
-                failed = [(rank, result) for rank, result in ended.items() if result["code"] not in (0, REQUEUE)]
-                if failed and not self._told:
-                    raise TrainingError(self._why(*failed[0]))
-                if len(ended) == self._ranks:
-                    return max(result["code"] for result in ended.values())
                 gone = self._gone(ended)
-                if gone is not None and not self._told:
-                    raise TrainingError(self._why(gone, None))
                 if self._told and self._stopped(ended, gone):
                     return REQUEUE
+                if not self._told and (gone is not None or _failed(ended)):
+                    raise TrainingError(self._cause())
+                if len(ended) == self._ranks:
+                    return max(result["code"] for result in ended.values())
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end()
@@ -181,15 +194,25 @@ class _Launch:
         asked = {index for index in range(self._ranks) if self._pid(index) is not None} - self._asked
         self._signal(signal.SIGTERM, asked)
         self._asked |= asked
-        failed = any(result["code"] not in (0, REQUEUE) for result in ended.values())
-        return gone is not None or failed or time.monotonic() - self._asked_at > _GRACE_SECONDS
+        over = gone is not None or _failed(ended) or len(ended) == self._ranks
+        return bool(over) or time.monotonic() - self._asked_at > _GRACE_SECONDS
 
-    def _why(self, index: int, result: dict[str, Any] | None) -> str:
-        line = (result or {}).get("line") or self._last_line(index)
+    def _cause(self) -> str:
+        """What went wrong first: a rank that died, then one that failed, then one that only lost its partners."""
+        deadline = time.monotonic() + (_SETTLE_SECONDS if self._ranks > 1 else 0.0)
+        while (gone := self._gone(self._results())) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if gone is not None:
+            return self._told_of(gone, "died without a word (killed, or out of memory)", self._last_line(gone))
+        failed = _failed(self._results())
+        index = min(failed, key=lambda i: (bool(_LOST_PARTNER.search(failed[i]["line"])), i))
+        return self._told_of(index, "failed", failed[index]["line"] or self._last_line(index))
+
+    def _told_of(self, index: int, how: str, line: str) -> str:
         line = line.split("] ", 1)[-1].removeprefix("error: ")
-        if result is not None and self._ranks == 1:
+        line = _TRACE.sub(f"; the full trace is in {self._what.log}" if self._what.log else "", line)
+        if how == "failed" and self._ranks == 1:
             return line
-        how = "failed" if result is not None else "died without a word (killed, or out of memory)"
         return f"rank {index} of {self._ranks} {how}; its last line: {line or 'none'}"
 
     def _last_line(self, index: int) -> str:
@@ -208,9 +231,10 @@ class _Launch:
             if not path.exists():
                 return
             self._progress = path.open(encoding="utf-8", errors="replace")
-        if text := self._progress.read():
-            console._terminal.write(text)
-            console._terminal.flush()
+        for line in self._progress:
+            if _ERROR not in line:  # told once, by this process
+                console._terminal.write(line)
+        console._terminal.flush()
 
     def _signal(self, signum: int, ranks: Iterable[int]) -> None:
         for index in ranks:
@@ -236,97 +260,8 @@ class _Launch:
             process.wait()
 
 
-@contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """The environment that the ranks inherit."""
-    library = str(Path(__file__).resolve().parents[2])
-    paths = [library, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    values = {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        rank_module.DRIVER_PID: str(os.getpid()),
-    }
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        values[rank_module.KEPT_CUDA] = os.environ["CUDA_VISIBLE_DEVICES"]
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Children started here ignore Ctrl-C, which reaches the whole group: the driver stops them in its own way."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
-    told: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:  # noqa: ARG001
-        told.append(signum)
-
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {signum: signal.signal(signum, note) for signum in names}
-    try:
-        yield told
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def _only_driver(path: Path, label: str) -> Iterator[None]:
-    """Hold the job's lock; wait for a driver before us, and for the ranks that a killed one left behind."""
-    with path.open("a+") as file:
-        said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    console.say(f"another process runs {label} in {path.parent}; waiting for it")
-                    said = True
-                time.sleep(0.5)
-        _wait_for_orphans(path.parent / "gang")
-        yield
-
-
-def _wait_for_orphans(gang: Path) -> None:
-    pids = [int(path.read_text() or 0) for path in gang.glob("rank*.pid")]
-    mine = [pid for pid in pids if pid and pid != os.getpid() and _is_rank(pid, gang)]
-    if not mine:
-        return
-    console.say("ranks of an earlier run are still stopping; waiting for them")
-    deadline = time.monotonic() + _GRACE_SECONDS
-    while any(_is_rank(pid, gang) for pid in mine) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid in mine:
-        if _is_rank(pid, gang):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _is_rank(pid: int, gang: Path) -> bool:
-    """Whether a process is a rank of this folder, and not another one that got its number since."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return os.fsencode(str(gang / "submitit")) in b" ".join(words)
+def _failed(ended: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {index: result for index, result in ended.items() if result["code"] not in (0, REQUEUE)}
 
 
 def _keep_logs(gang: Path, log: Path | None) -> None:

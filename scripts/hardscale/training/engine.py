@@ -221,6 +221,11 @@ class Engine:
         self.base_optimizer.state.clear()
 
 
+def weights_dtype(options: RunOptions) -> torch.dtype:
+    """Of the model that an engine with these options trains."""
+    return torch.bfloat16 if options.dtype == "bfloat16" else torch.float32
+
+
 def _pad_id(model: nn.Module) -> int:
     pad = getattr(model.config, "pad_token_id", None)
     if pad is None:

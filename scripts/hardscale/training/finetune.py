@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hardscale.attacks.codec import Codec
 from hardscale.console import say
 from hardscale.models.flops import training_flops
@@ -16,7 +14,7 @@ from hardscale.settings import FinetuneSettings
 from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
-from hardscale.training.engine import Engine
+from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
 from hardscale.training.loop import Journal, Stretch, train
 from hardscale.training.optimizers import schedule
@@ -89,8 +87,3 @@ def finetune(
     if group.leader:
         say(f"clean accuracy {clean:.3f} on {len(validation)} validation examples")
     session.finish()
-
-
-def weights_dtype(options: RunOptions) -> torch.dtype:
-    """Of the model that a job trains."""
-    return torch.bfloat16 if options.dtype == "bfloat16" else torch.float32

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import bisect
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from hardscale.settings import OptimizerSettings
+from hardscale.settings import AdversarialRounds, OptimizerSettings
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -46,5 +48,27 @@ def schedule(settings: OptimizerSettings, total_steps: int) -> Callable[[int], f
         if settings.schedule == "constant":
             return 1.0
         return max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+
+    return factor
+
+
+def rounds_schedule(settings: AdversarialRounds, steps: Sequence[int], done: int) -> Callable[[int], float]:
+    """Factor on the learning rate at a 0-based step of a block.
+
+    One schedule over all rounds where the optimizer lives on, one for each round where it starts afresh.
+
+    Args:
+        settings: optimizer, and whether it is carried from round to round.
+        steps: optimizer steps of every round.
+        done: steps of the rounds before the block.
+    """
+    if settings.carry_optimizer:
+        whole = schedule(settings.optimizer, sum(steps))
+        return lambda step: whole(step + done)
+    starts = [0, *itertools.accumulate(steps)]
+
+    def factor(step: int) -> float:
+        index = min(bisect.bisect_right(starts, step + done) - 1, len(steps) - 1)
+        return schedule(settings.optimizer, steps[index])(step + done - starts[index])
 
     return factor

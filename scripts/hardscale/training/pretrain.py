@@ -20,9 +20,8 @@ from hardscale.tasks.data import load_split
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
-from hardscale.training.engine import Engine
+from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
-from hardscale.training.finetune import weights_dtype
 from hardscale.training.loop import Journal, Stretch, train
 from hardscale.training.objectives import LanguageModelling
 from hardscale.training.optimizers import schedule

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
-import itertools
-import os
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.manifest import MANIFEST, open_artifact, read_manifest
+from hardscale.artifacts.manifest import MANIFEST, open_artifact
 from hardscale.artifacts.publish import Draft
 from hardscale.artifacts.schemas import POOL
 from hardscale.artifacts.tables import read_table, write_table
@@ -28,12 +24,12 @@ from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.carry import CARRY, read_carry, write_carry
 from hardscale.training.distributed import Group
-from hardscale.training.engine import Engine
+from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.examples import generate
 from hardscale.training.exposure import Exposure
-from hardscale.training.finetune import weights_dtype
+from hardscale.training.links import link_tree
 from hardscale.training.loop import Stretch, train
-from hardscale.training.optimizers import schedule
+from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.pool import PoolEntry, RoundSet, draw_new, draw_set, pool_rows, set_sizes
 from hardscale.training.progress import Progress
@@ -159,7 +155,7 @@ class _Block:
         """Go through the rounds."""
         if self.group.leader:
             for number in range(self.first, self.progress.round):
-                _link_tree(self._finished(number), self.outs[number])
+                link_tree(self._finished(number), self.outs[number])
         for number in range(self.progress.round, self.last + 1):
             if not self.progress.trained:
                 self._train(number)
@@ -237,7 +233,7 @@ class _Block:
         kept, spec = self._finished(number), self._round_spec(number)
         if self._is_published(kept, spec):
             if self.group.leader:
-                _link_tree(kept, self.outs[number])
+                link_tree(kept, self.outs[number])
             self.group.barrier()
             return
         hands_over = number == self.last < self.settings.rounds and self.settings.carry_optimizer
@@ -255,7 +251,7 @@ class _Block:
         )
         clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
         if self.group.leader:
-            _link_tree(kept, self.outs[number])
+            link_tree(kept, self.outs[number])
             say(f"round {number}/{self.settings.rounds}: clean accuracy {clean:.3f}, published {self.outs[number]}")
         self.group.barrier()
 
@@ -305,28 +301,6 @@ class _Block:
             self.engine.reset_optimizer()
 
 
-def rounds_schedule(settings: AdversarialRounds, steps: Sequence[int], done: int) -> Callable[[int], float]:
-    """Factor on the learning rate at a 0-based step of a block.
-
-    One schedule over all rounds where the optimizer lives on, one for each round where it starts afresh.
-
-    Args:
-        settings: optimizer, and whether it is carried from round to round.
-        steps: optimizer steps of every round.
-        done: steps of the rounds before the block.
-    """
-    if settings.carry_optimizer:
-        whole = schedule(settings.optimizer, sum(steps))
-        return lambda step: whole(step + done)
-    starts = [0, *itertools.accumulate(steps)]
-
-    def factor(step: int) -> float:
-        index = min(bisect.bisect_right(starts, step + done) - 1, len(steps) - 1)
-        return schedule(settings.optimizer, steps[index])(step + done - starts[index])
-
-    return factor
-
-
 def _must_follow(start: Path, facts: dict[str, Any], first: int, spec: dict[str, Any]) -> None:
     wanted = {"round": first - 1, "cell": spec["cell"], "defense": "none" if first == 1 else spec["defense"]}
     for key, value in wanted.items():
@@ -334,22 +308,3 @@ def _must_follow(start: Path, facts: dict[str, Any], first: int, spec: dict[str,
             raise TrainingError(
                 f"{start}: its {key} is {facts.get(key)!r}; round {first} of {spec['defense']!r} starts from {value!r}"
             )
-
-
-def _link_tree(source: Path, folder: Path) -> None:
-    """Make ``folder`` an equal artefact that shares its files with ``source`` where the file system can."""
-    read_manifest(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.parent / f".{folder.name}.tmp-link"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, copy_function=_link)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target

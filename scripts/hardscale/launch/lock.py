@@ -1,0 +1,57 @@
+"""One driver and one gang at a time in a job's state folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hardscale import console
+
+#: How long the ranks of a killed driver may take to save their state.
+_GRACE_SECONDS = 60.0
+
+
+@contextlib.contextmanager
+def only_driver(path: Path, label: str) -> Iterator[None]:
+    """Hold the job's lock; wait for a driver before us, and for the ranks that a killed one left behind."""
+    with path.open("a+") as file:
+        said = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    console.say(f"another process runs {label} in {path.parent}; waiting for it")
+                    said = True
+                time.sleep(0.5)
+        _wait_for_orphans(path.parent / "gang")
+        yield
+
+
+def _wait_for_orphans(gang: Path) -> None:
+    pids = [int(path.read_text() or 0) for path in gang.glob("rank*.pid")]
+    mine = [pid for pid in pids if pid and pid != os.getpid() and _is_rank(pid, gang)]
+    if not mine:
+        return
+    console.say("ranks of an earlier run are still stopping; waiting for them")
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while any(_is_rank(pid, gang) for pid in mine) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in mine:
+        if _is_rank(pid, gang):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _is_rank(pid: int, gang: Path) -> bool:
+    """Whether a process is a rank of this folder, and not another one that got its number since."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(str(gang / "submitit")) in b" ".join(words)
