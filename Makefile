@@ -39,6 +39,7 @@ format: $(DEV_STAMP)
 
 schema: $(STAMP)
 	$(BIN)/python scripts/study_schema.py --out workflow/schemas/study.schema.json --docs docs/study.md
+	$(BIN)/python scripts/rulegraph.py
 
 # torch first: a CPU build must be there before anything that would pull another one in.
 $(STAMP): envs/torch.txt envs/cpu.txt pyproject.toml
