@@ -48,7 +48,7 @@ include: "workflow/rules/ops.smk"
 
 
 onstart:
-    check_sources(STUDY)
+    check_sources(STUDY, JOBS.layout.root)
 
 
 rule all:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from hardscale.errors import HardscaleError
 
@@ -38,25 +38,26 @@ def console(log: Path | None, label: str) -> Iterator[None]:
     """Run a job: library output goes to ``log``, progress and errors to the terminal as well.
 
     A :class:`HardscaleError` ends the process with status 1 and its one line; any other exception with its type and
-    the place of the log. With ``log=None`` everything stays on the terminal.
+    the place of the log. With ``log=None`` library output stays on the terminal, and so does the trace of what was not
+    expected.
     """
     global _terminal, _label
     _label = label
     _quiet_libraries()
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = _opened(log)
         sys.stdout.flush()
         sys.stderr.flush()
         _terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         os.close(handle)
     try:
         yield
     except HardscaleError as error:
-        traceback.print_exc()
-        say(f"error: {error}")
+        if log is not None:
+            traceback.print_exc()
+        say(f"error: {' '.join(str(error).splitlines())}")
         _leave(1)
     except KeyboardInterrupt:
         say("interrupted")
@@ -72,7 +73,16 @@ def console(log: Path | None, label: str) -> Iterator[None]:
         _leave(1)
 
 
-def _leave(status: int) -> None:
+def _opened(log: Path) -> int:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        say(f"error: {log}: the log can not be written ({error.strerror}); mend the place, then run again")
+        _leave(1)
+
+
+def _leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     raise SystemExit(status)

@@ -2,8 +2,8 @@
 
 The digest covers the import closure, inside this package, of the modules named for one instance (the GCG module for
 a GCG job, not the registry of all attacks). Comments, docstrings and formatting do not count. Modules through which
-no number passes (the study's own types, whose values reach a job through its spec; messages; job launching) do not
-count either.
+no number passes (the study's own types, whose values reach a job through its spec; messages; job launching; the way
+files are put in place) do not count either.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from pathlib import Path
 
 PACKAGE = "hardscale"
 ROOT = Path(__file__).parent
-_NEUTRAL = ("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch")
+_NEUTRAL = (
+    *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
+    *("artifacts.publish", "artifacts.manifest"),
+)
 
 
 def _neutral(module: str) -> bool:
-    parts = module.split(".")
-    return len(parts) > 1 and parts[1] in _NEUTRAL
+    name = module.removeprefix(f"{PACKAGE}.")
+    return any(name == neutral or name.startswith(f"{neutral}.") for neutral in _NEUTRAL)
 
 
 def module_file(module: str, root: Path = ROOT) -> Path | None:

@@ -40,7 +40,9 @@ class Jobs:
         self.study = study
         self.layout = Layout(study.name)
         self.data_root = str(data_root(study) or "")
+        # Snakemake asks for the same spec several times; resolving a block validates it.
         self._defense_settings: dict[Lineage, AdversarialRounds] = {}
+        self._attack_settings: dict[tuple[str, Cell], AttackSettings] = {}
 
     # --- what exists ------------------------------------------------------------------------------------------------
 
@@ -161,7 +163,10 @@ class Jobs:
 
     def attack_settings(self, attack: str, cell: Cell) -> AttackSettings:
         """An attack on a cell's models, overrides applied."""
-        return self.study.attacks[attack].resolve(cell.task, cell.family, cell.scale, cell.seed)
+        if (attack, cell) not in self._attack_settings:
+            settings = self.study.attacks[attack].resolve(cell.task, cell.family, cell.scale, cell.seed)
+            self._attack_settings[attack, cell] = settings
+        return self._attack_settings[attack, cell]
 
     def _seed(self, cell: Cell, *roles: str | int) -> int:
         return derive_seed(self.study.seed, cell.key, *roles)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 
 from hardscale.study import Study, data_root
 
@@ -23,9 +25,19 @@ def problems(study: Study) -> list[str]:
     return [line for line in found if line]
 
 
-def check_sources(study: Study) -> None:
-    """Stop the workflow with one line for each missing source."""
-    lines = problems(study)
+def place_problem(root: Path) -> str | None:
+    """Why results can not be written to ``root``; None when they can."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return None
+    except OSError as error:
+        return f"{root}: results can not be written here ({error.strerror}); mend it, or choose a place by --directory"
+
+
+def check_sources(study: Study, root: Path) -> None:
+    """Stop the workflow with a line for each missing source, or where results can not be written to ``root``."""
+    lines = problems(study) or [line for line in [place_problem(root)] if line]
     if lines:
         print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
         raise SystemExit(1)

@@ -7,6 +7,7 @@ folder is renamed into place. Nothing that reads artefacts accepts a folder with
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -59,14 +60,14 @@ def publishing(folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, 
         inputs: artefact folders it was made from; the digests of their manifests are kept.
     """
     folder = Path(folder)
-    with _naming_disk_errors(folder):
+    with naming_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
             shutil.rmtree(stale, ignore_errors=True)
         draft = Draft(folder.parent / f".{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
         draft.path.mkdir()
     try:
-        with _naming_disk_errors(folder):
+        with naming_disk_errors(folder):
             yield draft
             _finish(draft, folder, kind, spec, inputs or {})
     finally:
@@ -111,18 +112,36 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+#: What libraries that hide the system's error say of a full disk: safetensors, then torch's archive writer.
+_FULL = ("no space left on device", "inline_container")
+
+
 @contextlib.contextmanager
-def _naming_disk_errors(folder: Path) -> Iterator[None]:
+def naming_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a place that can not be written, or is full, into one line that names it and the space that is left.
+
+    Raises:
+        ArtifactError: for such errors; others pass.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename is None and error.errno not in (28, 122)):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.errno is None or not (full or error.filename):
             raise
-        free = shutil.disk_usage(_existing(folder)).free // 2**20
-        raise ArtifactError(
-            f"{error.filename or folder}: {error.strerror} ({free} MiB free); nothing was published, "
-            "mend the place or point results elsewhere with --directory, then run again"
-        ) from error
+        raise _unwritable(error.filename or folder, os.strerror(error.errno), folder) from error
+    except Exception as error:
+        if not any(sign in str(error).lower() for sign in _FULL):
+            raise
+        raise _unwritable(folder, os.strerror(errno.ENOSPC), folder) from error
+
+
+def _unwritable(place: Any, reason: str, folder: Path) -> ArtifactError:
+    free = shutil.disk_usage(_existing(folder)).free / 2**20
+    return ArtifactError(
+        f"{place}: {reason} ({free:.1f} MiB free); nothing was published, "
+        "mend the place or point results elsewhere with --directory, then run again"
+    )
 
 
 def _existing(path: Path) -> Path:

@@ -23,7 +23,7 @@ from typing import IO, Any
 from hardscale import console
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
-from hardscale.launch.lock import only_driver
+from hardscale.launch.lock import is_rank, only_driver
 from hardscale.launch.rank import REQUEUE
 from hardscale.launch.surroundings import deaf_to_interrupts, environment, noted_signals
 
@@ -239,7 +239,7 @@ class _Launch:
     def _signal(self, signum: int, ranks: Iterable[int]) -> None:
         for index in ranks:
             pid = self._pid(index)
-            if pid is not None and pid != os.getpid():
+            if pid is not None and is_rank(pid, self._gang):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signum)
 

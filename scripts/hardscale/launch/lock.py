@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,22 +37,24 @@ def only_driver(path: Path, label: str) -> Iterator[None]:
 
 def _wait_for_orphans(gang: Path) -> None:
     pids = [int(path.read_text() or 0) for path in gang.glob("rank*.pid")]
-    mine = [pid for pid in pids if pid and pid != os.getpid() and _is_rank(pid, gang)]
+    mine = [pid for pid in pids if pid and pid != os.getpid() and is_rank(pid, gang)]
     if not mine:
         return
     console.say("ranks of an earlier run are still stopping; waiting for them")
     deadline = time.monotonic() + _GRACE_SECONDS
-    while any(_is_rank(pid, gang) for pid in mine) and time.monotonic() < deadline:
+    while any(is_rank(pid, gang) for pid in mine) and time.monotonic() < deadline:
         time.sleep(0.2)
     for pid in mine:
-        if _is_rank(pid, gang):
+        if is_rank(pid, gang):
             os.kill(pid, signal.SIGKILL)
 
 
-def _is_rank(pid: int, gang: Path) -> bool:
+def is_rank(pid: int, gang: Path) -> bool:
     """Whether a process is a rank of this folder, and not another one that got its number since."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return os.fsencode(str(gang / "submitit")) in b" ".join(words)
+    mark = os.fsencode(str(gang / "submitit"))
+    if Path("/proc/self").exists():
+        try:
+            return mark in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:
+            return False
+    return mark in subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False).stdout

@@ -157,7 +157,9 @@ def _require(path: Path | str, columns: tuple[str, ...], found: list[str]) -> No
     for column in columns:
         if found.count(column) != 1:
             problem = f"{found.count(column)} columns are called" if column in found else "no column"
-            raise DataError(f"{path}: {problem} {column!r}; found {_named(found)}")
+            raise DataError(
+                f"{path}: {problem} {column!r}; found {_named(found)}; name the right one in the study or mend the file"
+            )
 
 
 def _named(names: list[str]) -> str:

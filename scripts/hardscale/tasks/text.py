@@ -68,7 +68,10 @@ def build_from_table(
         original = text_of(row, text)
         class_index = label_of(row.values[label])
         if class_index is None:
-            raise DataError(f"{row.where}: column {label!r} holds {row.values[label]!r:.60}, allowed: {allowed}")
+            raise DataError(
+                f"{row.where}: column {label!r} holds {row.values[label]!r:.60}, allowed: {allowed}; "
+                "mend the row, or the task's labels in the study"
+            )
         if not original.strip():
             return None
         return Record(row.index, (original,), (cut_to_words(original, settings.max_words),), int(class_index))

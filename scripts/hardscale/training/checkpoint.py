@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import sha256_file
+from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.training import faults
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine
@@ -97,7 +98,8 @@ class Checkpoints:
             number += 1
         tag = f"{tag}-{number}"
         self._group.barrier()
-        engine.deepspeed.save_checkpoint(str(self._folder), tag=tag, save_latest=False)
+        with naming_disk_errors(self._folder):
+            engine.deepspeed.save_checkpoint(str(self._folder), tag=tag, save_latest=False)
         self._n_saved += 1
         if self._group.leader:
             write_json(self._folder / tag / PROGRESS, progress)

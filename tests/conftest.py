@@ -1,0 +1,30 @@
+"""Finished studies that tests of several folders read; each is run once a session, and only if a test asks for it."""
+
+import pytest
+from study_runs import StudyRun, copy_sources
+from tickets import describe_tickets
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """A copy of the sources of the workflow."""
+    return copy_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def tiny(sources, tmp_path_factory):
+    """studies/tiny.yaml, run from nothing."""
+    run = StudyRun(sources, sources / "studies" / "tiny.yaml", tmp_path_factory.mktemp("tiny"))
+    done = run.snakemake()
+    assert done.status == 0, done.text
+    return run
+
+
+@pytest.fixture(scope="session")
+def tickets(sources, tmp_path_factory):
+    """A user's own table and model, described in a study, run to the table of runs and one figure."""
+    folder = tmp_path_factory.mktemp("tickets")
+    run = StudyRun(sources, describe_tickets(folder), folder)
+    done = run.snakemake("results/tickets/tables/summary.md", "results/tickets/figures/asr_vs_parameters.png")
+    assert done.status == 0, done.text
+    return run
