@@ -12,13 +12,14 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from hardscale.cli import prepare_environment, study_of
 from hardscale.digest import code_digest
 from hardscale.jobs import FIGURES, Jobs, manifests
-from hardscale.preflight import check_sources
+from hardscale.preflight import check_folder, check_sources
 from hardscale.resources import Needs
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
 NEEDS = Needs(STUDY)
 ROOT = str(JOBS.layout.root)
+check_folder(JOBS.layout.root)
 prepare_environment(workflow.basedir, JOBS.data_root)
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from hardscale.analysis.csv import write_csv
+from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.console import console
@@ -22,8 +23,10 @@ def main() -> None:
     args = parser.parse_args()
     with console(args.log, "collect"):
         runs = collect_runs(args.root, args.spec["study"], args.spec["defense_kinds"])
-        write_table(args.out, runs, RUNS)
-        write_csv(runs.to_pandas(), args.csv)
+        with replacing(args.out) as draft:
+            write_table(draft, runs, RUNS)
+        with replacing(args.csv) as draft:
+            write_csv(runs.to_pandas(), draft)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Finished studies that tests of several folders read; each is run once a session, and only if a test asks for it."""
 
 import pytest
+
 from study_runs import StudyRun, copy_sources
 from tickets import describe_tickets
 

@@ -91,17 +91,23 @@ class StudyRun:
     def results(self) -> Path:
         return self.folder / "results" / self.config.stem
 
-    def snakemake(self, *options: str, **extra: str) -> Finished:
-        """``snakemake --configfile STUDY --directory FOLDER --cores 1 ...`` in the sources."""
+    def command(self, *options: str) -> list[str]:
+        """``snakemake --configfile STUDY --directory FOLDER --cores 1 ...``, to be called in the sources."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "snakemake", "--configfile", str(self.config)]
-        command += ["--directory", str(self.folder), "--cores", "1", *options]
-        return call(command, self.folder, self.sources, **extra)
+        return [*command, "--directory", str(self.folder), "--cores", "1", *options]
+
+    def snakemake(self, *options: str, **extra: str) -> Finished:
+        """Run Snakemake on the study; ``extra`` goes into its environment."""
+        return call(self.command(*options), self.folder, self.sources, **extra)
+
+    def entry_command(self, name: str, *options: object) -> list[str]:
+        """The command line of one of the scripts."""
+        return [sys.executable, str(self.sources / "scripts" / f"{name}.py"), *map(str, options)]
 
     def entry(self, name: str, *options: object, **extra: str) -> Finished:
-        """One of the scripts, from its own command line, in the folder."""
-        script = self.sources / "scripts" / f"{name}.py"
-        return call([sys.executable, str(script), *map(str, options)], self.folder, **extra)
+        """Run one of the scripts in the folder."""
+        return call(self.entry_command(name, *options), self.folder, **extra)
 
     def elsewhere(self, folder: Path) -> StudyRun:
         """The same study, to be run in another folder."""

@@ -7,6 +7,7 @@ only then.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -16,11 +17,14 @@ from typing import Any
 from hardscale import resources
 from hardscale.artifacts.manifest import MANIFEST, canonical_json
 from hardscale.digest import code_digest
+from hardscale.errors import DataError
+from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 from hardscale.paths import Layout, Lineage, parse_part, part_name, undefended
 from hardscale.rounds_plan import blocks, chosen_rounds
 from hardscale.seeds import derive_seed
-from hardscale.settings import AdversarialRounds, AttackSettings, EvaluateRow, FinetuneSettings
+from hardscale.settings import AdversarialRounds, AttackSettings, EvaluateRow, FinetuneSettings, HubScale
 from hardscale.study import UNDEFENDED, Cell, Study, data_root
+from hardscale.tasks.locate import LocalFiles, locate
 
 FIGURES = (
     "asr_vs_parameters",
@@ -275,7 +279,17 @@ class Jobs:
     def analysis_spec(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
         """Settings of fits, claims and figures."""
         analysis = self.study.analysis.model_dump()
-        return canonical_json({**analysis, "scratch_families": self.scratch_families, "controls": self._controls()})
+        spec = {**analysis, "scratch_families": self.scratch_families, "controls": self._controls()}
+        return canonical_json(spec).replace("<", "\\u003c")  # the same JSON; why: see caption_note
+
+    @property
+    def caption_note(self) -> str:
+        """The study's note for captions, unable to end a script.
+
+        Snakemake copies the parameters of a reported job unescaped into a ``<script>`` of its report, so a space of no
+        width follows every ``<``.
+        """
+        return self.study.analysis.caption_note.replace("<", "<\u200b")
 
     @property
     def scratch_families(self) -> list[str]:
@@ -298,6 +312,32 @@ class Jobs:
         return canonical_json({"study": self.study.name, "defense_kinds": kinds})
 
     # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def task_files(self, wildcards: Any) -> list[str]:
+        """The user's own files that a task is read from, so that an edit of them is seen; none for other tasks.
+
+        A file that is missing is left to the checks before the first job, which say so in words.
+        """
+        settings = self.study.tasks[wildcards.task]
+        if not settings.source or settings.source.startswith("hub:"):
+            return []
+        with contextlib.suppress(DataError):
+            place = locate(wildcards.task, settings, data_root(self.study))
+            if isinstance(place, LocalFiles):
+                return [str(path) for path in (*place.train, *place.validation)]
+        return []
+
+    def model_files(self, wildcards: Any) -> list[str]:
+        """The user's own files that a model is read from; none for models of the hub and models made here."""
+        scales = self.study.families[wildcards.family].scales
+        scale = scales[wildcards.scale] if isinstance(scales, dict) else None
+        if not isinstance(scale, HubScale):
+            return []
+        files = [Path(scale.gguf).expanduser()] if scale.gguf else []
+        if scale.path:
+            folder = Path(scale.path).expanduser()
+            files = [*(folder / name for name in (*SMALL_FILES, WEIGHTS_INDEX)), *sorted(folder.glob("*.safetensors"))]
+        return [str(path) for path in files if path.is_file()]
 
     def base_tasks(self, wildcards: Any) -> list[str]:
         """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""

@@ -32,12 +32,26 @@ def place_problem(root: Path) -> str | None:
         with tempfile.TemporaryFile(dir=root):
             return None
     except OSError as error:
-        return f"{root}: results can not be written here ({error.strerror}); mend it, or choose a place by --directory"
+        return _unusable(root, error.strerror or str(error))
+
+
+def _unusable(root: Path, reason: str) -> str:
+    return f"{root}: results can not be written here ({reason}); mend it, or choose a place by --directory"
+
+
+def check_folder(root: Path) -> None:
+    """Stop before anything is looked up where ``root`` or a folder above it is a file."""
+    for path in (root, *root.parents):
+        if path.exists() and not path.is_dir():
+            _stop([_unusable(root, f"{path} is a file")])
 
 
 def check_sources(study: Study, root: Path) -> None:
     """Stop the workflow with a line for each missing source, or where results can not be written to ``root``."""
-    lines = problems(study) or [line for line in [place_problem(root)] if line]
+    _stop(problems(study) or [line for line in [place_problem(root)] if line])
+
+
+def _stop(lines: list[str]) -> None:
     if lines:
         print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
         raise SystemExit(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("Snakefile", "config.yaml", "workflow", "scripts", "studies", "tests/data")
+SOURCES = ("Snakefile", "config.yaml", "workflow", "scripts", "envs", "studies", "tests/data")
 
 
 class Checkout:

@@ -1,11 +1,17 @@
 """A user's own table and model reach a figure and the table of runs through a study file alone."""
 
 import csv
+import re
+import shutil
+
+import yaml
 
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import EXAMPLES, RUNS
 from hardscale.artifacts.tables import read_table
-from tickets import TEAMS, texts
+from hardscale.study import parse_study
+from study_runs import ROOT
+from tickets import STUDY, TEAMS, texts
 
 
 def test_the_table_is_read_as_it_stands(tickets):
@@ -47,6 +53,20 @@ def test_runs_and_a_figure_come_out(tickets):
     assert "<svg" in (tickets.results / "figures" / "asr_vs_parameters.svg").read_text()
 
 
+def test_an_edit_of_the_table_or_the_model_is_seen(tickets, tmp_path):
+    shutil.copytree(tickets.folder, tmp_path, dirs_exist_ok=True)
+    edited = tickets.elsewhere(tmp_path)
+    target = "results/tickets/tables/runs.parquet"
+    assert "Nothing to be done" in edited.snakemake("--dry-run", target).text
+    with (tmp_path / "tickets.csv").open("a") as file:
+        file.write("one more,tech\n")
+    config = tmp_path / "my-model" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    planned = edited.snakemake("--dry-run", target).text
+    for job in ("prepare task tickets", "prepare model mine small", "finetune tickets/mine/small/s0"):
+        assert job in planned
+
+
 def test_another_run_elsewhere_gives_the_same_bytes(tickets, tmp_path):
     for name in ("tickets.csv", "my-model"):
         (tmp_path / name).symlink_to(tickets.folder / name)
@@ -65,3 +85,14 @@ def test_another_run_elsewhere_gives_the_same_bytes(tickets, tmp_path):
     }
     for name in compared:
         assert (again.results / name).read_bytes() == (tickets.results / name).read_bytes(), name
+
+
+def test_the_readme_describes_such_a_study():
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    ours = parse_study(yaml.safe_load(STUDY), "tickets.py")
+    for block in blocks:
+        if "tickets.csv" in block:
+            shown = parse_study(yaml.safe_load(block), "README.md")
+            described = shown.tasks["tickets"]
+            assert described.model_copy(update={"validation_fraction": 0.4}) == ours.tasks["tickets"]
+            assert (shown.name, shown.families, shown.grid) == (ours.name, ours.families, ours.grid)

@@ -4,7 +4,13 @@ import shutil
 
 TABLES = ["results/tickets/tables/runs.parquet", "results/tickets/tables/runs.csv"]
 MODEL = "models/tickets/mine/small/s0/none/r00"
-ATTACK = "attacks/tickets/mine/small/s0/none/r00/gcg"
+EQUAL = [
+    "tables/runs.parquet",
+    "tables/runs.csv",
+    f"{MODEL}/model/model.safetensors",
+    f"{MODEL}/metrics.parquet",
+    "attacks/tickets/mine/small/s0/none/r00/gcg/attack.parquet",
+]
 
 
 def test_a_killed_gang_leaves_nothing_half_done_and_the_next_run_gives_the_same_tables(tickets, tmp_path):
@@ -25,10 +31,5 @@ def test_a_killed_gang_leaves_nothing_half_done_and_the_next_run_gives_the_same_
     assert "going on after step 9 of 24" in resumed.text
     assert "prepare task" not in resumed.text
     assert not (again.results / "state/tickets/mine/small/s0/none").exists()
-    for name in (
-        "tables/runs.parquet",
-        "tables/runs.csv",
-        f"{MODEL}/model/model.safetensors",
-        f"{ATTACK}/attack.parquet",
-    ):
+    for name in EQUAL:
         assert (again.results / name).read_bytes() == (tickets.results / name).read_bytes(), name

@@ -2,6 +2,8 @@
 
 
 rule prepare_task:
+    input:
+        files=JOBS.task_files,
     output:
         manifest=f"{ROOT}/tasks/{{task}}/manifest.json",
     log:

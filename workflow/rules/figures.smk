@@ -31,7 +31,7 @@ for figure_name in FIGURES:
             runtime=10,
         params:
             spec=JOBS.analysis_spec,
-            caption_note=STUDY.analysis.caption_note,
+            caption_note=JOBS.caption_note,
             scratch_families=JOBS.scratch_families,
             code=JOBS.figure_code,
         message:

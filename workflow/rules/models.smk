@@ -3,6 +3,7 @@
 
 rule prepare_model:
     input:
+        files=JOBS.model_files,
         tasks=JOBS.base_tasks,
     output:
         manifest=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",

@@ -45,11 +45,12 @@ def markdown(frame: pd.DataFrame) -> str:
     """The table in GitHub's Markdown, cell text escaped."""
     header = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + " --- |" * len(frame.columns)
-    lines = ["| " + " | ".join(_escape(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(escape(value) for value in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join([header, rule, *lines]) + "\n"
 
 
-def _escape(value: Any) -> str:
+def escape(value: Any) -> str:
+    """Text that Markdown shows as it stands: on one line, without markup."""
     text = "".join(c if c.isprintable() else " " for c in str(value))
     for char in "\\|`*_<>[]":
         if char in "[]" and isinstance(value, str) and value[:1].isdigit():
