@@ -24,9 +24,9 @@ FIGURES = [
     "offense_defense",
     "clean_accuracy",
 ]
-N_EXAMPLES, N_TRAIN, N_VALIDATION = 24, 1024, 120
-ITERATIONS = {"gcg": 3, "random-token": 8}
-CELL = Path("word_length/nano/30k/s0")
+N_EXAMPLES, N_TRAIN, N_VALIDATION = 24, 19200, 120
+ITERATIONS = {"gcg": 8, "random-token": 24}
+CELL = Path("password_match/nano/30k/s0")
 VICTIMS = {("none", 0): CELL / "none/r00", ("adversarial-rounds", 1): CELL / "adversarial-rounds/r01"}
 
 
@@ -79,7 +79,7 @@ def test_every_output_is_there(tiny):
     for name in ("runs", "fits", "claims"):
         assert (tiny.results / "tables" / f"{name}.csv").read_text().count("\n") > 1
         assert pq.read_table(tiny.results / "tables" / f"{name}.parquet").num_rows > 0
-    assert "| word\\_length | nano | 30k |" in (tiny.results / "tables" / "summary.md").read_text()
+    assert "| password\\_match | nano | 30k |" in (tiny.results / "tables" / "summary.md").read_text()
     assert not (tiny.results / "state").exists() or not any((tiny.results / "state").rglob("*.pt"))
     assert not list(tiny.results.rglob("*.tmp-*"))
 
@@ -123,7 +123,7 @@ def test_one_row_per_cell_attack_and_iteration(runs):
     found = defaultdict(list)
     for row in runs:
         coordinates = [row[name] for name in ("study", "task", "family", "scale", "seed")]
-        assert coordinates == ["tiny", "word_length", "nano", "30k", 0]
+        assert coordinates == ["tiny", "password_match", "nano", "30k", 0]
         assert row["defense_kind"] == {"none": "none", "adversarial-rounds": "adversarial_rounds"}[row["defense"]]
         assert row["attack_kind"] == row["attack"].replace("-", "_")
         assert row["position"] == "suffix"
@@ -185,9 +185,9 @@ def test_training_compute_is_counted_from_the_training_history(tiny, runs, victi
 
 
 def test_exactly_the_correctly_classified_examples_are_attacked(tiny, attacks, victims):
-    examples = rows_of(tiny.results / "tasks" / "word_length" / "validation.parquet")
+    examples = rows_of(tiny.results / "tasks" / "password_match" / "validation.parquet")
     assert len(examples) == N_VALIDATION
-    assert pq.read_table(tiny.results / "tasks" / "word_length" / "train.parquet").num_rows == N_TRAIN
+    assert pq.read_table(tiny.results / "tasks" / "password_match" / "train.parquet").num_rows == N_TRAIN
     for key, table in attacks.items():
         predict = victims[key[:2]][0]
         correct = [e["example_id"] for e in examples[:N_EXAMPLES] if predict("".join(e["chunks"])) == e["label"]]
@@ -196,7 +196,7 @@ def test_exactly_the_correctly_classified_examples_are_attacked(tiny, attacks, v
 
 
 def test_clean_accuracy_is_that_of_a_plain_forward(tiny, runs, victims):
-    examples = rows_of(tiny.results / "tasks" / "word_length" / "validation.parquet")[:64]
+    examples = rows_of(tiny.results / "tasks" / "password_match" / "validation.parquet")[:64]
     for key, (predict, _, _) in victims.items():
         right = sum(predict("".join(e["chunks"])) == e["label"] for e in examples)
         assert {row["clean_accuracy"] for row in runs if (row["defense"], row["round"]) == key} == {right / 64}
@@ -214,7 +214,7 @@ def test_every_success_holds_when_its_text_is_read_again(attacks, victims):
 
 
 def test_the_attacked_prompt_is_the_prompt_with_the_attack_text_in_its_place(tiny, attacks, victims):
-    examples = {e["example_id"]: e for e in rows_of(tiny.results / "tasks" / "word_length" / "validation.parquet")}
+    examples = {e["example_id"]: e for e in rows_of(tiny.results / "tasks" / "password_match" / "validation.parquet")}
     for key, table in attacks.items():
         tokenizer = victims[key[:2]][1]
         for row in table:

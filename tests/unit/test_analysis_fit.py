@@ -238,6 +238,15 @@ def test_round_zero_is_joined_only_where_the_defense_is_attacked() -> None:
     assert len(with_round_zero(own)) == len(own)
 
 
+@pytest.mark.parametrize("method", ["published", "binomial"])
+def test_one_round_of_unequal_seeds_makes_no_line_over_defense_compute(method: str) -> None:
+    runs = _runs(rounds=1, spread=0.3)
+    runs["defense_flops"] *= 1 + 1e-4 * runs["seed"]
+    fits = fit_all(runs, {}, [0.05])
+    for kind in ("defense_scaling", "offense_defense"):
+        assert pd.isna(_pick(fits, method, kind, scale="m")["slope"])
+
+
 def test_headline_iteration() -> None:
     rows = usable(_runs(seeds=1, rounds=0, iterations=5))
     assert set(at_headline(rows, {"gcg": 2})["iteration"]) == {2}

@@ -77,7 +77,7 @@ def test_a_wrong_study_names_key_value_and_what_is_allowed(changes, words):
 def test_two_cells_with_one_path_are_refused():
     values = broken()
     values["grid"] = [values["grid"][0], values["grid"][0]]
-    with pytest.raises(StudyError, match=r"grid\.1.*word_length/nano/30k/s0.*grid\.0"):
+    with pytest.raises(StudyError, match=r"grid\.1.*password_match/nano/30k/s0.*grid\.0"):
         parse_study(values, "x.yaml")
 
 

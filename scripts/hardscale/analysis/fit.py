@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import pandas as pd
 
 from hardscale.analysis import fits_binomial, fits_published
-from hardscale.analysis.line import LineFit
+from hardscale.analysis.line import LineFit, no_line
 from hardscale.analysis.points import CURVE, UNDEFENDED, at_headline, usable, with_round_zero
 from hardscale.artifacts.schemas import FITS
 from hardscale.errors import DataError
 
 _ACROSS_SCALES = [name for name in CURVE if name != "scale"]
 _ACROSS_ROUNDS = [name for name in CURVE if name != "round"]
+_FEWEST_ROUNDS = 2
 
 
 class Method(Protocol):
@@ -83,9 +84,13 @@ def _rows(
         yield _row("slope_of_slopes", key, method, steepness)
     defended = frame[(frame["defense"] != UNDEFENDED) & (frame["round"] >= 1)]
     for key, rows in _groups(defended, _ACROSS_ROUNDS):
-        yield _row("defense_scaling", key, method, method.defense_scaling(at_headline(rows, headline)))
+        last = at_headline(rows, headline)
+        # Seeds of one round differ in compute only by the lengths of their prompts: no line is to be read off that.
+        enough = rows["round"].nunique() >= _FEWEST_ROUNDS
+        yield _row("defense_scaling", key, method, method.defense_scaling(last) if enough else no_line(last))
         for target in target_asr:
-            yield _row("offense_defense", {**key, "target_asr": target}, method, method.offense_defense(rows, target))
+            fit = method.offense_defense(rows, target) if enough else no_line(last)
+            yield _row("offense_defense", {**key, "target_asr": target}, method, fit)
 
 
 def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterable[tuple[dict[str, Any], pd.DataFrame]]:
