@@ -76,9 +76,7 @@ class Study(Settings):
     defenses: dict[Name, AdversarialRounds] = Field(default_factory=dict)
     attacks: dict[Name, AttackSettings] = Field(default_factory=dict)
     evaluate: list[EvaluateRow] = Field(default_factory=list)
-    keep_models: Literal["evaluated", "last", "all"] = Field(
-        "evaluated", description="Which rounds' models stay on disk."
-    )
+    keep_models: Literal["evaluated", "all"] = Field("evaluated", description="Which rounds' models stay on disk.")
     analysis: AnalysisSettings = AnalysisSettings()
 
     @model_validator(mode="after")
