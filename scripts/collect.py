@@ -24,7 +24,7 @@ def main() -> None:
     with console(args.log, "collect"):
         runs = collect_runs(args.root, args.spec["study"], args.spec["defense_kinds"])
         with replacing(args.out) as draft:
-            write_table(draft, runs, RUNS)
+            write_table(draft, runs, RUNS.with_metadata(runs.schema.metadata))
         with replacing(args.csv) as draft:
             write_csv(runs.to_pandas(), draft)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hardscale import resources
 from hardscale.artifacts.manifest import MANIFEST, canonical_json
@@ -25,6 +25,8 @@ from hardscale.seeds import derive_seed
 from hardscale.settings import AdversarialRounds, AttackSettings, EvaluateRow, FinetuneSettings, HubScale
 from hardscale.study import UNDEFENDED, Cell, Study, data_root
 from hardscale.tasks.locate import LocalFiles, locate
+
+_Attack = TypeVar("_Attack", bound=AttackSettings)
 
 FIGURES = (
     "asr_vs_parameters",
@@ -100,11 +102,11 @@ class Jobs:
                     yield self.layout.attack(lineage, number, part_name(attack, index, row.shards))
 
     def model_folders(self) -> Iterator[Path]:
-        """The folder of every trained model."""
+        """The folder of every model that stays on disk; of other rounds only the record stays."""
         for cell in self.cells:
             yield self.layout.model(undefended(cell).key, 0)
         for lineage in self.defended:
-            for number in range(1, self.n_rounds(lineage) + 1):
+            for number in self._kept_rounds(lineage):
                 yield self.layout.model(lineage.key, number)
 
     def prepared_folders(self) -> Iterator[Path]:
@@ -117,7 +119,7 @@ class Jobs:
                 yield self.layout.base(family, scale, pretrained=True)
 
     def targets(self) -> list[str]:
-        """Every published artefact: what rule ``all`` asks for, so that deleting any one rebuilds it."""
+        """Every model, attack, table and figure: what rule ``all`` asks for, so that deleting any one rebuilds it."""
         folders = [*self.prepared_folders(), *self.model_folders(), *self.attack_folders()]
         return [*manifests(folders), *self.tables(), *self.figures()]
 
@@ -163,13 +165,18 @@ class Jobs:
         cell = lineage.cell
         settings = self.study.defenses[lineage.defense].resolve(cell.task, cell.family, cell.scale, cell.seed)
         attack = settings.attack.resolve(cell.task, cell.family, cell.scale, cell.seed)
-        return settings.model_copy(update={"attack": attack})
+        return settings.model_copy(update={"attack": self._placed(attack, cell)})
+
+    def _placed(self, attack: _Attack, cell: Cell) -> _Attack:
+        """The attack with its position, the task's own unless it names one."""
+        position = attack.position or self.study.tasks[cell.task].position
+        return attack.model_copy(update={"position": position})
 
     def attack_settings(self, attack: str, cell: Cell) -> AttackSettings:
         """An attack on a cell's models, overrides applied."""
         if (attack, cell) not in self._attack_settings:
             settings = self.study.attacks[attack].resolve(cell.task, cell.family, cell.scale, cell.seed)
-            self._attack_settings[attack, cell] = settings
+            self._attack_settings[attack, cell] = self._placed(settings, cell)
         return self._attack_settings[attack, cell]
 
     def _seed(self, cell: Cell, *roles: str | int) -> int:

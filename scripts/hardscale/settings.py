@@ -141,7 +141,7 @@ class TaskSettings(Settings):
     label: str | None = Field(None, description="Column with the label (described tasks).")
     labels: list[str] | None = Field(None, description="All label values, in class order (described tasks).")
     position: Literal["suffix", "prefix"] = Field(
-        "suffix", description="Described tasks: on which side of the text the attack may write by default."
+        "suffix", description="Side of the text on which attacks write unless they name their own position."
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="Share split off by content hash where a source has no validation split."
@@ -289,7 +289,9 @@ class AttackSettings(Overridable):
     """A named attack. Defaults are the paper's (appendix on attacks): 10 tokens, 128 candidates, top-256."""
 
     kind: Literal["gcg", "random_token"]
-    position: Position = "suffix"
+    position: Position | None = Field(
+        None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
+    )
     n_attack_tokens: PositiveInt = 10
     n_iterations: PositiveInt = Field(10, description="GCG 10 undefended and 128 defended; RandomToken 1,280.")
     n_candidates: PositiveInt = Field(128, description="GCG: replacements tried in each iteration.")

@@ -3,8 +3,7 @@
 
 rule collect:
     input:
-        models=manifests(JOBS.model_folders()),
-        bases=manifests(JOBS.prepared_folders()),
+        # An attack is rerun when its model changes, so it stands for the facts of its model too.
         attacks=manifests(JOBS.attack_folders()),
     output:
         runs=f"{ROOT}/tables/runs.parquet",
@@ -59,8 +58,8 @@ rule fit:
 
 rule claims:
     input:
+        # The table names a digest of every attack's rows, so it changes when any of them does.
         runs=f"{ROOT}/tables/runs.parquet",
-        attacks=manifests(JOBS.attack_folders()),
     output:
         claims=f"{ROOT}/tables/claims.parquet",
         csv=f"{ROOT}/tables/claims.csv",

@@ -19,6 +19,7 @@ from hardscale.artifacts.schemas import ATTACK, TIMING
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.base import attack
 from hardscale.attacks.classifier_victim import classify
+from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import AttackResult
 from hardscale.console import Progress, say
 from hardscale.errors import AttackError
@@ -165,18 +166,11 @@ def _attack(
         tokenizer,
         prompts,
         [one.target for one in mine],
-        method=settings.kind,
         labels=[one.example.label for one in mine],
         keys=[one.example.example_id for one in mine],
         n_iterations=settings.n_iterations,
-        n_candidates=settings.n_candidates,
-        top_k=settings.top_k,
-        n_attack_tokens=settings.n_attack_tokens,
-        init_text=settings.initial_text,
-        gradient=settings.gradient,
-        candidate_rng=settings.candidate_rng,
         seed=seed,
-        early_stop=settings.early_stop,
+        **attack_options(settings),
         callback=note,
     )
     progress.update(progress.total - progress.done)  # what examples that fell early did not need

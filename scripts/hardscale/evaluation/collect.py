@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.schemas import ATTACK, RUNS
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ArtifactError
@@ -51,7 +52,18 @@ def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Ta
             victims[key] = _victim(root, spec)
         rows.extend(_attack_rows(folders, victims[key], study, defense_kinds[spec["defense"]]))
     rows.sort(key=_order)
-    return pa.Table.from_pylist(rows, schema=RUNS)
+    return pa.Table.from_pylist(rows, schema=RUNS.with_metadata({"attacks": _rows_digest(root / "attacks")}))
+
+
+def _rows_digest(root: Path) -> str:
+    """Digest of the rows of every attack: tables that pair rows of two attacks depend on more than their counts."""
+    digests = {
+        path.parent.relative_to(root).as_posix(): open_artifact(path.parent, "attack")["files"]["attack.parquet"][
+            "sha256"
+        ]
+        for path in sorted(root.rglob(MANIFEST))
+    }
+    return sha256(canonical_json(digests).encode()).hexdigest()
 
 
 def _attacks(root: Path) -> list[list[Path]]:

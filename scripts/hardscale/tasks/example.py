@@ -36,7 +36,7 @@ class Example:
         """The whole prompt."""
         return "".join(self.chunks)
 
-    def around(self, position: Position, rng: random.Random | None = None) -> tuple[str, str]:
+    def around(self, position: Position | None, rng: random.Random | None = None) -> tuple[str, str]:
         """The prompt before and after the place where attack text goes (appendix on attacks).
 
         The place is a character index drawn uniformly from ``[int(L * low), int(L * high)]`` of the modifiable chunk
@@ -44,7 +44,7 @@ class Example:
         without it the lower end is taken.
         """
         chunk = self.chunks[self.modifiable]
-        low, high = (int(len(chunk) * share) for share in POSITIONS[position])
+        low, high = (int(len(chunk) * share) for share in POSITIONS[position or "suffix"])
         place = low if rng is None or low == high else rng.randint(low, high)
         before = "".join(self.chunks[: self.modifiable]) + chunk[:place]
         after = chunk[place:] + "".join(self.chunks[self.modifiable + 1 :])

@@ -11,6 +11,7 @@ from torch import nn
 
 from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
+from hardscale.attacks.options import attack_options
 from hardscale.models.flops import backward_flops, forward_flops
 from hardscale.settings import AttackInTraining
 from hardscale.tasks.example import Example
@@ -73,18 +74,11 @@ def generate(
         tokenizer,
         [examples[i].around(settings.position) for i in mine],
         [targets[i] for i in mine],
-        method=settings.kind,
         labels=[examples[i].label for i in mine],
         keys=[examples[i].example_id for i in mine],
         n_iterations=n_iterations,
-        n_candidates=settings.n_candidates,
-        top_k=settings.top_k,
-        n_attack_tokens=settings.n_attack_tokens,
-        init_text=settings.initial_text,
-        gradient=settings.gradient,
-        candidate_rng=settings.candidate_rng,
         seed=seed,
-        early_stop=settings.early_stop,
+        **attack_options(settings),
         callback=leave_if_told,
     )
     told = [(r.prompt_text, bool(r.successes[-1]), r.forward_tokens[-1], r.backward_tokens[-1]) for r in results]
