@@ -1,6 +1,7 @@
 # make study   the default study, from nothing to figures and a report
 # make test    the whole quick test suite        make test-long   hours: real models, soak tests
 # make lint    ruff, mypy, snakefmt, import-linter, snakemake --lint
+# make status | du | gc | verify | slurm-check | slurm-profile   upkeep and clusters: docs/upkeep.md, docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -10,7 +11,9 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: study report test test-long lint format schema smollm2 clean
+PROFILE ?= profiles/slurm
+
+.PHONY: study report test test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
@@ -40,6 +43,32 @@ format: $(DEV_STAMP)
 schema: $(STAMP)
 	$(BIN)/python scripts/study_schema.py --out workflow/schemas/study.schema.json --docs docs/study.md
 	$(BIN)/python scripts/rulegraph.py
+
+# How far the study is, what it takes on disk, what can go (ARGS=--yes removes it).
+status: $(STAMP)
+	@$(BIN)/python scripts/status.py --study $(STUDY) $(ARGS)
+
+du: $(STAMP)
+	@$(BIN)/python scripts/du.py --study $(STUDY) $(ARGS)
+
+gc: $(STAMP)
+	@$(BIN)/python scripts/gc.py --study $(STUDY) $(ARGS)
+
+# Re-hash every artefact and name what to rerun; `repair` also removes exactly that.
+verify: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study $(STUDY)
+
+repair: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study $(STUDY) --repair
+
+# Whether this cluster will take the study, before 100 jobs are queued.
+slurm-check: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/slurm_check.py --study $(STUDY) --profile $(PROFILE) $(ARGS)
+
+# `--profile slurm` by that name from any working directory.
+slurm-profile:
+	mkdir -p $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
+	ln -sfn "$(abspath profiles/slurm)" $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm
 
 # torch first: a CPU build must be there before anything that would pull another one in.
 $(STAMP): envs/torch.txt envs/cpu.txt pyproject.toml

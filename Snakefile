@@ -10,17 +10,23 @@ min_version("9.19")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from hardscale.cli import prepare_environment, study_of
+from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.digest import code_digest
+from hardscale.gangs import Launch
 from hardscale.jobs import FIGURES, Jobs, manifests
+from hardscale.launch.records import end_run
 from hardscale.preflight import check_folder, check_sources
 from hardscale.resources import Needs
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
 NEEDS = Needs(STUDY)
+LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
 check_folder(JOBS.layout.root)
-prepare_environment(workflow.basedir, JOBS.data_root)
+if workflow.is_main_process:
+    claim()
+prepare_environment(workflow.basedir, JOBS.data_root, LAUNCH.site)
 
 
 envvars:
@@ -50,6 +56,16 @@ include: "workflow/rules/ops.smk"
 
 onstart:
     check_sources(STUDY, JOBS.layout.root)
+    stop_on_signals()
+
+
+onsuccess:
+    end_run()
+
+
+onerror:
+    cancel_left(workflow)
+    end_run()
 
 
 rule all:

@@ -1,8 +1,13 @@
 """Run one attack on one model, or one shard of it, and publish its rows."""
 
 import argparse
+import contextlib
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
+from hardscale.artifacts.lease import lease
 from hardscale.artifacts.manifest import artifact_folder, read_manifest
 from hardscale.console import console, say
 
@@ -16,16 +21,33 @@ def main() -> None:
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument("--shard", type=int, help="this shard, from 1; the spec's when absent")
     parser.add_argument("--shards", type=int, help="number of shards; the spec's when absent")
+    parser.add_argument("--leases", type=Path, help="folder of leases: another job that makes the same is waited for")
+    parser.add_argument("--code", default="", help="digest of the attack's code; two jobs of one code do equal work")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
-    with console(args.log, f"attack {'/'.join(args.out.absolute().parts[-7:])}"):
-        from hardscale.evaluation.attack_job import read_spec, run_attack_job
+    signal.signal(signal.SIGTERM, _leave)
+    label = "/".join(args.out.absolute().parts[-7:])
+    with console(args.log, f"attack {label}"):
+        alone = lease(args.out, args.leases, "attack", args.code) if args.leases else contextlib.nullcontext()
+        with alone as held:
+            _run(args, held)
 
-        spec = {"shard": 1, "shards": 1, **read_spec(args.spec)}
-        spec |= {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
-        run_attack_job(args.victim, args.task, spec, args.out)
-        facts = read_manifest(args.out)["facts"]
-        say(f"{facts['attack']}: {facts['n_rows']} rows published in {args.out}")
+
+def _run(args: argparse.Namespace, held: Any) -> None:
+    from hardscale.evaluation.attack_job import read_spec, run_attack_job
+
+    spec = {"shard": 1, "shards": 1, **read_spec(args.spec)}
+    spec |= {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
+    if held is not None and held.done_before(args.out, "attack", spec, {"victim": args.victim, "task": args.task}):
+        say(f"another job has published it in {args.out}; nothing left to do")
+        return
+    run_attack_job(args.victim, args.task, spec, args.out)
+    facts = read_manifest(args.out)["facts"]
+    say(f"{facts['attack']}: {facts['n_rows']} rows published in {args.out}")
+
+
+def _leave(signum: int, frame: Any) -> None:  # noqa: ARG001
+    sys.exit(128 + signum)  # not on the spot: the draft and the lease are removed on the way out
 
 
 if __name__ == "__main__":

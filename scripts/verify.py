@@ -1,32 +1,53 @@
-"""Re-hash every artefact of a study and name those that differ from their manifest."""
+"""Re-hash every artefact of a study, name those that are damaged and what to rerun; remove them if asked to."""
 
 import argparse
 from pathlib import Path
 
-from hardscale.artifacts.manifest import MANIFEST, verify
+from hardscale.cli import DEFAULT_STUDY, study_from_files
 from hardscale.console import Progress, console, say
+from hardscale.controller import claim
 from hardscale.errors import ArtifactError
+from hardscale.paths import Layout
+from hardscale.reproduce.inventory import artefacts, damages
+from hardscale.reproduce.repair import remove, rerun_command, targets
 
 
 def main() -> None:
-    """Parse arguments and run; exit status 1 when something differs."""
+    """Parse arguments and run; exit status 1 when something is damaged, but 0 when --repair removed it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="results/<study>")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--root", type=Path, help="results/<study>")
+    which.add_argument("--study", type=Path, help="study file, its results in this folder")
+    parser.add_argument("--configfile", nargs="*", default=[], help="study file, for the command that is printed")
+    parser.add_argument("--repair", action="store_true", help="remove the damaged folders: the next run rebuilds them")
     parser.add_argument("--log", type=Path)
     args = parser.parse_args()
+    root, files = args.root, [name for name in args.configfile if name]
+    if args.study:
+        root = Layout(study_from_files([args.study]).name).root
+        files = [] if args.study == Path(DEFAULT_STUDY) else [str(args.study)]
     with console(args.log, "verify"):
-        folders = [path.parent for path in sorted(args.root.rglob(MANIFEST)) if "state" not in path.parts]
-        progress, bad = Progress(len(folders), "verify", "artefact"), 0
-        for folder in folders:
-            try:
-                verify(folder)
-            except ArtifactError as error:
-                bad += 1
-                say(str(error))
-            progress.update()
+        if args.repair:
+            # Removing is a controller's work: not under the feet of another one.
+            claim(root.absolute().parents[1] / ".snakemake", [])
+        folders = artefacts(root)
+        progress = Progress(len(folders), "verify", "artefact")
+        found = damages(root, progress.update)
         progress.close()
-        if bad:
-            raise ArtifactError(f"{args.root}: {bad} of {len(folders)} artefacts differ from their manifests")
+        for damage in found:
+            say(damage.reason)
+        if not found:
+            return
+        if args.repair:
+            remove(root, found)
+            say(f"removed {len(found)} damaged folder(s) and nothing else; this builds them and what depends on them:")
+            say(f"  {rerun_command(root, files)}")
+            return
+        say("remove them with verify.py --repair (make repair), then build them again, or leave out the targets to")
+        say("build also what depends on them:")
+        say(f"  {rerun_command(root, files, targets(root, found))}")
+        n_folders = len(folders) + sum(one.half for one in found)
+        raise ArtifactError(f"{root}: {len(found)} of {n_folders} artefacts are damaged, see above")
 
 
 if __name__ == "__main__":

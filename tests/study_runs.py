@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("Snakefile", "config.yaml", "workflow", "scripts", "studies", "envs")
+SOURCES = ("Snakefile", "config.yaml", "workflow", "scripts", "studies", "envs", "profiles")
 #: Nobody listens there: whoever asks the network is refused at once.
 _NO_NETWORK = "http://127.0.0.1:9"
 
@@ -25,6 +25,7 @@ def copy_sources(target: Path) -> Path:
             shutil.copytree(source, target / name, ignore=ignore)
         else:
             shutil.copy2(source, target / name)
+    (target / "slurm").symlink_to("profiles/slurm")  # what makes `--profile slurm` work in a fresh clone
     return target
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hardscale.errors import StudyError
+from hardscale.launch.records import RUN
+from hardscale.launch.work import SITE
 from hardscale.settings import deep_merge
 from hardscale.study import Study, parse_study, read_yaml
 
@@ -37,9 +42,12 @@ def study_of(workflow: Any) -> Study:
     return study_from_files(files, workflow.config_settings.config)
 
 
-def prepare_environment(basedir: str, data_root: str) -> None:
-    """Let jobs find this interpreter, the entries and the data without an absolute path in any parameter."""
+def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | None = None) -> None:
+    """Let jobs find this interpreter, the entries, the data and the site without an absolute path in any parameter."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["HARDSCALE_SCRIPTS"] = str(Path(basedir) / "scripts")
     if data_root:
         os.environ["HARDSCALE_DATA"] = data_root
+    if site:
+        os.environ[SITE] = json.dumps(dict(site))
+    os.environ.setdefault(RUN, f"{socket.gethostname()}-{os.getpid()}-{time.time():.3f}")

@@ -17,7 +17,7 @@ PACKAGE = "hardscale"
 ROOT = Path(__file__).parent
 _NEUTRAL = (
     *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
-    *("artifacts.publish", "artifacts.manifest"),
+    *("stopping", "artifacts.publish", "artifacts.manifest"),
 )
 
 

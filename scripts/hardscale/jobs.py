@@ -208,7 +208,7 @@ class Jobs:
         settings = pretrain.resolve("", wildcards.family, wildcards.scale, 0).model_dump(exclude={"overrides"})
         seed = derive_seed(self.study.seed, wildcards.family, wildcards.scale, "pretrain")
         spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": seed}
-        return canonical_json({**spec, "ranks": self.study.ranks})
+        return canonical_json({**spec, "ranks": self.study.ranks_of(wildcards.scale)})
 
     def finetune_spec(self, wildcards: Any) -> str:
         """Spec of finetune."""
@@ -217,7 +217,7 @@ class Jobs:
             {
                 "cell": cell.key,
                 "seed": self._seed(cell, "finetune"),
-                "ranks": self.study.ranks,
+                "ranks": self.study.ranks_of(cell.scale),
                 "settings": self.finetune_settings(cell).model_dump(exclude={"overrides"}),
                 "max_tokens": self.study.tasks[cell.task].max_tokens,
             }
@@ -235,7 +235,7 @@ class Jobs:
                     "cell": lineage.cell.key,
                     "defense": lineage.defense,
                     "seed": self._seed(lineage.cell, lineage.defense),
-                    "ranks": self.study.ranks,
+                    "ranks": self.study.ranks_of(lineage.cell.scale),
                     "settings": dumped,
                     "first_round": first,
                     "last_round": last,

@@ -1,20 +1,23 @@
-"""What a job needs on a cluster, from the model's size. Estimates; a profile may override any of them.
+"""What a job needs on a cluster, from the model's size. Estimates; a site file or a profile may override any of them.
 
 Nothing here reaches a job's spec: asking for another machine never retrains a model.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.paths import Lineage
 from hardscale.settings import HubScale, ScratchScale
+from hardscale.site import Phase, Site, site_of_environment
 from hardscale.study import Cell, Study
 
-_GB = 1e9
-_GPU_BYTES = 80e9
 _UNKNOWN_PARAMETERS = 500_000_000
+#: Share of a GPU's memory that weights, gradients and optimizer may take; the rest is for activations.
+_USABLE = 0.85
+_BYTES = 4  # float32
 
 
 def n_parameters(study: Study, family: str, scale: str) -> int:
@@ -39,34 +42,113 @@ def rounds_per_job(study: Study, cell: Cell) -> int:
     return 20 if n < 2e8 else 5 if n < 2e9 else 2
 
 
-def training_gpus(n_params: int) -> int:
-    """GPUs of 80 GB for float32 training: 4 bytes of weights, 4 of gradients, 8 of optimizer and activations."""
-    return max(1, -(-int(16 * n_params) // int(0.85 * _GPU_BYTES)))
+def training_bytes(n_params: int, ranks: int, stage: int) -> float:
+    """Bytes on each rank of float32 training with two optimizer moments under a ZeRO stage.
+
+    Weights 4, gradients 4 and moments 8 bytes a parameter; stage 1 shares the moments among the ranks, stage 2 the
+    gradients too, stage 3 everything.
+    """
+    weights, gradients, moments = (_BYTES * n_params, _BYTES * n_params, 2 * _BYTES * n_params)
+    shared = (moments if stage >= 1 else 0) + (gradients if stage >= 2 else 0) + (weights if stage >= 3 else 0)
+    return weights + gradients + moments - shared + shared / ranks
+
+
+def zero_stage(n_params: int, ranks: int, device_bytes: float) -> int:
+    """The smallest ZeRO stage whose training state fits a device; 3 when none does, 0 where nothing can be shared."""
+    if ranks == 1:
+        return 0
+    for stage in (0, 1, 2, 3):
+        if training_bytes(n_params, ranks, stage) <= _USABLE * device_bytes:
+            return stage
+    return 3
 
 
 class Needs:
-    """Resource functions of the rules; ``attempt`` grows memory and time by half at every retry."""
+    """Resource functions of the rules; ``attempt`` grows memory and time by half at every retry.
 
-    def __init__(self, study: Study) -> None:
+    Args:
+        study: what is run.
+        site: where; that of the environment when None.
+    """
+
+    def __init__(self, study: Study, site: Site | None = None) -> None:
         self.study = study
+        self.site = site or site_of_environment()
+        self._corrected = cache(self._correction)
 
-    def _size(self, wildcards: Any) -> int:
+    def _place(self, wildcards: Any) -> tuple[str, str, str]:
+        """(task, family, scale) of a job."""
         if hasattr(wildcards, "lineage"):
             cell = Lineage.parse(wildcards.lineage).cell
-            return n_parameters(self.study, cell.family, cell.scale)
-        if hasattr(wildcards, "cell"):
+        elif hasattr(wildcards, "cell"):
             cell = Cell.parse(wildcards.cell)
-            return n_parameters(self.study, cell.family, cell.scale)
-        return n_parameters(self.study, wildcards.family, wildcards.scale)
+        else:
+            return "", wildcards.family, wildcards.scale
+        return cell.task, cell.family, cell.scale
+
+    def _phase(self, wildcards: Any) -> Phase:
+        if hasattr(wildcards, "part"):
+            return "attack"
+        if hasattr(wildcards, "lineage"):
+            return "adversarial_rounds"
+        return "finetune" if hasattr(wildcards, "cell") else "prepare_model"
+
+    def _size(self, wildcards: Any) -> int:
+        _, family, scale = self._place(wildcards)
+        return n_parameters(self.study, family, scale)
+
+    def _correction(self, name: str, phase: str, task: str, family: str, scale: str) -> int | None:
+        found = None
+        for correction in self.site.corrections:
+            where = correction.where
+            asked = ((where.phase, phase), (where.task, task), (where.family, family), (where.scale, scale))
+            if all(allowed is None or value in allowed for allowed, value in asked):
+                value = getattr(correction.set, name)
+                found = found if value is None else value
+        return found
+
+    def _or_corrected(self, name: str, wildcards: Any, estimate: int) -> int:
+        if not self.site.corrections:
+            return estimate
+        found = self._corrected(name, self._phase(wildcards), *self._place(wildcards))
+        return estimate if found is None else found
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Host memory: the process and twice the weights."""
-        return int((3_000 + 8 * self._size(wildcards) / 1e6) * 1.5 ** (attempt - 1))
+        """Host memory of one rank: the process and twice the weights."""
+        estimate = int(3_000 + 8 * self._size(wildcards) / 1e6)
+        return int(self._or_corrected("mem_mb", wildcards, estimate) * 1.5 ** (attempt - 1))
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes: an hour for the smallest models, growing with size, at most three days."""
-        return int(min(60 + self._size(wildcards) / 2e6, 4_320) * 1.5 ** (attempt - 1))
+        estimate = int(min(60 + self._size(wildcards) / 2e6, 4_320))
+        return int(self._or_corrected("runtime", wildcards, estimate) * 1.5 ** (attempt - 1))
 
     def disk_mb(self, wildcards: Any) -> int:
         """Disk of a training job: two checkpoints with optimizer state and the published model."""
         return int(500 + 40 * self._size(wildcards) / 1e6)
+
+    def ranks(self, wildcards: Any) -> int:
+        """World size of a training job: the study's."""
+        return self.study.ranks_of(self._place(wildcards)[2])
+
+    def gpu(self, wildcards: Any) -> int:
+        """GPUs of a job: one for each rank, none for small models and on a site without."""
+        wanted = 1 if hasattr(wildcards, "part") else self.ranks(wildcards)
+        return self._or_corrected("gpu", wildcards, wanted if self._uses_gpus(wildcards) else 0)
+
+    def _uses_gpus(self, wildcards: Any) -> bool:
+        return self.site.gpus_per_node > 0 and self._size(wildcards) >= self.site.gpu_from_parameters
+
+    def nodes(self, wildcards: Any) -> int:
+        """Nodes of a training job, the ranks spread evenly: the fewest that hold them."""
+        ranks = self.ranks(wildcards)
+        per_node = self.site.ranks_per_node or (self.site.gpus_per_node if self._uses_gpus(wildcards) else ranks)
+        fewest = next(n for n in range(1, ranks + 1) if ranks % n == 0 and ranks // n <= per_node)
+        return self._or_corrected("nodes", wildcards, fewest)
+
+    def zero_stage(self, wildcards: Any) -> int:
+        """ZeRO stage of a training job: 0 on CPUs, the smallest that fits on GPUs."""
+        stage = 0
+        if self._uses_gpus(wildcards):
+            stage = zero_stage(self._size(wildcards), self.ranks(wildcards), self.site.gpu_memory_gb * 1e9)
+        return self._or_corrected("zero_stage", wildcards, stage)

@@ -67,7 +67,9 @@ class Study(Settings):
         None, description="Another study file, relative to this one, whose keys are the defaults."
     )
     seed: NonNegativeInt = Field(0, description="Root of every random choice.")
-    ranks: PositiveInt = Field(1, description="World size of every training gang; part of the result.")
+    ranks: PositiveInt | dict[str, PositiveInt] = Field(
+        1, description="World size of training gangs, part of the result: a number, or {default: 1, 12b: 8} by scale."
+    )
     data: DataSettings = DataSettings()
     tasks: dict[TaskName, TaskSettings]
     families: dict[Name, FamilySettings]
@@ -78,6 +80,12 @@ class Study(Settings):
     evaluate: list[EvaluateRow] = Field(default_factory=list)
     keep_models: Literal["evaluated", "all"] = Field("evaluated", description="Which rounds' models stay on disk.")
     analysis: AnalysisSettings = AnalysisSettings()
+
+    def ranks_of(self, scale: str) -> int:
+        """World size of the gangs that train a scale."""
+        if isinstance(self.ranks, int):
+            return self.ranks
+        return self.ranks.get(scale, self.ranks.get("default", 1))
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:

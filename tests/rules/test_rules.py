@@ -49,11 +49,13 @@ def test_a_rule_is_a_quoted_call_of_its_script_with_log_and_benchmark(name):
     command = block[block.index("shell:") :]
     unquoted = set(re.findall(r"\{([^}]+)\}", command)) - set(re.findall(r"\{([^}]+:q)\}", command))
     # Fixed words and numbers.
-    assert unquoted <= {"wildcards.figure", "params.targets", "resources.launch"}
+    assert unquoted <= {"wildcards.figure", "params.targets", "params.code"} | {
+        f"resources.{name}" for name in ("launch", "nodes", "gpu", "mem_mb", "runtime", "zero_stage")
+    }
     for section in ("input", "output"):
         lines = re.search(rf"(?ms)^\s*{section}:\n(.*?)(?=^\s*\w+:)", block)
         if lines:
-            assert re.match(r"\s*\w+=", lines[1]), f"{section} without a name"
+            assert re.match(r"(\s*#[^\n]*\n)*\s*\w+=", lines[1]), f"{section} without a name"
 
 
 def test_entries_are_short():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 from attack_fixtures import byte_tokenizer, classifier
 
+from hardscale.artifacts.lease import lease
 from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, EXAMPLES
@@ -212,3 +216,39 @@ def test_the_command_line_publishes_from_manifests(folders: tuple[Path, Path], t
     assert open_artifact(out.parent, "attack")["spec"]["shards"] == 1
     run(folders, tmp_path / "here")
     assert sha256_file(tmp_path / "here" / "attack.parquet") == sha256_file(out.parent / "attack.parquet")
+
+
+@pytest.mark.parametrize(("code", "words"), [("v1", "nothing left to do"), ("v0", "7 rows published")])
+def test_a_second_job_waits_and_keeps_what_the_same_code_made(
+    folders: tuple[Path, Path], tmp_path: Path, code: str, words: str
+) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "attack.py"
+    out, leases = tmp_path / "attacks" / "gcg", tmp_path / "state" / "leases"
+    command = [sys.executable, str(script), "--spec", json.dumps(spec()), "--victim", str(folders[0])]
+    command += ["--task", str(folders[1]), "--out", str(out), "--leases", str(leases), "--code", "v1"]
+    with lease(out, leases, "orphan", code):
+        second = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert second.stderr is not None and "waiting for it" in second.stderr.readline()
+        run(folders, out)
+    assert words in second.communicate(timeout=120)[1] and second.returncode == 0
+    verify(out)
+    assert not list(leases.glob("*.lease"))
+
+
+def test_a_terminated_job_leaves_no_lease(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "attack.py"
+    fifo, leases = tmp_path / "manifest.json", tmp_path / "leases"
+    os.mkfifo(fifo)  # it hangs where it reads its victim
+    command = [sys.executable, str(script), "--spec", json.dumps(spec()), "--victim", str(fifo), "--task", str(fifo)]
+    job = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "--leases", str(leases)], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(leases.glob("*.lease")):
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        job.terminate()
+        job.communicate(timeout=60)
+    finally:
+        job.kill()
+    assert job.returncode == 128 + signal.SIGTERM
+    assert not list(leases.glob("*.lease"))

@@ -15,11 +15,11 @@ from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ArtifactError
 from hardscale.models.load import load_classifier
+from hardscale.stopping import REQUEUE
 from hardscale.training.checkpoint import SEAL, sealed
 from hardscale.training.finetune import finetune
 from hardscale.training.options import RunOptions
 from hardscale.training.pretrain import pretrain
-from hardscale.training.session import REQUEUE
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 EAGER = RunOptions(save_seconds=0.0)  # a checkpoint after every step
@@ -170,4 +170,4 @@ def test_the_entry_survives_a_killed_rank(unbroken, made, tmp_path):
     assert "going on after step 4 of 8" in whole.stderr
     assert "Writing model shards" not in whole.stderr
     assert files_of(tmp_path / "out") == files_of(unbroken[2])
-    assert not (tmp_path / "state").exists()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["published.json"]

@@ -21,14 +21,15 @@ for first, last in JOBS.blocks:
             f"{ROOT}/benchmarks/adversarial_rounds/{{lineage}}/r{first:02d}.tsv"
         wildcard_constraints:
             lineage=JOBS.lineage_pattern(JOBS.blocks[first, last]),
+        localrule: True
         conda:
             "../../envs/cpu.yaml"
-        threads: STUDY.ranks
+        threads: LAUNCH.threads(NEEDS)
         resources:
+            **LAUNCH.resources(NEEDS),
             mem_mb=NEEDS.mem_mb,
             runtime=NEEDS.runtime,
             disk_mb=NEEDS.disk_mb,
-            launch="local",
         params:
             spec=JOBS.rounds_spec(first, last),
             state=f"{ROOT}/state/{{lineage}}/r{first:02d}",
@@ -37,5 +38,7 @@ for first, last in JOBS.blocks:
             f"adversarial rounds {first} to {last} of {{wildcards.lineage}}"
         shell:
             'python "$HARDSCALE_SCRIPTS"/adversarial_rounds.py --spec {params.spec:q} --start {input.start:q}'
-            " --task {input.task:q} --state {params.state:q} --launch {resources.launch}"
+            " --task {input.task:q} --state {params.state:q}"
             " --out {output.rounds:q} --log {log:q}"
+            " --code {params.code} --launch {resources.launch} --nodes {resources.nodes} --gpus {resources.gpu}"
+            " --mem-mb {resources.mem_mb} --minutes {resources.runtime} --zero-stage {resources.zero_stage}"

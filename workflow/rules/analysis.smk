@@ -17,6 +17,7 @@ rule collect:
     resources:
         mem_mb=4000,
         runtime=60,
+        head=1,
     params:
         spec=JOBS.collect_spec,
         root=subpath(output.runs, ancestor=2),
@@ -43,6 +44,7 @@ rule fit:
     resources:
         mem_mb=2000,
         runtime=60,
+        head=1,
     params:
         headline=[
             f"{name}={n}" for name, n in STUDY.analysis.headline_iteration.items()
@@ -72,6 +74,7 @@ rule claims:
     resources:
         mem_mb=2000,
         runtime=60,
+        head=1,
     params:
         root=subpath(output.claims, ancestor=2),
         code=code_digest("hardscale.analysis.claims"),
@@ -100,6 +103,7 @@ rule summary:
     resources:
         mem_mb=1000,
         runtime=10,
+        head=1,
     params:
         spec=JOBS.analysis_spec,
         code=code_digest("hardscale.analysis.summary"),

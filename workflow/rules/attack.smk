@@ -15,13 +15,15 @@ rule attack:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        **LAUNCH.device(NEEDS),
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
     params:
         spec=JOBS.attack_spec,
         code=JOBS.attack_code,
+        leases=f"{ROOT}/state/leases",
     message:
         "attack {wildcards.lineage} round {wildcards.round} with {wildcards.part}"
     shell:
         'python "$HARDSCALE_SCRIPTS"/attack.py --spec {params.spec:q} --victim {input.victim:q} --task {input.task:q}'
-        " --out {output.manifest:q} --log {log:q}"
+        " --out {output.manifest:q} --leases {params.leases:q} --code {params.code:q} --log {log:q}"

@@ -15,6 +15,7 @@ rule prepare_task:
     resources:
         mem_mb=2000,
         runtime=60,
+        head=1,
     params:
         spec=JOBS.task_spec,
         code=code_digest("hardscale.tasks.build"),

@@ -29,6 +29,7 @@ for figure_name in FIGURES:
         resources:
             mem_mb=1000,
             runtime=10,
+            head=1,
         params:
             spec=JOBS.analysis_spec,
             caption_note=JOBS.caption_note,

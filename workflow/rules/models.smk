@@ -16,6 +16,7 @@ rule prepare_model:
     resources:
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
+        head=1,
     params:
         spec=JOBS.model_spec,
         code=code_digest("hardscale.models.prepare"),
@@ -38,12 +39,12 @@ rule pretrain:
         f"{ROOT}/benchmarks/pretrain/{{family}}/{{scale}}.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: STUDY.ranks
+    threads: LAUNCH.threads(NEEDS)
     resources:
+        **LAUNCH.resources(NEEDS),
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
         disk_mb=NEEDS.disk_mb,
-        launch="local",
     params:
         spec=JOBS.pretrain_spec,
         state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",
@@ -52,4 +53,6 @@ rule pretrain:
         "pretrain {wildcards.family} {wildcards.scale}"
     shell:
         'python "$HARDSCALE_SCRIPTS"/pretrain.py --spec {params.spec:q} --base {input.base:q} --task {input.tasks:q}'
-        " --state {params.state:q} --launch {resources.launch} --out {output.manifest:q} --log {log:q}"
+        " --state {params.state:q} --out {output.manifest:q} --log {log:q}"
+        " --code {params.code} --launch {resources.launch} --nodes {resources.nodes} --gpus {resources.gpu}"
+        " --mem-mb {resources.mem_mb} --minutes {resources.runtime} --zero-stage {resources.zero_stage}"

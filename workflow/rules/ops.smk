@@ -15,12 +15,13 @@ localrules:
 
 
 rule verify:
-    """Re-hash every published artefact and name what differs from its manifest."""
+    """Re-hash every published artefact, name what is damaged and the command that builds it again."""
     log:
         f"{ROOT}/logs/verify.log",
     conda:
         "../../envs/cpu.yaml"
     params:
         root=ROOT,
+        configfiles=[str(path) for path in workflow.config_settings.configfiles],
     shell:
-        'python "$HARDSCALE_SCRIPTS"/verify.py --root {params.root:q} --log {log:q}'
+        'python "$HARDSCALE_SCRIPTS"/verify.py --root {params.root:q} --configfile {params.configfiles:q} --log {log:q}'

@@ -13,12 +13,12 @@ rule finetune:
         f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: STUDY.ranks
+    threads: LAUNCH.threads(NEEDS)
     resources:
+        **LAUNCH.resources(NEEDS),
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
         disk_mb=NEEDS.disk_mb,
-        launch="local",
     params:
         spec=JOBS.finetune_spec,
         state=f"{ROOT}/state/{{cell}}/none",
@@ -27,4 +27,6 @@ rule finetune:
         "finetune {wildcards.cell}"
     shell:
         'python "$HARDSCALE_SCRIPTS"/finetune.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
-        " --state {params.state:q} --launch {resources.launch} --out {output.manifest:q} --log {log:q}"
+        " --state {params.state:q} --out {output.manifest:q} --log {log:q}"
+        " --code {params.code} --launch {resources.launch} --nodes {resources.nodes} --gpus {resources.gpu}"
+        " --mem-mb {resources.mem_mb} --minutes {resources.runtime} --zero-stage {resources.zero_stage}"

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,9 @@ def versions() -> dict[str, str]:
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
+    torch = sys.modules.get("torch")  # only jobs that compute with it have loaded it
+    if torch is not None and torch.cuda.is_available():
+        found["GPU"] = torch.cuda.get_device_name()
     return found
 
 

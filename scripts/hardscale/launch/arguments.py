@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.manifest import artifact_folder
+from hardscale.artifacts.manifest import artifact_folder, canonical_json, read_manifest
 from hardscale.errors import TrainingError
 
 #: Job -> the artefacts that it reads: option, what it is, how many.
@@ -30,7 +31,12 @@ def parser(job: str) -> argparse.ArgumentParser:
     out_help = "one artefact for each round, in order" if several else "artefact to publish"
     command.add_argument("--out", required=True, type=artifact_folder, nargs="+" if several else None, help=out_help)
     command.add_argument("--log", type=Path, help="log file; the terminal when absent")
-    command.add_argument("--launch", default="local", choices=("local", "debug"), help="how ranks are started")
+    command.add_argument("--code", default="", help="digest of the code; a state of other code is not gone on from")
+    command.add_argument("--launch", default="local", choices=("local", "slurm", "debug"), help="how ranks are started")
+    command.add_argument("--nodes", type=int, default=1, help="Slurm: nodes that the ranks are spread over")
+    command.add_argument("--gpus", type=int, default=0, help="Slurm: GPUs of all ranks together")
+    command.add_argument("--mem-mb", type=int, default=4_000, help="Slurm: memory of one rank")
+    command.add_argument("--minutes", type=int, default=60, help="Slurm: time limit; a job goes on after it")
     command.add_argument("--threads", type=int, default=1, help="CPU threads of each rank")
     command.add_argument("--zero-stage", type=int, default=0, choices=(0, 1, 2, 3))
     command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
@@ -54,3 +60,17 @@ def read_spec(text: str) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise TrainingError(f"--spec: found {type(spec).__name__}, must be an object")
     return spec
+
+
+def identity_of(job: str, spec: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """Digest of what a job trains: settings, inputs and code.
+
+    Raises:
+        ArtifactError: an input is not there or not whole.
+    """
+    inputs: dict[str, list[str]] = {}
+    for option in JOBS[job]:
+        folders = getattr(arguments, option)
+        inputs[option] = [read_manifest(path)["self"] for path in (folders if isinstance(folders, list) else [folders])]
+    content = {"job": job, "spec": spec, "inputs": inputs, "code": arguments.code}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-from hardscale.console import console
-from hardscale.errors import TrainingError
-from hardscale.launch.arguments import parser, read_spec
+from hardscale.artifacts.manifest import MANIFEST, read_manifest
+from hardscale.console import console, say
+from hardscale.errors import ArtifactError, TrainingError
+from hardscale.launch.arguments import identity_of, parser, read_spec
 from hardscale.launch.gang import run_gang
+from hardscale.launch.records import RECORD, restore
+from hardscale.launch.work import Allocation
 
 
 def drive(job: str, argv: list[str] | None = None) -> None:
@@ -20,17 +28,40 @@ def drive(job: str, argv: list[str] | None = None) -> None:
     options = sys.argv[1:] if argv is None else argv
     arguments = parser(job).parse_args(options)
     label = _label(job, arguments.spec)
+    began = time.time()
     with console(arguments.log, label):
         spec = read_spec(arguments.spec)
+        identity = identity_of(job, spec, arguments)
+        state = arguments.state.absolute()
+        outs = arguments.out if isinstance(arguments.out, list) else [arguments.out]
+        if restore(state, identity, outs):
+            say("an interrupted run had finished this; its result is whole and was kept")
+            return
         run_gang(
             [job, *options],
             ranks=int(spec.get("ranks", 1)),
-            state=arguments.state.absolute(),
+            state=state,
             launch=arguments.launch,
             label=label,
             threads=arguments.threads,
             log=arguments.log,
+            identity=identity,
+            allocation=Allocation.of_site(arguments.nodes, arguments.gpus, arguments.mem_mb, arguments.minutes),
+            published=_published(outs, identity, state, began),
         )
+
+
+def _published(outs: list[Path], identity: str, state: Path, began: float) -> Callable[[], bool]:
+    """Whether another driver of the same work published all outputs while this one waited for it."""
+
+    def published() -> bool:
+        with contextlib.suppress(OSError, ValueError, ArtifactError):
+            record = json.loads((state / RECORD).read_text(encoding="utf-8"))
+            written = [(folder / MANIFEST).stat().st_mtime >= began - 1 for folder in outs]
+            return record["identity"] == identity and all(written) and all(map(read_manifest, outs))
+        return False
+
+    return published
 
 
 def _label(job: str, spec_option: str) -> str:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from hardscale import console
+from hardscale import console, stopping
+from hardscale.errors import TrainingError
+from hardscale.launch import queue
+from hardscale.stopping import REQUEUE
 
 #: Environment of the driver that submitit's local executor would overwrite.
 KEPT_CUDA = "HARDSCALE_CUDA_VISIBLE_DEVICES"
 DRIVER_PID = "HARDSCALE_DRIVER_PID"
-#: Exit code of a rank that saved its state, or had none yet, because it was told to stop: start it again.
-REQUEUE = 85
 _GRACE_SECONDS = 60.0
+#: How long ranks wait to be ended after their job was requeued.
+_REQUEUE_SECONDS = 120.0
+_MAX_RESTARTS = 200
 
 
 def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: bool) -> dict[str, Any]:
@@ -39,12 +46,13 @@ def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: b
 
     environment = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     rank = environment.rank
+    stopping.leave_at_once()  # until the job itself listens; submitit would not hear every signal
     if local:
         _restore_cuda()
         _end_with_the_driver()
-    for signum in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(signum, _leave)  # until the job itself listens; submitit would not hear the first
-    (gang / f"rank{rank}.pid").write_text(str(os.getpid()))
+        (gang / f"rank{rank}.pid").write_text(str(os.getpid()))
+    else:
+        _begin_on_slurm(rank, gang)
     said = _terminal_is(gang / "progress" if rank == 0 else gang / f"rank{rank}.said")
     code = 0
     try:
@@ -52,11 +60,54 @@ def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: b
             importlib.import_module(worker).main(job, argv, gang / "meeting" if local else None)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
+    if code == REQUEUE and not local:
+        _wait_for_the_next_life(rank, gang)
     return {"code": code, "line": last_line(said)}
 
 
-def _leave(signum: int, frame: Any) -> None:  # noqa: ARG001
-    raise SystemExit(REQUEUE)
+def _begin_on_slurm(rank: int, gang: Path) -> None:
+    """Forget what an earlier life of this requeued job left, and meet at another port than it did."""
+    from submitit import JobEnvironment
+
+    lives = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    if lives > _MAX_RESTARTS:
+        raise TrainingError(f"requeued {lives} times; something ends this job each time, see its log")
+    JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
+    os.environ["MASTER_PORT"] = str(20_000 + (int(os.environ["MASTER_PORT"]) - 20_000 + lives) % 40_000)
+    if rank == 0:
+        (gang / "leave").unlink(missing_ok=True)
+    (gang / f"rank{rank}.host").write_text(f"{socket.gethostname()} {os.getpid()} {lives}\n")
+
+
+def _wait_for_the_next_life(rank: int, gang: Path) -> None:
+    """After USR2 have the job requeued and wait to be ended; comes back where Slurm will not start it again.
+
+    No rank may end by itself: a job all of whose ranks have ended is completed, and its results would be taken.
+    SIGTERM comes with an end that somebody else decided: a cancelled job, a dead partner.
+    """
+    if signal.SIGUSR2 not in stopping.told:
+        return
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    refused = gang / "leave"
+    if rank == 0 and not _requeue():
+        refused.touch()
+    deadline = time.monotonic() + _REQUEUE_SECONDS
+    while not refused.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def _requeue() -> bool:
+    number = os.environ.get("SLURM_JOB_ID", "")
+    if shutil.which("scontrol") is None or not number.isdigit():
+        return False
+    try:
+        # A job that is being cancelled must not come back.
+        if queue.state(int(number)) != "RUNNING":
+            return False
+    except queue.NoAnswer:
+        return False
+    return subprocess.run(["scontrol", "requeue", number], check=False).returncode == 0
 
 
 def _terminal_is(path: Path) -> Path:

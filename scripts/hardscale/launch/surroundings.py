@@ -13,17 +13,17 @@ from hardscale.launch.rank import DRIVER_PID, KEPT_CUDA
 
 
 @contextlib.contextmanager
-def environment(threads: int) -> Iterator[None]:
-    """The environment that the ranks inherit."""
+def environment(threads: int, local: bool = True) -> Iterator[None]:
+    """The environment that the ranks inherit; only local ones end with this process."""
     library = str(Path(__file__).resolve().parents[2])
     paths = [library, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     values = {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
-        DRIVER_PID: str(os.getpid()),
+        DRIVER_PID: str(os.getpid()) if local else "0",
     }
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
+    if local and "CUDA_VISIBLE_DEVICES" in os.environ:
         values[KEPT_CUDA] = os.environ["CUDA_VISIBLE_DEVICES"]
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

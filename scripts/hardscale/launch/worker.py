@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hardscale.launch.arguments import parser, read_spec
+from hardscale.launch.arguments import identity_of, parser, read_spec
+from hardscale.launch.records import keep
 
 
 def main(job: str, argv: list[str], meeting: Path | None) -> None:
@@ -33,12 +34,16 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
         save_seconds=arguments.save_seconds,
         unfactored_adafactor=arguments.unfactored_adafactor,
         threads=arguments.threads,
+        code=arguments.code,
     )
     from hardscale.training.distributed import start_group
 
     group = start_group(options.threads, meeting)
     print(f"rank {group.rank} of {group.world} on {group.device}, pid {os.getpid()}", flush=True)
     _run(job, spec, arguments, group, options)
+    if group.leader:
+        outs = arguments.out if isinstance(arguments.out, list) else [arguments.out]
+        keep(arguments.state.absolute(), identity_of(job, spec, arguments), outs)
     print(f"rank {group.rank} done after {time.monotonic() - began:.1f} s", flush=True)
 
 

@@ -14,10 +14,11 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.options import attack_options
 from hardscale.models.flops import backward_flops, forward_flops
 from hardscale.settings import AttackInTraining
+from hardscale.stopping import REQUEUE
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
 from hardscale.training.pool import PoolEntry
-from hardscale.training.session import REQUEUE, Session
+from hardscale.training.session import Session
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class RunOptions:
         unfactored_adafactor: allow Adafactor on the flat partitions of ZeRO stage 1 and above, where it has no rows
             and columns to factor and is another optimizer than the paper's.
         threads: CPU threads of a rank.
+        code: digest of the code that trains; a state that other code left is not gone on from.
     """
 
     zero_stage: int = 0
@@ -34,6 +35,7 @@ class RunOptions:
     save_seconds: float = 60.0
     unfactored_adafactor: bool = False
     threads: int = 1
+    code: str = ""
 
     def __post_init__(self) -> None:
         if self.zero_stage not in (0, 1, 2, 3):

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hardscale import stopping
 from hardscale.artifacts.manifest import canonical_json, read_manifest
 from hardscale.console import say
 from hardscale.training.checkpoint import Checkpoints
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine
 from hardscale.training.options import RunOptions
-
-#: Exit code of a job that saved its state because it was told to stop: start it again.
-REQUEUE = 85
 
 
 class Session:
@@ -44,25 +41,18 @@ class Session:
             "world": group.world,
             "zero_stage": options.zero_stage,
             "dtype": options.dtype,
+            "code": options.code,
         }
         self.digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()
         self._checkpoints = Checkpoints(state / "checkpoints", group, job, self.digest)
         self._interval = options.save_seconds
         self._saved_at = time.monotonic()
-        self._stop = False
-        self._listen()
-
-    def _listen(self) -> None:
-        def ask_to_stop(signum: int, frame: Any) -> None:  # noqa: ARG001
-            self._stop = True
-
-        for signum in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(signum, ask_to_stop)
+        stopping.listen()
 
     @property
     def stop_asked(self) -> bool:
         """Whether this rank was told to stop; ranks may differ."""
-        return self._stop
+        return bool(stopping.told)
 
     def votes(self) -> list[float]:
         """What this rank says of (stop, save) in the step's all-reduce.
@@ -70,7 +60,7 @@ class Session:
         The clock of rank 0 alone decides when to save.
         """
         due = self.group.leader and time.monotonic() - self._saved_at >= self._interval
-        return [float(self._stop), float(due)]
+        return [float(self.stop_asked), float(due)]
 
     def restore(self, engine: Engine) -> dict[str, Any] | None:
         """Go on from the last checkpoint: its progress, or None at the beginning."""
@@ -92,7 +82,7 @@ class Session:
         """End this process after its state was saved; the same command goes on from there."""
         if self.group.leader:
             say(f"stopped {where}; the state is saved, run the same command again to go on")
-        raise SystemExit(REQUEUE)
+        raise SystemExit(stopping.REQUEUE)
 
     def finish(self) -> None:
         """Remove the state: the results are published."""

@@ -1,0 +1,109 @@
+"""What a driver sees of its ranks, wherever they run: results, progress, and what went wrong first."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from hardscale import console
+from hardscale.launch import rank as rank_module
+from hardscale.launch.work import Work
+from hardscale.stopping import REQUEUE
+
+_ERROR = "] error: "
+_LOST_PARTNER = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+_TRACE = re.compile(r"; the full trace is in .*")
+_SETTLE_SECONDS = 1.0
+_SETTLE_POLL_SECONDS = 0.05
+
+
+class Watch:
+    """One start of a gang. Subclasses start it, wait for it and end it.
+
+    Args:
+        work: what is run.
+        gang: folder of this start.
+        told: signals that the driver received; a stop is asked for when there is one.
+    """
+
+    job: Any  # submitit's
+
+    def __init__(self, work: Work, gang: Path, told: list[int]) -> None:
+        self.work, self.ranks, self.gang, self.told = work, work.ranks, gang, told
+        self._progress: IO[str] | None = None
+
+    def wait(self) -> int:
+        """Wait for all ranks; the largest of their exit codes.
+
+        Raises:
+            TrainingError: a rank failed or died.
+        """
+        raise NotImplementedError
+
+    def gone(self, ended: dict[int, dict[str, Any]]) -> int | None:
+        """A rank that is neither running nor has left a result."""
+        raise NotImplementedError
+
+    def results(self) -> dict[int, dict[str, Any]]:
+        """Rank -> exit code and last line, of the ranks that have ended in order."""
+        from submitit.core.utils import pickle_load
+
+        # Not job.result(): it answers when all ranks are done, and the first to fail must end the others.
+        found = {}
+        for index in range(self.ranks):
+            path = self.job.task(index).paths.result_pickle
+            if path.exists():
+                kind, result = pickle_load(path)
+                found[index] = (
+                    result if kind == "success" else {"code": 1, "line": str(result).strip().splitlines()[-1]}
+                )
+        return found
+
+    def cause(self) -> str:
+        """What went wrong first: a rank that died, then one that failed, then one that only lost its partners."""
+        deadline = time.monotonic() + (_SETTLE_SECONDS if self.ranks > 1 else 0.0)
+        while (gone := self.gone(self.results())) is None and time.monotonic() < deadline:
+            time.sleep(_SETTLE_POLL_SECONDS)
+        if gone is not None:
+            return self.told_of(gone, "died without a word (killed, or out of memory)", self.last_line(gone))
+        failed = failures(self.results())
+        index = min(failed, key=lambda i: (bool(_LOST_PARTNER.search(failed[i]["line"])), i))
+        return self.told_of(index, "failed", failed[index]["line"] or self.last_line(index))
+
+    def told_of(self, index: int, how: str, line: str) -> str:
+        """One line on one rank's end."""
+        line = line.split("] ", 1)[-1].removeprefix("error: ")
+        line = _TRACE.sub(f"; the full trace is in {self.work.log}" if self.work.log else "", line)
+        if how == "failed" and self.ranks == 1:
+            return line
+        return f"rank {index} of {self.ranks} {how}; its last line: {line or 'none'}"
+
+    def last_line(self, index: int) -> str:
+        """The last line that a rank wrote anywhere."""
+        paths = [self.gang / name for name in (f"rank{index}.said", f"rank{index}.log")]
+        if index == 0:
+            paths[0] = self.gang / "progress"
+        paths.append(self.job.task(index).paths.stderr)
+        for path in paths:
+            if line := rank_module.last_line(path):
+                return line
+        return ""
+
+    def show_progress(self) -> None:
+        """Pass on what rank 0 said since the last call."""
+        if self._progress is None:
+            path = self.gang / "progress"
+            if not path.exists():
+                return
+            self._progress = path.open(encoding="utf-8", errors="replace")
+        for line in self._progress:
+            if _ERROR not in line:  # told once, by this process
+                console._terminal.write(line)
+        console._terminal.flush()
+
+
+def failures(ended: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The ranks that failed."""
+    return {index: result for index, result in ended.items() if result["code"] not in (0, REQUEUE)}

@@ -1,0 +1,47 @@
+"""Would this study run on this Slurm cluster with this profile? One line a check; what `make slurm-check` calls."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hardscale.cli import study_from_files
+from hardscale.console import console
+from hardscale.slurm.checks import Situation, controller, disk, jobs, partitions, requeue, settings, status
+from hardscale.slurm.findings import Finding, verdict
+from hardscale.slurm.profile import read_profile
+from hardscale.slurm.trial import probe
+
+
+def main() -> None:
+    """Parse arguments and ask; exit status 1 when something must be mended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--profile", type=Path, default=Path("profiles/slurm"))
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the study will run")
+    parser.add_argument("--probe", action=argparse.BooleanOptionalAction, default=True, help="run a tiny job on a node")
+    parser.add_argument("--wait", type=float, default=300.0, help="seconds that the tiny job may wait in the queue")
+    args = parser.parse_args()
+    found: list[Finding] = []
+    with console(None, ""):
+        now = Situation(study_from_files([args.study]), read_profile(args.profile))
+        os.chdir(args.directory)
+        for finding in _checks(now, args.probe, args.wait):
+            found.append(finding)
+            print(finding, flush=True)
+        print(verdict(found))
+    raise SystemExit(any(finding.level == "FAIL" for finding in found))
+
+
+def _checks(now: Situation, with_probe: bool, wait: float) -> Iterator[Finding]:
+    yield from controller(now)
+    if not now.config:
+        return  # nobody to ask
+    for check in (settings, partitions, jobs, status, requeue, disk):
+        yield from check(now)
+    if with_probe:
+        yield from probe(now, wait)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Whole studies on the throw-away cluster: start a controller, kill it, watch the queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from study_runs import StudyRun, environment
+
+#: The profile's waits are for real clusters.
+QUICK = (
+    *("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--latency-wait", "10"),
+)
+TABLES = ("runs.parquet", "fits.parquet", "claims.parquet", "summary.md")
+
+
+@dataclass
+class OnSlurm:
+    """A study in a folder, run by `snakemake --profile slurm` on a cluster."""
+
+    run: StudyRun
+    env: dict[str, str]
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *options: str) -> list[str]:
+        command = self.run.command(*options)
+        cores = command.index("--cores")
+        return [*command[:cores], *command[cores + 2 :], "--profile", "slurm", *QUICK]
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """A controller in a session of its own; its output goes to ``controller.log`` in the folder."""
+        self.run.folder.mkdir(parents=True, exist_ok=True)
+        plain = environment(self.run.folder)
+        slurm = {"PATH": self.env["PATH"], "SLURM_CONF": self.env["SLURM_CONF"]}
+        with (self.run.folder / "controller.log").open("a") as log:
+            return subprocess.Popen(
+                self.command(*options),
+                cwd=self.run.sources,
+                env={**plain, **slurm, **self.extra},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return (self.run.folder / "controller.log").read_text()
+
+    def finish(self, seconds: float, *options: str) -> int:
+        """Run to the end."""
+        return self.start(*options).wait(seconds)
+
+    def killed_after(self, seconds: float) -> bool:
+        """Start a controller and kill -9 it, and it alone, after a while; whether it still lived."""
+        controller = self.start()
+        try:
+            controller.wait(seconds)
+        except subprocess.TimeoutExpired:
+            controller.send_signal(signal.SIGKILL)
+            controller.wait()
+            return True
+        return False
+
+    def tables(self) -> dict[str, bytes]:
+        return {name: (self.run.results / "tables" / name).read_bytes() for name in TABLES}
+
+
+class QueueWatch(threading.Thread):
+    """Looks at squeue all the time: how many live gangs each cell had at most."""
+
+    def __init__(self, cluster) -> None:
+        super().__init__(daemon=True)
+        self._cluster, self._ended = cluster, threading.Event()
+        self.most: Counter[str] = Counter()
+        self.looks = 0
+
+    def run(self) -> None:
+        while not self._ended.wait(0.5):
+            text = self._cluster.call("squeue", "-h", "-t", "PD,R,CF", "-o", "%j|%k", check=False)
+            rows = [line.split("|") for line in text.splitlines() if line.startswith("hs-")]
+            self.looks += 1
+            for label, n in Counter(row[1] for row in rows).items():
+                self.most[label] = max(self.most[label], n)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def alive_below(folder: Path) -> list[str]:
+    """Command lines of processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                found.append(line)
+    return found
+
+
+def wait_until_nothing_lives(cluster, folder: Path, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while cluster.live_jobs() or alive_below(folder):
+        assert time.monotonic() < deadline, (cluster.live_jobs(), alive_below(folder))
+        time.sleep(0.5)

@@ -1,0 +1,233 @@
+"""Leases: one writer at a time, waiting, taking over from the dead, finding the work done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hardscale.artifacts import lease as lease_module
+from hardscale.artifacts.lease import Held, lease
+from hardscale.artifacts.publish import publishing
+from hardscale.errors import ArtifactError
+from hardscale.owner import Owner, read_owner
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+HOLD = """
+import sys, time
+from pathlib import Path
+from hardscale.artifacts import lease as module
+module._LOOK_SECONDS = 0.02
+folder, place, journal, seconds = sys.argv[1:]
+with module.lease(Path(folder), Path(place), "attack") as held:
+    with open(journal, "a") as file:
+        print("in", held.owner.pid, file=file, flush=True)
+        time.sleep(float(seconds))
+        print("out", held.owner.pid, file=file, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_LOOK_SECONDS", 0.02)
+    for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def hold(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, "out/gcg", "leases", "journal", str(seconds)]
+    env = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    return subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def journal(tmp_path: Path) -> list[list[str]]:
+    path = tmp_path / "journal"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def leases(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "leases").glob("*.lease"))
+
+
+def left_behind(tmp_path: Path, age: float = 0.0, **changes: object) -> tuple[Path, Owner]:
+    """A lease of another host for ``out/gcg``."""
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        pass
+    owner = replace(held.owner, host="elsewhere", pid=4, token="another", **changes)  # type: ignore[arg-type]
+    held.path.write_text(owner.text)
+    os.utime(held.path, (time.time() - age, time.time() - age))
+    return held.path, owner
+
+
+def test_a_lease_is_held_and_given_back(tmp_path: Path) -> None:
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack", "v1") as held:
+        assert read_owner(held.path) == held.owner and held.owner.version == "v1" and not held.earlier
+        assert held.path.name.startswith("out.gcg-")
+        with lease(tmp_path / "out" / "other", tmp_path / "leases", "attack") as other:
+            assert other.path != held.path
+    assert not leases(tmp_path)
+
+
+def test_it_is_given_back_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), lease(tmp_path / "out", tmp_path / "leases", "attack"):
+        raise KeyboardInterrupt
+    assert not leases(tmp_path)
+
+
+def test_the_name_does_not_depend_on_where_the_folders_are_mounted(tmp_path: Path) -> None:
+    (tmp_path / "study" / "state").mkdir(parents=True)
+    (tmp_path / "mount").symlink_to(tmp_path / "study")
+    names = set()
+    for root in (tmp_path / "study", tmp_path / "mount"):
+        with lease(root / "attacks" / "r00" / "gcg", root / "state" / "leases", "attack") as held:
+            names.add(held.path.name)
+    assert len(names) == 1
+
+
+def test_a_living_holder_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = hold(tmp_path, 1.0)
+    wait_for(lambda: journal(tmp_path))
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        assert [line[0] for line in journal(tmp_path)] == ["in", "out"]
+        assert [owner.pid for owner in held.earlier] == [first.pid]
+    assert first.wait() == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and f"pid {first.pid}" in said[0] and "waiting" in said[0]
+
+
+def test_of_many_that_wait_for_a_killed_holder_one_at_a_time_goes_on(tmp_path: Path) -> None:
+    first = hold(tmp_path, 60)
+    wait_for(lambda: journal(tmp_path))
+    waiting = [hold(tmp_path, 0.1) for _ in range(4)]
+    for process in waiting:
+        assert process.stderr is not None
+        assert f"pid {first.pid}" in process.stderr.readline()
+    first.kill()
+    texts = [process.communicate(timeout=60)[1] for process in waiting]
+    assert [process.returncode for process in waiting] == [0] * 4
+    # Nobody came in while another was inside.
+    _, *lines = journal(tmp_path)
+    assert [line[0] for line in lines] == ["in", "out"] * 4
+    assert all(came[1] == went[1] for came, went in zip(lines[::2], lines[1::2], strict=True))
+    assert sum("taking over" in text for text in texts) == 1
+    assert not leases(tmp_path)
+    first.wait()
+
+
+def test_a_silent_holder_on_another_host_is_dead_after_three_minutes(tmp_path: Path, capsys) -> None:
+    left_behind(tmp_path, age=200.0)
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        assert read_owner(held.path) == held.owner
+    assert "host elsewhere, pid 4" in capsys.readouterr().err
+
+
+def test_a_holder_on_another_host_that_speaks_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_JUDGE_SECONDS", 0.05)
+    path, owner = left_behind(tmp_path, age=100.0)
+    got = threading.Event()
+
+    def wait() -> None:
+        with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack"):
+            got.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert not got.wait(0.5) and read_owner(path) == owner
+    os.utime(path, (1, 1))  # it falls silent
+    assert got.wait(10)
+    waiter.join()
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "NODE_FAIL"])
+def test_the_lease_of_an_ended_slurm_job_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    monkeypatch.setattr("hardscale.launch.queue.available", lambda: True)
+    monkeypatch.setattr("hardscale.launch.queue.state", {77: state}.get)
+    left_behind(tmp_path, slurm_job=77)
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        assert [owner.slurm_job for owner in held.earlier] == [77]
+
+
+def test_a_requeued_job_takes_its_own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_behind(tmp_path, slurm_job=77, restarts=0)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        assert held.owner.restarts == 1
+
+
+def test_a_lease_that_nobody_signed_is_free_after_three_minutes(tmp_path: Path) -> None:
+    path, _ = left_behind(tmp_path)
+    path.write_text("")
+    os.utime(path, (1, 1))
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        assert not held.earlier
+
+
+def test_a_lease_that_came_in_between_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hosts do not see each other's locks: another waiter was faster, and its lease lies where a dead one did."""
+    path, owner = left_behind(tmp_path, age=200.0)
+    faster = replace(owner, token="faster")
+    answers = iter([False, False])
+
+    def judge(note: Path, *rest: object) -> bool:
+        held = next(answers)
+        if path.exists():
+            path.write_text(faster.text) if read_owner(path) == owner and judged else judged.append(1)
+        return held
+
+    judged: list[int] = []
+    monkeypatch.setattr(lease_module, "is_held", judge)
+    mine = Held(path, Owner.me())
+    lease_module._take_over(mine, "attack")
+    assert read_owner(path) == faster
+    assert [entry.name for entry in path.parent.iterdir() if entry != path] == ["takeover.lock"]
+
+
+def test_a_lease_taken_over_is_not_given_back_for_another(tmp_path: Path) -> None:
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
+        other = replace(held.owner, token="another")
+        held.path.unlink()
+        held.path.write_text(other.text)
+    assert read_owner(held.path) == other
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leases").write_text("a file")
+    with pytest.raises(ArtifactError, match="leases"), lease(tmp_path / "out", tmp_path / "leases", "attack"):
+        pass
+
+
+def test_only_equal_work_of_the_one_before_counts_as_done(tmp_path: Path) -> None:
+    out, task, other = tmp_path / "out", tmp_path / "task", tmp_path / "other"
+    for folder, number in ((task, 1), (other, 2)):
+        with publishing(folder, "task", {"n": number}):
+            pass
+    me = Owner.me("v1")
+    before = [replace(me, token="a", version="v1")]
+
+    def done(spec: int = 1, inputs: Path = task, earlier: list[Owner] = before) -> bool:
+        return Held(tmp_path / "x.lease", me, earlier).done_before(out, "attack", {"n": spec}, {"task": inputs})
+
+    assert not done()  # nothing was published
+    with publishing(out, "attack", {"n": 1}, {"task": task}) as draft:
+        (draft.path / "rows").write_text("a")
+    assert done()
+    assert not done(spec=2)
+    assert not done(inputs=other)
+    assert not done(earlier=[])
+    assert not done(earlier=[*before, replace(me, token="b", version="v0")])
+    (out / "rows").unlink()
+    assert not done()
