@@ -1,63 +1,12 @@
 """A gang on a real Slurm: attach, preempt, requeue, cancel, die."""
 
-import contextlib
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from drivers import Driver, counting, lives, wait_until
 
 from hardscale.launch.note import read_note
-
-HERE = Path(__file__).parent
-SCRIPTS = HERE.parents[1] / "scripts"
-DRIVER = """
-import json, os, sys
-from pathlib import Path
-from hardscale.console import console
-from hardscale.launch.gang import run_gang
-from hardscale.launch.work import Allocation
-job, place, steps, identity, partition = sys.argv[1:]
-with console(None, "count"):
-    run_gang([job, place, steps], 2, Path(place, "state"), "slurm", "count", worker="gang_worker", identity=identity,
-             allocation=Allocation(nodes=2, mem_mb=200, minutes=10, partition=partition), log=Path(place, "log"))
-"""
-
-
-class Driver:
-    """A driver process and what it says."""
-
-    def __init__(self, cluster, place, job="counts", steps=30, identity="a" * 64, partition="batch"):
-        self.place = place
-        paths = {"PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(HERE)])}
-        self.output = place / f"driver{time.monotonic_ns()}"
-        with self.output.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", DRIVER, job, str(place), str(steps), identity, partition],
-                env={**cluster.env, **paths}, stdout=out, stderr=subprocess.STDOUT, cwd=place, start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def said(self):
-        return self.output.read_text()
-
-    def job(self):
-        """The job that it waits for."""
-        wait_until(lambda: read_note(self.place / "state") is not None)
-        return read_note(self.place / "state").job_id
-
-    def ends(self, seconds=90.0):
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still waiting: {self.said}")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -75,28 +24,6 @@ def start(cluster, tmp_path):
     for job in cluster.live_jobs():
         cluster.call("scancel", str(job))
     wait_until(lambda: not cluster.live_jobs())
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
-def counting(place, life=1):
-    """Wait until both ranks count, in their life of this number."""
-
-    def both():
-        with contextlib.suppress(OSError):
-            return all(len((place / f"lives{r}").read_text().splitlines()) >= life for r in range(2))
-        return False
-
-    wait_until(both)
-
-
-def lives(place, rank=0):
-    return [line.split() for line in (place / f"lives{rank}").read_text().splitlines()]
 
 
 def test_two_nodes_with_one_rank_each(start, tmp_path, cluster):

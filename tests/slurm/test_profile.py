@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import yaml
+from drivers import wait_until
 from runs import TABLES, OnSlurm, QueueWatch, wait_until_nothing_lives
 
 CELL = "password_match/nano/30k/s0"
@@ -57,6 +58,33 @@ def test_two_nodes_train_what_two_local_ranks_train(tiny, tmp_path, cluster):
     assert weights[0] == weights[1]
     (hosts,) = (path.parent for path in tmp_path.glob("state-slurm/published.json"))
     assert hosts.is_dir()
+
+
+def test_a_preempted_training_gives_the_weights_of_an_undisturbed_one(tiny, tmp_path, cluster):
+    spec = json.loads((tiny.results / "models" / CELL / "none/r00/manifest.json").read_text())["spec"]
+    spec["settings"]["steps"], spec["ranks"], spec["settings"]["n_clean"] = 150, 2, 16
+
+    def command(launch, nodes):
+        return tiny.entry_command(
+            "finetune", "--spec", json.dumps(spec), "--base", tiny.results / "base/nano/30k",
+            "--task", tiny.results / "tasks/password_match", "--state", tmp_path / f"state-{launch}",
+            "--out", tmp_path / launch, "--launch", launch, "--nodes", nodes, "--mem-mb", 500,
+        )  # fmt: skip
+
+    env = {**cluster.env, "HARDSCALE_SLURM": json.dumps({"partition": "low"})}
+    with (tmp_path / "driver.log").open("w") as log:
+        driver = subprocess.Popen(command("slurm", 2), cwd=tmp_path, env=env, stdout=log, stderr=subprocess.STDOUT)
+    progress = tmp_path / "state-slurm/gang/progress"
+    wait_until(lambda: progress.exists() and "/150 steps" in progress.read_text())
+    cluster.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
+    assert driver.wait(240) == 0, (tmp_path / "driver.log").read_text()
+    said = (tmp_path / "driver.log").read_text()
+    assert "the state is saved" in said
+    assert "going on after step" in said
+    done = subprocess.run(command("local", 1), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    weights = [(tmp_path / launch / "model" / "model.safetensors").read_bytes() for launch in ("slurm", "local")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.long

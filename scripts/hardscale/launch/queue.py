@@ -107,9 +107,9 @@ def recorded_state(job_id: int) -> str | None:
     return words[0] if done.returncode == 0 and words else None
 
 
-def cancel(job_id: int) -> None:
-    """Cancel a job; one that has ended is no error."""
-    _call(["scancel", str(job_id)])
+def cancel(job_id: int, only_waiting: bool = False) -> None:
+    """Cancel a job, or of an array only what has not started; one that has ended is no error."""
+    _call(["scancel", *(["--state=PENDING"] if only_waiting else []), str(job_id)])
 
 
 def _call(command: list[str]) -> subprocess.CompletedProcess[str]:

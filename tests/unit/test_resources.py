@@ -1,0 +1,116 @@
+"""What jobs ask of a cluster, and how gangs are started."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hardscale.errors import StudyError
+from hardscale.gangs import Launch
+from hardscale.resources import Needs, training_bytes, zero_stage
+from hardscale.site import Correction, Site, read_site
+from hardscale.study import parse_study
+
+STUDY = parse_study(
+    {
+        "name": "s",
+        "ranks": {"default": 1, "6.9b": 4, "12b": 8},
+        "tasks": {"password_match": {}},
+        "families": {"pythia": {}},
+        "grid": [{"tasks": ["password_match"], "families": ["pythia"], "seeds": [0]}],
+        "attacks": {"gcg": {"kind": "gcg"}},
+        "evaluate": [{"attacks": ["gcg"], "defenses": ["none"]}],
+    },
+    "s.yaml",
+)
+
+
+def cell(scale):
+    return SimpleNamespace(cell=f"password_match/pythia/{scale}/s0")
+
+
+def attack(scale):
+    return SimpleNamespace(lineage=f"password_match/pythia/{scale}/s0/none", round="00", part="gcg")
+
+
+def test_training_bytes_are_sixteen_a_parameter_shared_by_stage():
+    assert training_bytes(1_000, 1, 0) == 16_000
+    assert training_bytes(1_000, 4, 0) == 16_000
+    assert training_bytes(1_000, 4, 1) == 8_000 + 2_000
+    assert training_bytes(1_000, 4, 2) == 4_000 + 3_000
+    assert training_bytes(1_000, 4, 3) == 4_000
+    assert all(training_bytes(1_000, 1, stage) == 16_000 for stage in range(4))
+
+
+@pytest.mark.parametrize(
+    ("n_params", "ranks", "stage"),
+    [(10**9, 4, 0), (6 * 10**9, 8, 1), (12 * 10**9, 8, 2), (20 * 10**9, 8, 3), (10**12, 8, 3), (10**12, 1, 0)],
+)
+def test_the_smallest_stage_that_fits_is_taken(n_params, ranks, stage):
+    assert zero_stage(n_params, ranks, 80e9) == stage
+
+
+def test_geometry_follows_size_ranks_and_site():
+    needs = Needs(STUDY, Site())
+    assert [needs.gpu(cell(scale)) for scale in ("14m", "1b", "6.9b", "12b")] == [1, 1, 4, 8]
+    assert [needs.nodes(cell(scale)) for scale in ("14m", "12b")] == [1, 1]
+    assert needs.gpu(attack("12b")) == 1
+    small = Needs(STUDY, Site(gpus_per_node=4))
+    assert small.nodes(cell("12b")) == 2
+    assert (
+        Needs(STUDY, Site(gpus_per_node=3)).nodes(cell("12b")) == 4
+    )  # eight ranks on three a node: two on each of four
+    bare = Needs(STUDY, Site(gpus_per_node=0))
+    assert (bare.gpu(cell("12b")), bare.nodes(cell("12b")), bare.zero_stage(cell("12b"))) == (0, 1, 0)
+    assert Needs(STUDY, Site(gpus_per_node=0, ranks_per_node=1)).nodes(cell("12b")) == 8
+
+
+def test_a_retry_asks_for_half_as_much_again():
+    needs = Needs(STUDY, Site())
+    assert needs.mem_mb(cell("1b"), 2) == int(needs.mem_mb(cell("1b"), 1) * 1.5)
+    assert needs.runtime(cell("1b"), 3) == int(needs.runtime(cell("1b"), 1) * 2.25)
+
+
+def test_corrections_are_for_what_they_name_and_the_last_wins():
+    rules = [
+        {"where": {"phase": ["finetune"]}, "set": {"runtime": 10}},
+        {"where": {"phase": ["finetune"], "scale": ["12b"]}, "set": {"runtime": 99, "gpu": 16}},
+    ]
+    needs = Needs(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    plain = Needs(STUDY, Site())
+    assert (needs.runtime(cell("1b"), 1), needs.runtime(cell("12b"), 1), needs.gpu(cell("12b"))) == (10, 99, 16)
+    assert needs.runtime(attack("12b"), 1) == plain.runtime(attack("12b"), 1)
+    assert needs.mem_mb(cell("12b"), 1) == plain.mem_mb(cell("12b"), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("gpus_per_nod: 4", "gpus_per_nod"), ("gpus_per_node: many", "many"), ("[", "can not be read")],
+)
+def test_a_wrong_site_file_is_refused(text, words, tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=words):
+        read_site(path)
+
+
+def test_the_example_site_is_valid(request):
+    assert read_site(request.config.rootpath / "profiles/slurm/site.example.yaml")
+
+
+def test_gangs_take_their_site_from_the_profile():
+    assert Launch.of_profile(None) == Launch()
+    profile = {"launch": "slurm", "slurm_partition": "gpu", "slurm_account": "'a'", "gang_partition": "big"}
+    launch = Launch.of_profile({**profile, "gang_extra": "--constraint=a100 --exclusive"})
+    assert launch.how == "slurm"
+    assert launch.site == {
+        "partition": "big",
+        "account": "a",
+        "extra": {"constraint": "a100", "exclusive": True},
+    }
+    with pytest.raises(StudyError, match="allowed are local, slurm"):
+        Launch.of_profile({"launch": "pbs"})
+
+
+def test_ranks_are_one_number_or_by_scale():
+    assert [STUDY.ranks_of(scale) for scale in ("14m", "6.9b", "12b")] == [1, 4, 8]
+    assert parse_study({**STUDY.model_dump(exclude_unset=True), "ranks": 2}, "s.yaml").ranks_of("12b") == 2
