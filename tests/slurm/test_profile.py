@@ -62,7 +62,7 @@ def test_two_nodes_train_what_two_local_ranks_train(tiny, tmp_path, cluster):
 
 def test_a_preempted_training_gives_the_weights_of_an_undisturbed_one(tiny, tmp_path, cluster):
     spec = json.loads((tiny.results / "models" / CELL / "none/r00/manifest.json").read_text())["spec"]
-    spec["settings"]["steps"], spec["ranks"], spec["settings"]["n_clean"] = 150, 2, 16
+    spec["settings"]["steps"], spec["ranks"], spec["settings"]["n_clean"] = 800, 2, 16
 
     def command(launch, nodes):
         return tiny.entry_command(
@@ -75,7 +75,7 @@ def test_a_preempted_training_gives_the_weights_of_an_undisturbed_one(tiny, tmp_
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen(command("slurm", 2), cwd=tmp_path, env=env, stdout=log, stderr=subprocess.STDOUT)
     progress = tmp_path / "state-slurm/gang/progress"
-    wait_until(lambda: progress.exists() and "/150 steps" in progress.read_text())
+    wait_until(lambda: progress.exists() and "/800 steps" in progress.read_text())
     cluster.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
     assert driver.wait(240) == 0, (tmp_path / "driver.log").read_text()
     said = (tmp_path / "driver.log").read_text()
