@@ -77,7 +77,7 @@ def _plain(value: Any) -> str:
     return str(getattr(value, "raw", value)).strip("'\"")
 
 
-def _options(text: str) -> dict[str, str]:
+def _options(text: str) -> dict[str, Any]:
     """``--constraint=a --exclusive`` as submitit wants it."""
     pairs = (word.removeprefix("--").partition("=") for word in text.split())
-    return {name: value or True for name, _, value in pairs}  # type: ignore[misc]
+    return {name: value or True for name, _, value in pairs}

@@ -8,7 +8,6 @@ only then.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from hardscale.digest import code_digest
 from hardscale.errors import DataError
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 from hardscale.paths import Layout, Lineage, parse_part, part_name, undefended
+from hardscale.patterns import any_of, exactly
 from hardscale.rounds_plan import blocks, chosen_rounds
 from hardscale.seeds import derive_seed
 from hardscale.settings import AdversarialRounds, AttackSettings, EvaluateRow, FinetuneSettings, HubScale
@@ -137,17 +137,17 @@ class Jobs:
     def cell_pattern(self) -> str:
         """Regular expression of the cells of this study."""
         return (
-            _any({cell.task for cell in self.cells})
+            any_of({cell.task for cell in self.cells})
             + "/"
-            + _any({cell.family for cell in self.cells})
-            + ("/" + _any({cell.scale for cell in self.cells}) + r"/s\d+")
+            + any_of({cell.family for cell in self.cells})
+            + ("/" + any_of({cell.scale for cell in self.cells}) + r"/s\d+")
         )
 
     def lineage_pattern(self, lineages: list[Lineage] | None = None) -> str:
         """Regular expression of the given lineages, or of all that this study can hold."""
         if lineages is not None:
-            return _compact(lineages)
-        return self.cell_pattern() + "/" + _any({UNDEFENDED, *self.study.defenses})
+            return exactly(lineages)
+        return self.cell_pattern() + "/" + any_of({UNDEFENDED, *self.study.defenses})
 
     # --- settings of one instance -----------------------------------------------------------------------------------
 
@@ -400,25 +400,3 @@ def manifest(folder: Path) -> str:
 def manifests(folders: Any) -> list[str]:
     """:func:`manifest` of each folder."""
     return [manifest(folder) for folder in folders]
-
-
-def _compact(lineages: list[Lineage]) -> str:
-    """A short regular expression of exactly these lineages: full products of tasks and seeds are factored."""
-    groups: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
-    for lineage in lineages:
-        cell = lineage.cell
-        groups.setdefault((cell.family, cell.scale, lineage.defense), set()).add((cell.task, cell.seed))
-    parts = []
-    for (family, scale, defense), members in groups.items():
-        tasks, seeds = {task for task, _ in members}, {seed for _, seed in members}
-        if len(members) == len(tasks) * len(seeds):
-            middle = f"/{re.escape(family)}/{re.escape(scale)}/s"
-            parts.append(_any(tasks) + middle + _any({str(seed) for seed in seeds}) + "/" + re.escape(defense))
-        else:
-            keys = {Lineage(Cell(task, family, scale, seed), defense).key for task, seed in members}
-            parts.append(_any(keys))
-    return "(?:" + "|".join(parts) + ")"
-
-
-def _any(names: set[str]) -> str:
-    return "(?:" + "|".join(sorted(map(re.escape, names))) + ")" if names else "(?!)"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 
 import pytest
@@ -56,8 +57,8 @@ def test_two_nodes_train_what_two_local_ranks_train(tiny, tmp_path, cluster):
         assert done.returncode == 0, done.stderr
         weights.append((out / "model" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
-    (hosts,) = (path.parent for path in tmp_path.glob("state-slurm/published.json"))
-    assert hosts.is_dir()
+    (number,) = re.findall(r"submitted as Slurm job (\d+)", done.stderr)
+    assert cluster.call("squeue", "-h", "-t", "all", "-j", number, "-o", "%D").strip() == "2"
 
 
 def test_a_preempted_training_gives_the_weights_of_an_undisturbed_one(tiny, tmp_path, cluster):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ _SETTLE_SECONDS = 1.0
 _SETTLE_POLL_SECONDS = 0.05
 
 
-class Watch:
+class Watch(ABC):
     """One start of a gang. Subclasses start it, wait for it and end it.
 
     Args:
@@ -34,17 +35,17 @@ class Watch:
         self.work, self.ranks, self.gang, self.told = work, work.ranks, gang, told
         self._progress: IO[str] | None = None
 
+    @abstractmethod
     def wait(self) -> int:
         """Wait for all ranks; the largest of their exit codes.
 
         Raises:
             TrainingError: a rank failed or died.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def gone(self, ended: dict[int, dict[str, Any]]) -> int | None:
         """A rank that is neither running nor has left a result."""
-        raise NotImplementedError
 
     def results(self) -> dict[int, dict[str, Any]]:
         """Rank -> exit code and last line, of the ranks that have ended in order."""

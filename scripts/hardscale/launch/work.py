@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hardscale.errors import TrainingError
 
@@ -58,7 +59,7 @@ class Allocation:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    extra: dict[str, str] | None = None
+    extra: dict[str, Any] | None = None
 
     def ranks_per_node(self, ranks: int) -> int:
         """Ranks on each node.
