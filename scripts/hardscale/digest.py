@@ -9,7 +9,10 @@ files are put in place) do not count either.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import importlib.metadata
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +20,18 @@ PACKAGE = "hardscale"
 ROOT = Path(__file__).parent
 _NEUTRAL = (
     *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
-    *("stopping", "artifacts.publish", "artifacts.manifest"),
+    *(
+        "chat_settings",
+        "study_attacks",
+        "chat_jobs",
+        "for_rules",
+        "patterns",
+        "stopping",
+        "pulse",
+        "artifacts.publish",
+        "artifacts.manifest",
+        "artifacts.retry",
+    ),
 )
 
 
@@ -45,6 +59,17 @@ def imported_modules(source: str) -> set[str]:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return {name for name in found if name.split(".")[0] == PACKAGE}
+
+
+def imported_libraries(source: str) -> set[str]:
+    """Top-level names of what a source file imports from outside this package and the standard library."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return {name.split(".")[0] for name in found} - sys.stdlib_module_names - {PACKAGE}
 
 
 def normalised(source: str) -> str:
@@ -94,4 +119,16 @@ def code_digest(*modules: str, root: Path = ROOT) -> str:
         if module_file(module, root) is None:
             raise ValueError(f"no module {module} under {root}")
     parts = [f"{name}={value}" for name, value in sorted(closure(modules, root).items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def versions_digest(*modules: str, root: Path = ROOT) -> str:
+    """Short digest of the installed versions of all libraries that the import closure of ``modules`` imports."""
+    files = [path for name in closure(modules, root) if (path := module_file(name, root)) is not None]
+    names = set().union(*(imported_libraries(path.read_text(encoding="utf-8")) for path in files))
+    parts = []
+    for name in sorted(names):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts.append(f"{name}={importlib.metadata.version(name)}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

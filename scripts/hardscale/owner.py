@@ -113,7 +113,11 @@ def is_held(note: Path, owner: Owner | None, clock: Path, patience: float) -> bo
     if known is not None:
         return known
     with contextlib.suppress(FileNotFoundError):
-        return _age(note, clock) <= patience
+        age = _age(note, clock)
+        if age < 0:  # stamped by a clock that was set back since: the silence counts from now on
+            with contextlib.suppress(OSError):
+                os.utime(note)
+        return age <= patience
     return False
 
 

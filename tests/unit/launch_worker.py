@@ -10,6 +10,8 @@ from pathlib import Path
 from hardscale.console import say
 from hardscale.errors import TrainingError
 
+PATIENCE = 2.0
+
 
 def main(job: str, argv: list[str], meeting: Path | None) -> None:
     rank, world, place = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), Path(argv[0])
@@ -27,6 +29,8 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
     if job == "dies" and rank == world - 1:
         say("about to die")
         os.kill(os.getpid(), signal.SIGKILL)
+    if job in ("hangs in a collective", "hangs before a meeting"):
+        wait_for_each_other(job, rank, world, meeting)
     if job == "again" and not (place / "second").exists():
         (place / "second").write_text("")
         raise SystemExit(85)
@@ -36,3 +40,33 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
             if told:
                 (place / f"saved{rank}").write_text("")
                 raise SystemExit(85)
+
+
+def wait_for_each_other(job: str, rank: int, world: int, meeting: Path | None) -> None:
+    """The last rank stands still; nobody waits for it longer than three seconds."""
+    from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
+    from hardscale import pulse
+    from hardscale.training.distributed import Group
+    from hardscale.training.meeting import Meeting
+
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=PATIENCE)
+    )
+    group = Group(rank, world, torch.device("cpu"), Meeting(rank, world, PATIENCE))
+    group.barrier()
+    pulse.start(PATIENCE, group.meeting.beat)
+    if rank == world - 1:
+        stand_still()
+    elif job == "hangs in a collective":
+        group.sum(torch.zeros(1, dtype=torch.float64))
+    else:
+        group.gather(rank)
+
+
+def stand_still() -> None:
+    time.sleep(30)

@@ -165,6 +165,17 @@ def test_a_controller_on_another_host_lives_while_its_note_is_young(tmp_path: Pa
     assert ("host elsewhere, pid 4" in said) != claimed
 
 
+def test_a_note_from_the_future_holds_no_longer_than_any_other(tmp_path: Path) -> None:
+    write_note(tmp_path, -86_400.0)
+    note = tmp_path / ".snakemake" / NOTE
+    assert not Claimed(tmp_path).claimed
+    stamped = note.stat().st_mtime
+    assert abs(stamped - time.time()) < 10  # from now on its silence counts
+    os.utime(note, (stamped - 400, stamped - 400))
+    run = Claimed(tmp_path)
+    assert run.claimed and run.end() == ""
+
+
 @pytest.mark.parametrize(
     ("state", "age", "claimed"),
     [

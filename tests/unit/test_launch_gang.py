@@ -13,8 +13,9 @@ import pytest
 
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
-from hardscale.launch.arguments import parser, read_spec
+from hardscale.launch.arguments import outputs, parser, read_spec
 from hardscale.launch.gang import run_gang
+from hardscale.launch.stacks import late_rank
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parents[1] / "scripts"
@@ -69,6 +70,34 @@ def test_the_first_error_ends_the_others_and_is_the_message(tmp_path):
         gang("fails", tmp_path)
     assert time.monotonic() - began < 15
     assert not ranks_alive(tmp_path)
+
+
+@pytest.mark.parametrize("job", ["hangs in a collective", "hangs before a meeting"])
+def test_the_rank_that_others_wait_for_in_vain_is_named_with_its_place(job, tmp_path):
+    log = tmp_path / "job.log"
+    place = r"rank 1 of 2 did not get on .* it stood in stand_still, .*launch_worker.py:\d+; the stacks .*job.log"
+    with pytest.raises(TrainingError, match=place):
+        gang(job, tmp_path, log=log)
+    assert not ranks_alive(tmp_path)
+    first, second = log.read_text().split("--- rank1.log\n")
+    waits_in = "in all_reduce" if job == "hangs in a collective" else "/training/meeting.py"
+    assert "Timeout (" in first and waits_in in first and "stand_still" not in first
+    assert "Timeout (" in second and "in stand_still" in second
+
+
+def test_stacks_name_no_rank_when_all_wait_for_each_other_or_nothing_is_known(tmp_path):
+    waiting = (
+        "Timeout (0:00:03)!\nThread 0x00007f00 (most recent call first):\n"
+        '  File "/x/torch/distributed/distributed_c10d.py", line 9 in all_reduce\n'
+        '  File "/x/train.py", line 7 in main\n\nThread 0x00007f01 (most recent call first):\n'
+        '  File "/x/train.py", line 3 in run\n'
+    )
+    (tmp_path / "rank0.log").write_text("a line\n" + waiting + "error: timed out\n")
+    (tmp_path / "rank1.log").write_text(waiting)
+    assert late_rank(tmp_path, 3) is None
+    # An old dump of work that then went on counts no more than the last one.
+    (tmp_path / "rank2.log").write_text(waiting + waiting.replace("torch/distributed", "mine").replace("all", "ill"))
+    assert late_rank(tmp_path, 3) == (2, "run, /x/train.py:3")
 
 
 def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
@@ -169,10 +198,11 @@ def test_specs_are_json_or_a_file(tmp_path):
 
 def test_options_of_the_three_jobs():
     common = ["--spec", "{}", "--task", "t", "--state", "s"]
-    rounds = parser("adversarial_rounds").parse_args(
-        [*common, "--start", "m/manifest.json", "--out", "r1", "r2/manifest.json"]
-    )
-    assert (rounds.start, rounds.out) == (Path("m"), [Path("r1"), Path("r2")])
+    rounds = parser("adversarial_rounds").parse_args([*common, "--start", "m/manifest.json", "--out", "models"])
+    assert rounds.start == Path("m")
+    spec = {"first_round": 9, "last_round": 10}
+    assert outputs("adversarial_rounds", spec, rounds.out) == [Path("models/r09"), Path("models/r10")]
+    assert outputs("finetune", {}, Path("out")) == [Path("out")]
     several = parser("pretrain").parse_args([*common, "--base", "b", "--out", "o", "--task", "a", "b"])
     assert several.task == [Path("a"), Path("b")]
     assert parser("finetune").parse_args([*common, "--base", "b", "--out", "o"]).zero_stage == 0

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
 from hardscale.artifacts.manifest import verify
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.launch import poll, queue
+from hardscale.launch import driver, poll, queue
 from hardscale.launch.records import ENDED, RUN, end_run, keep, restore
 
 
@@ -76,3 +77,18 @@ def test_drivers_share_one_squeue(tmp_path, monkeypatch):
     assert len(asked) == 2
     place.write_text("half a fi")
     assert poll.states(60, place=place) == {7: "RUNNING"}
+
+
+@pytest.mark.parametrize("skew", [86_400.0, -86_400.0])
+def test_outputs_are_dated_by_the_clock_that_stamps_them(skew, tmp_path, monkeypatch):
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + skew)
+    state, out = tmp_path / "state", tmp_path / "out"
+    began = driver._now(state)
+    assert not list(state.iterdir())
+    with publishing(out, "model", {}):
+        pass
+    keep(state, "it", [out])
+    assert driver._published([out], "it", state, began)()
+    assert not driver._published([out], "other", state, began)()
+    assert not driver._published([out], "it", state, began + 60)()

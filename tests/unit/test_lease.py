@@ -16,7 +16,7 @@ from hardscale.artifacts import lease as lease_module
 from hardscale.artifacts.lease import Held, lease
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.owner import Owner, read_owner
+from hardscale.owner import Owner, is_held, read_owner
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 HOLD = """
@@ -231,3 +231,42 @@ def test_only_equal_work_of_the_one_before_counts_as_done(tmp_path: Path) -> Non
     assert not done(earlier=[*before, replace(me, token="b", version="v0")])
     (out / "rows").unlink()
     assert not done()
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("skew", [DAY, -DAY])
+def test_a_host_whose_clock_is_off_by_a_day_neither_takes_nor_spares_too_much(
+    skew: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + skew)
+    path, owner = left_behind(tmp_path)
+    for age, held in ((170.0, True), (190.0, False)):
+        os.utime(path, (now() - age, now() - age))  # by the file system's clock, which is not this host's
+        assert is_held(path, owner, tmp_path / "leases" / "clock", 180.0) is held
+
+
+def test_the_silence_of_a_holder_from_the_future_counts_from_now_on(tmp_path: Path) -> None:
+    path, owner = left_behind(tmp_path, -DAY)
+    clock = tmp_path / "leases" / "clock"
+    assert is_held(path, owner, clock, 0.2)
+    assert abs(path.stat().st_mtime - time.time()) < 5
+    time.sleep(0.1)
+    assert is_held(path, owner, clock, 5.0)
+    time.sleep(0.2)
+    assert not is_held(path, owner, clock, 0.2)
+
+
+@pytest.mark.parametrize("skew", [DAY, -DAY])
+def test_a_lease_is_waited_for_and_timed_whatever_the_clock_does(
+    skew: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = hold(tmp_path, 1.0)
+    wait_for(lambda: journal(tmp_path))
+    now, moments = time.time, iter(range(1_000_000))
+    monkeypatch.setattr(time, "time", lambda: now() + (skew if next(moments) % 2 else 0.0))
+    with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack"):
+        assert [line[0] for line in journal(tmp_path)] == ["in", "out"]
+    assert first.wait() == 0

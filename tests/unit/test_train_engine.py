@@ -91,6 +91,112 @@ def test_parity_of_zero_3_over_two_ranks(reference):
     assert (torch.tensor(history)[:, 0] - reference[:6, 0]).abs().max() < 1e-5
 
 
+def summed(group, stage, n_micro, frozen):
+    """Gradient norms and final weights of a training on own forward passes: a sum over rows, parts of unequal sizes."""
+    model = tiny_model()
+    model.gpt_neox.embed_in.weight.requires_grad_(not frozen)
+    engine = Engine(
+        model,
+        SETTINGS,
+        factor=schedule(SETTINGS, N_STEPS),
+        batch_size=BATCH,
+        group=group,
+        options=RunOptions(zero_stage=stage),
+        n_micro=n_micro,
+    )
+    assert engine.n_micro == n_micro
+    assert sum(t.numel() for t in engine.optimized_tensors) * (group.world if stage else 1) >= frozen_size(frozen)
+
+    def loss_of(forward, part):
+        ids, labels = part
+        losses = torch.nn.functional.cross_entropy(forward(input_ids=ids).logits, labels, reduction="sum")
+        return losses / 6
+
+    history = []
+    for step in range(4):
+        parts = own_parts(step)[group.rank :: group.world]
+        added = engine.accumulate_parts(parts, loss_of, 0)
+        assert [part.requires_grad for part in added] == [False] * n_micro
+        told = torch.stack(added).double().sum()[None]
+        history.append([float(group.sum(told)), engine.update()])
+    with engine.frozen_module() as module:
+        weights = torch.cat([p.flatten() for p in module.parameters()])
+    return history, weights.tolist(), module.gpt_neox.embed_in.weight.equal(tiny_model().gpt_neox.embed_in.weight)
+
+
+def frozen_size(frozen):
+    return sum(p.numel() for n, p in tiny_model().named_parameters() if not (frozen and "embed_in" in n))
+
+
+def own_parts(step):
+    """Four micro-batches of 1, 3, 1 and 2 rows of equal length."""
+    rng = torch.Generator().manual_seed(step)
+    return [(torch.randint(1, 40, (n, 5), generator=rng), torch.arange(n) % 3) for n in (1, 3, 1, 2)]
+
+
+def test_own_forward_passes_give_the_gradient_of_the_whole_sum():
+    model = tiny_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    factor, wanted = schedule(SETTINGS, N_STEPS), []
+    for step in range(4):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * factor(step)
+        loss = sum(
+            torch.nn.functional.cross_entropy(model(input_ids=row[None]).logits, label[None])
+            for ids, labels in own_parts(step)
+            for row, label in zip(ids, labels, strict=True)
+        )
+        optimizer.zero_grad()
+        (loss / 6).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        wanted.append([float(loss.detach()) / 6, float(norm)])
+    ends = torch.cat([p.detach().flatten() for p in model.parameters()])
+    for world, stage in ((1, 0), (2, 0), (2, 2), (2, 3)):
+        for history, weights, _ in in_ranks(summed, stage, 4 // world, False, world=world):
+            assert torch.allclose(torch.tensor(history), torch.tensor(wanted), atol=1e-5, rtol=1e-3)
+            assert (torch.tensor(weights) - ends).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 2), (2, 3)])
+def test_parameters_without_gradient_are_left_alone(world, stage):
+    assert all(same for *_, same in in_ranks(summed, stage, 4 // world, True, world=world))
+
+
+def bare_module(group):
+    """An engine on a module that is no transformers model; its number of parameters and its gradient norm."""
+    torch.manual_seed(0)
+    engine = Engine(
+        torch.nn.Linear(3, 1, bias=False),
+        SETTINGS,
+        factor=lambda s: 1.0,
+        batch_size=4,
+        group=group,
+        options=RunOptions(),
+        n_micro=2,
+    )
+    parts = [torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])]
+    engine.accumulate_parts(parts, lambda forward, part: forward(part).sum(), 0)
+    return engine.n_params, engine.update()
+
+
+def test_own_forward_passes_need_no_transformers_model():
+    [(n_params, norm)] = in_ranks(bare_module)
+    assert n_params == 3 and norm == pytest.approx(5**0.5)
+
+
+def wrong_number(group):
+    try:
+        engine_of(group).accumulate_parts([1], lambda forward, part: forward(part), 0)
+    except TrainingError as error:
+        return str(error)
+    return None
+
+
+def test_a_wrong_number_of_micro_batches_is_an_error():
+    assert in_ranks(wrong_number) == ["1 micro-batches for an engine of 3; give as many"]
+
+
 def test_same_ranks_same_bytes():
     assert in_ranks(trained, 0, 2, 5, world=2) == in_ranks(trained, 0, 2, 5, world=2)
 
@@ -148,8 +254,8 @@ def test_frozen_module_is_restored_after_an_error():
 
 def carried_on(group, stage, kind, folder):
     """Weights after 3 + 3 steps: unbroken, and with the optimizer handed over after the third."""
-    settings = OptimizerSettings(kind=kind, learning_rate=1e-2, schedule="constant")
-    options = RunOptions(zero_stage=stage, unfactored_adafactor=True)
+    settings = OptimizerSettings(kind=kind, learning_rate=1e-2, schedule="constant", factored=stage == 0)
+    options = RunOptions(zero_stage=stage)
 
     def make(model):
         return Engine(model, settings, factor=lambda s: 1.0, batch_size=BATCH, group=group, options=options)
@@ -190,12 +296,35 @@ def refused(group, stage):
         engine_of(group, stage, settings=OptimizerSettings())
     except TrainingError as error:
         return str(error)
-    return engine_of(group, stage, settings=OptimizerSettings(), unfactored_adafactor=True).adafactor_is_factored
+    return None
 
 
-def test_adafactor_under_zero_is_refused_unless_asked_for():
+def test_factored_adafactor_under_zero_is_refused():
     [message] = in_ranks(refused, 2)
-    assert "--zero-stage 0" in message and "--unfactored-adafactor" in message
+    assert "--zero-stage 0" in message and "optimizer.factored: false" in message and "adamw" in message
+
+
+def unfactored(group, stage):
+    """Loss of the last step, the notes of the record, and the shapes of the second moments."""
+    settings = OptimizerSettings(learning_rate=1e-3, schedule="constant", factored=False)
+    engine = engine_of(group, stage, settings=settings)
+    for step in range(4):
+        told = torch.zeros(len(rows_at(step)), dtype=torch.float64)
+        told[group.rank :: group.world] = torch.cat(engine.accumulate(rows_at(step), 0)).double()
+        engine.update()
+    states = [engine.optimizer_state[tensor] for tensor in engine.optimized_tensors]
+    whole = all(
+        state["exp_avg_sq"].shape == tensor.shape and "exp_avg_sq_row" not in state
+        for state, tensor in zip(states, engine.optimized_tensors, strict=True)
+    )
+    return float(group.sum(told).mean()), engine.adafactor_is_factored, whole
+
+
+def test_unfactored_adafactor_keeps_whole_moments_at_every_stage():
+    [alone], shared = in_ranks(unfactored, 0), in_ranks(unfactored, 2, world=2)
+    assert [rank[1:] for rank in (alone, *shared)] == [[False, True]] * 3
+    # Updates are clipped by the size of a tensor or of a partition, so only the first ones are nearly the same.
+    assert shared[0] == shared[1] and shared[0][0] == pytest.approx(alone[0], abs=1e-2)
 
 
 def bfloat16(group):
@@ -223,6 +352,27 @@ def dropout_steps(group, micro):
 def test_dropout_depends_on_the_steps_seed():
     [(one, same, other)] = in_ranks(dropout_steps, None)
     assert one == same != other
+
+
+def test_a_rank_that_lives_is_waited_for_longer_than_any_patience():
+    assert in_ranks(slow, world=2) == [[0, 1]] * 2
+
+
+def slow(group):
+    import dataclasses
+    import time
+
+    from hardscale import pulse
+    from hardscale.training.meeting import Meeting
+
+    group = dataclasses.replace(group, meeting=Meeting(group.rank, group.world, 0.4))
+    pulse.start(0.4, group.meeting.beat)
+    for _ in range(30 if group.rank == 1 else 0):
+        time.sleep(0.05)
+        pulse.beat()
+    told = group.gather(group.rank)
+    pulse.stop()
+    return told
 
 
 def test_a_rank_that_never_comes_is_an_error(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Order, padding, schedules, exposure, options: the parts of a training step."""
 
+import json
 import math
 import random
 from types import SimpleNamespace
@@ -9,11 +10,11 @@ import torch
 from train_kit import tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
-from hardscale.settings import ExposureSettings, OptimizerSettings
+from hardscale.settings import AttackInTraining, ExposureSettings, OptimizerSettings
 from hardscale.tasks.example import Example
 from hardscale.training.batches import Order, Row, collate
 from hardscale.training.clean import _batches, accuracy
-from hardscale.training.examples import _targets
+from hardscale.training.examples import Attacked, Generation, Outcome
 from hardscale.training.exposure import Exposure
 from hardscale.training.objectives import LanguageModelling
 from hardscale.training.optimizers import build_optimizer, schedule
@@ -45,6 +46,14 @@ def test_padding_changes_no_logit():
         for row, logits in zip(rows, together, strict=False):
             alone = model(input_ids=torch.tensor([row.ids])).logits[0]
             assert torch.allclose(alone, logits, atol=1e-6)
+
+
+def test_cosine_schedule_warms_up_and_falls_along_half_a_wave():
+    factor = schedule(OptimizerSettings(schedule="cosine", warmup_steps=2), 10)
+    assert [factor(s) for s in (0, 1)] == pytest.approx([1 / 3, 2 / 3])
+    assert [factor(s) for s in (2, 4, 6, 8, 10, 11)] == pytest.approx(
+        [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0], abs=1e-12
+    )
 
 
 def test_linear_schedule_warms_up_and_ends_at_zero():
@@ -135,8 +144,38 @@ class Alone:
 def test_the_target_of_an_attack_is_the_likeliest_wrong_class(monkeypatch):
     logits = torch.tensor([[0.1, 0.9, 0.5], [0.7, 0.2, 0.1], [0.0, 0.0, 3.0]])
     monkeypatch.setattr("hardscale.training.examples.classify", lambda *a: (logits.clone(), 12))
-    session = SimpleNamespace(group=Alone())
+    session, tokenizer = SimpleNamespace(group=Alone()), SimpleNamespace(pad_token_id=0)
+
+    def targets(examples, n_labels):
+        begun = Generation(tokenizer, None, examples, None, 1, 0, session).begin(None, n_labels)
+        return begun.targets, begun.n_scored
+
     three = [Example(i, ("a",), 0, label) for i, label in enumerate([1, 1, 2])]
-    assert _targets(None, None, three, 3, 0, session) == ([2, 0, 0], 12)
+    assert targets(three, 3) == ([2, 0, 0], 12)
     two = [Example(i, ("a",), 0, label) for i, label in enumerate([1, 0])]
-    assert _targets(None, None, two, 2, 0, session) == ([0, 1], 0)
+    assert targets(two, 2) == ([0, 1], 0)
+
+
+def test_attacked_examples_survive_json_and_count_their_tokens():
+    attacked = Attacked([1, 0], 5, [Outcome("a", True, 10, 4), Outcome("b", False, 20, 0)])
+    assert Attacked.load(json.loads(json.dumps(attacked.dump()))) == attacked
+    assert attacked.flops(3) == 2 * 3 * 35 + 4 * 3 * 4
+    assert attacked.success_share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("n_params", "kind", "device", "wanted"),
+    [
+        (1e4, "gcg", "cpu", 128),  # never more
+        (1e6, "gcg", "cpu", 3),
+        (12e9, "gcg", "cpu", 1),  # never less
+        (1e9, "gcg", "cuda", 1),
+        (160e6, "gcg", "cuda", 11),
+        (1e9, "random_token", "cuda", 128),
+    ],
+)
+def test_examples_between_two_votes_follow_their_work(n_params, kind, device, wanted):
+    settings = AttackInTraining(kind=kind)
+    session = SimpleNamespace(group=SimpleNamespace(device=torch.device(device)))
+    module = SimpleNamespace(parameters=lambda: [SimpleNamespace(numel=lambda: int(n_params))])
+    assert Generation(None, None, [], settings, 64, 0, session)._chunk_of_a_rank(module) == wanted

@@ -10,6 +10,7 @@ from hardscale.artifacts.manifest import MANIFEST, open_artifact, verify
 from hardscale.artifacts.schemas import METRICS, POOL
 from hardscale.artifacts.tables import read_table
 from hardscale.settings import AdversarialRounds, OptimizerSettings
+from hardscale.training import examples
 from hardscale.training.finetune import finetune
 from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
@@ -33,7 +34,9 @@ def inputs(tmp_path_factory):
     return root / "start", made[1]
 
 
-def block(inputs, root, first, last, start=None, world=1, fault=None, codes=False, state=None, **settings):
+def block(
+    inputs, root, first, last, start=None, world=1, fault=None, codes=False, state=None, options=None, **settings
+):
     outs = [root / f"r{number}" for number in range(first, last + 1)]
     spec = rounds_spec(first, last, **settings)
     return in_ranks(
@@ -43,6 +46,7 @@ def block(inputs, root, first, last, start=None, world=1, fault=None, codes=Fals
         inputs[1],
         state or root / f"state{first}",
         outs,
+        options,
         world=world,
         fault=fault,
         codes=codes,
@@ -132,6 +136,54 @@ def test_a_killed_block_goes_on_and_keeps_finished_rounds(whole, inputs, tmp_pat
     assert same_rounds(whole, tmp_path)
     assert (tmp_path / "r1" / "metrics.parquet").stat().st_mtime_ns == stamp  # not trained again
     assert not (tmp_path / "state1" / "finished").exists()
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Two examples of a rank at a time; ranks are forked and inherit it."""
+    monkeypatch.setattr(examples, "LARGEST_CHUNK", 2)
+
+
+def attacked_in_state(root):
+    """How many outcomes each checkpoint holds, oldest first."""
+    states = [json.loads(path.read_text()) for path in sorted(root.glob("state1/checkpoints/*/progress.json"))]
+    return [(state["round"], len((state["attacked"] or {"outcomes": []})["outcomes"])) for state in states]
+
+
+@pytest.mark.parametrize(
+    ("fault", "saved"),
+    [
+        ("kill:adversarial_rounds:examples=9", (2, 2)),  # of the second round four are attacked, two are saved
+        ("usr2:adversarial_rounds:examples=9", (2, 4)),
+        ("term:adversarial_rounds:attack=2", (2, 0)),  # between two iterations
+    ],
+)
+def test_a_kill_between_examples_loses_no_attacked_ones(whole, inputs, tmp_path, small_chunks, fault, saved):
+    [code] = block(inputs, tmp_path, 1, 3, fault=fault, codes=True)
+    assert code == (-signal.SIGKILL if fault.startswith("kill") else 85)
+    assert attacked_in_state(tmp_path)[-1] == saved
+    block(inputs, tmp_path, 1, 3)
+    assert same_rounds(whole, tmp_path)
+
+
+def test_many_saves_of_one_step_keep_the_newest(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(examples, "LARGEST_CHUNK", 1)
+    settings = {"n_new_examples": 14, "rounds": 1}
+    block(inputs, tmp_path, 1, 1, fault="kill:adversarial_rounds:examples=13", codes=True, **settings)
+    assert attacked_in_state(tmp_path) == [(1, 11), (1, 12)]
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_two_ranks_stop_while_they_attack_and_go_on(inputs, tmp_path, small_chunks, stage):
+    """Chunks of four and one: in the second, rank 1 has nothing to attack."""
+    settings = {"rounds": 1, "optimizer": {"kind": "adamw", "learning_rate": 1e-3}}
+    options = RunOptions(zero_stage=stage, save_seconds=0.0)
+    block(inputs, tmp_path / "whole", 1, 1, world=2, options=options, **settings)
+    more = {"fault": "usr2:adversarial_rounds:examples=4:rank=1", "codes": True, "options": options, **settings}
+    assert block(inputs, tmp_path / "broken", 1, 1, world=2, **more) == [85, 85]
+    assert attacked_in_state(tmp_path / "broken") == [(1, 4)]
+    block(inputs, tmp_path / "broken", 1, 1, world=2, options=options, **settings)
+    assert same_rounds(tmp_path / "whole", tmp_path / "broken", (1,))
 
 
 def test_two_ranks_share_the_work_and_a_lost_rank_changes_nothing(inputs, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.retry import once_more
 from hardscale.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -20,8 +22,12 @@ def artifact_folder(text: str) -> Path:
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return once_more(read, path)
 
 
 def canonical_json(value: Any) -> str:
@@ -43,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(once_more(lambda: path.read_text(encoding="utf-8"), path))
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{folder}: no {MANIFEST}, so it was never finished; run snakemake again to build it"
@@ -68,11 +74,15 @@ def open_artifact(folder: Path, kind: str) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: found a {manifest['kind']!r} artefact, expected {kind!r}")
     for name, entry in manifest["files"].items():
         path = Path(folder) / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        if once_more(functools.partial(_size, path), path) != entry["bytes"]:
             raise ArtifactError(
                 f"{path}: missing or of another size than its manifest says; delete {folder} and run again"
             )
     return manifest
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hardscale import pulse
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest, sha256_file
+from hardscale.artifacts.retry import SHAKY, rename
 from hardscale.errors import ArtifactError
 
 #: Files that legitimately differ between equal runs; they ride along unhashed.
@@ -82,6 +84,7 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
     files = {}
     for path in sorted(p for p in draft.path.rglob("*") if p.is_file()):
         name = path.relative_to(draft.path).as_posix()
+        pulse.beat()  # while one rank publishes the others wait
         if path.name not in UNHASHED and not SEALED & set(path.relative_to(draft.path).parts[:-1]):
             files[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         _sync(path)
@@ -100,11 +103,11 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
     _sync(draft.path)
     if folder.exists():
         trash = draft.path.with_name(draft.path.name + "-old")
-        folder.rename(trash)
-        draft.path.rename(folder)
+        rename(folder, trash)
+        rename(draft.path, folder)
         shutil.rmtree(trash, ignore_errors=True)
     else:
-        draft.path.rename(folder)
+        rename(draft.path, folder)
     _sync(folder.parent)
 
 
@@ -130,8 +133,8 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.errno is None or not (full or error.filename):
+        known = error.errno in {errno.ENOSPC, errno.EDQUOT, *SHAKY}
+        if error.errno is None or not (known or error.filename):
             raise
         raise _unwritable(error.filename or folder, os.strerror(error.errno), folder) from error
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hardscale.artifacts.retry import once_more
 from hardscale.errors import DataError
 
 
@@ -38,10 +39,11 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         DataError: the file is missing, truncated or not parquet, or lacks a column.
     """
     path = Path(path)
-    if not path.is_file():
+    if not once_more(path.is_file, path):
         raise DataError(f"{path}: no such file; run the rule that makes it, or check the path")
     try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+        names = None if columns is None else list(columns)
+        table = once_more(lambda: pq.read_table(path, columns=names, partitioning=None), path)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import artifact_folder, canonical_json, read_manifest
 from hardscale.errors import TrainingError
+from hardscale.rounds_plan import round_name
+
+#: Environment variable with the seconds that ranks wait for one that gives no sign of life.
+PATIENCE = "HARDSCALE_PATIENCE_SECONDS"
 
 #: Job -> the artefacts that it reads: option, what it is, how many.
 JOBS: dict[str, dict[str, tuple[str, str | None]]] = {
     "finetune": {"base": ("base_model artefact", None), "task": ("task artefact", None)},
     "adversarial_rounds": {"start": ("model artefact of the round before", None), "task": ("task artefact", None)},
+    "continuous": {"start": ("model artefact of round 0", None), "task": ("task artefact of behaviors", None)},
+    "c_at": {"start": ("model artefact of round 0", None), "task": ("task artefact", None)},
     "pretrain": {"base": ("base_model artefact without weights", None), "task": ("task artefacts", "+")},
 }
-_SEVERAL_OUTS = {"adversarial_rounds"}
+_SEVERAL_OUTS = {"adversarial_rounds", "c_at"}
 
 
 def parser(job: str) -> argparse.ArgumentParser:
@@ -27,9 +34,8 @@ def parser(job: str) -> argparse.ArgumentParser:
     for option, (help_text, count) in JOBS[job].items():
         command.add_argument(f"--{option}", required=True, type=artifact_folder, nargs=count, help=help_text)
     command.add_argument("--state", required=True, type=Path, help="private folder for checkpoints, outside of outputs")
-    several = job in _SEVERAL_OUTS
-    out_help = "one artefact for each round, in order" if several else "artefact to publish"
-    command.add_argument("--out", required=True, type=artifact_folder, nargs="+" if several else None, help=out_help)
+    out_help = "folder of the artefacts of all rounds" if job in _SEVERAL_OUTS else "artefact to publish"
+    command.add_argument("--out", required=True, type=artifact_folder, help=out_help)
     command.add_argument("--log", type=Path, help="log file; the terminal when absent")
     command.add_argument("--code", default="", help="digest of the code; a state of other code is not gone on from")
     command.add_argument("--launch", default="local", choices=("local", "slurm", "debug"), help="how ranks are started")
@@ -42,8 +48,20 @@ def parser(job: str) -> argparse.ArgumentParser:
     command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     command.add_argument("--micro-batch", type=int, help="rows of one forward pass on a rank; 32 when absent")
     command.add_argument("--save-seconds", type=float, default=60.0, help="training time between checkpoints")
-    command.add_argument("--unfactored-adafactor", action="store_true", help="allow Adafactor with ZeRO 1 and above")
+    command.add_argument(
+        "--patience-seconds",
+        type=float,
+        default=os.environ.get(PATIENCE, "1800"),
+        help=f"until a rank that does not get on ends the gang; {PATIENCE} in the environment sets the default",
+    )
     return command
+
+
+def outputs(job: str, spec: dict[str, Any], out: Path) -> list[Path]:
+    """The artefacts that a job publishes: ``out`` itself, or in it one for each round of the spec."""
+    if job not in _SEVERAL_OUTS:
+        return [out]
+    return [out / round_name(number) for number in range(int(spec["first_round"]), int(spec["last_round"]) + 1)]
 
 
 def read_spec(text: str) -> dict[str, Any]:

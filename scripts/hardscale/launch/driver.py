@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-import time
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
+from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.console import console, say
 from hardscale.errors import ArtifactError, TrainingError
-from hardscale.launch.arguments import identity_of, parser, read_spec
+from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.gang import run_gang
 from hardscale.launch.records import RECORD, restore
 from hardscale.launch.work import Allocation
@@ -28,12 +30,12 @@ def drive(job: str, argv: list[str] | None = None) -> None:
     options = sys.argv[1:] if argv is None else argv
     arguments = parser(job).parse_args(options)
     label = _label(job, arguments.spec)
-    began = time.time()
     with console(arguments.log, label):
         spec = read_spec(arguments.spec)
         identity = identity_of(job, spec, arguments)
         state = arguments.state.absolute()
-        outs = arguments.out if isinstance(arguments.out, list) else [arguments.out]
+        began = _now(state)
+        outs = outputs(job, spec, arguments.out)
         if restore(state, identity, outs):
             say("an interrupted run had finished this; its result is whole and was kept")
             return
@@ -49,6 +51,14 @@ def drive(job: str, argv: list[str] | None = None) -> None:
             allocation=Allocation.of_site(arguments.nodes, arguments.gpus, arguments.mem_mb, arguments.minutes),
             published=_published(outs, identity, state, began),
         )
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that stamps files in a folder; a file server's may differ from this host's."""
+    with naming_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
 
 
 def _published(outs: list[Path], identity: str, state: Path, began: float) -> Callable[[], bool]:
@@ -71,4 +81,7 @@ def _label(job: str, spec_option: str) -> str:
     except TrainingError:
         return job
     names = ("cell", "defense", "family", "scale")
-    return " ".join([job, "/".join(str(spec[name]) for name in names if name in spec)])
+    words = [job, "/".join(str(spec[name]) for name in names if name in spec)]
+    if "first_round" in spec:
+        words.append(f"rounds {spec['first_round']}-{spec['last_round']}")
+    return " ".join(words)

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from hardscale import console
 from hardscale.launch import rank as rank_module
+from hardscale.launch.stacks import IN_VAIN, late_rank
 from hardscale.launch.work import Work
 from hardscale.stopping import REQUEUE
 
@@ -70,8 +71,19 @@ class Watch(ABC):
         if gone is not None:
             return self.told_of(gone, "died without a word (killed, or out of memory)", self.last_line(gone))
         failed = failures(self.results())
+        if any(IN_VAIN.search(result["line"]) for result in failed.values()):
+            late = late_rank(self.gang, self.ranks)
+            if late is not None:
+                return self._late(*late)
         index = min(failed, key=lambda i: (bool(_LOST_PARTNER.search(failed[i]["line"])), i))
         return self.told_of(index, "failed", failed[index]["line"] or self.last_line(index))
+
+    def _late(self, index: int, where: str) -> str:
+        log = f"; the stacks of all ranks are in {self.work.log}" if self.work.log else ""
+        return (
+            f"rank {index} of {self.ranks} did not get on while the others waited for it; it stood in {where}{log}; "
+            "the same command goes on from the last checkpoint"
+        )
 
     def told_of(self, index: int, how: str, line: str) -> str:
         """One line on one rank's end."""

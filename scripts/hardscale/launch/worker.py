@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hardscale.launch.arguments import identity_of, parser, read_spec
+from hardscale import pulse
+from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.records import keep
 
 
@@ -18,7 +19,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
     """Run one rank of a job.
 
     Args:
-        job: ``finetune``, ``adversarial_rounds`` or ``pretrain``.
+        job: one of :data:`~hardscale.launch.arguments.JOBS`.
         argv: the options of the entry.
         meeting: file where the ranks of one machine meet; None: at ``MASTER_ADDR:MASTER_PORT``.
     """
@@ -32,22 +33,25 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
         dtype=arguments.dtype,
         micro_batch=arguments.micro_batch,
         save_seconds=arguments.save_seconds,
-        unfactored_adafactor=arguments.unfactored_adafactor,
         threads=arguments.threads,
+        patience_seconds=arguments.patience_seconds,
         code=arguments.code,
     )
     from hardscale.training.distributed import start_group
 
-    group = start_group(options.threads, meeting)
+    group = start_group(options.threads, meeting, options.patience_seconds)
     print(f"rank {group.rank} of {group.world} on {group.device}, pid {os.getpid()}", flush=True)
-    _run(job, spec, arguments, group, options)
+    outs = outputs(job, spec, arguments.out)
+    try:
+        _run(job, spec, arguments, outs, group, options)
+    finally:
+        pulse.stop()
     if group.leader:
-        outs = arguments.out if isinstance(arguments.out, list) else [arguments.out]
         keep(arguments.state.absolute(), identity_of(job, spec, arguments), outs)
     print(f"rank {group.rank} done after {time.monotonic() - began:.1f} s", flush=True)
 
 
-def _run(job: str, spec: dict[str, Any], arguments: Any, group: Any, options: Any) -> None:
+def _run(job: str, spec: dict[str, Any], arguments: Any, outs: list[Path], group: Any, options: Any) -> None:
     if job == "finetune":
         from hardscale.training.finetune import finetune
 
@@ -55,7 +59,17 @@ def _run(job: str, spec: dict[str, Any], arguments: Any, group: Any, options: An
     elif job == "adversarial_rounds":
         from hardscale.training.rounds import adversarial_rounds
 
-        adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
+        adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
+    elif job == "continuous":
+        if spec["settings"]["kind"] == "r2d2":
+            from hardscale.training.continuous.r2d2 import r2d2 as continuous
+        else:
+            from hardscale.training.continuous.trainer import continuous
+        continuous(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
+    elif job == "c_at":
+        from hardscale.training.c_at import c_at
+
+        c_at(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
     else:
         from hardscale.training.pretrain import pretrain
 

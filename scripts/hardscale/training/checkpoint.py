@@ -13,8 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hardscale import pulse
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.artifacts.publish import naming_disk_errors
+from hardscale.artifacts.retry import once_more
 from hardscale.training import faults
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine
@@ -50,6 +52,7 @@ def seal(folder: Path, group: Group, **facts: Any) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
     mine = {}
     for path in files[group.rank :: group.world]:
+        pulse.beat()
         sync(path)
         mine[path.relative_to(folder).as_posix()] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
     hashes = {name: entry for part in group.gather(mine) for name, entry in part.items()}
@@ -62,8 +65,10 @@ def seal(folder: Path, group: Group, **facts: Any) -> None:
 def sealed(folder: Path) -> dict[str, Any] | None:
     """The facts of a sealed folder whose files are what they were; None otherwise."""
     try:
-        facts = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        # A file system that does not answer must not cost the checkpoint: it raises what is not caught here.
+        facts = json.loads(once_more(lambda: (folder / SEAL).read_text(encoding="utf-8"), folder / SEAL))
         for name, entry in facts["files"].items():
+            pulse.beat()
             path = folder / name
             if path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
                 return None
@@ -89,17 +94,14 @@ class Checkpoints:
     def save(self, engine: Engine, step: int, progress: dict[str, Any]) -> None:
         """Save after ``step`` optimizer steps. Every rank calls it; ``progress`` is rank 0's.
 
-        A tag that exists for this step is complete (others were removed when the job started) and is kept, unless
-        ``progress`` moved on at the same step.
+        There may be many of one step: ``progress`` moves on while a round's examples are attacked.
         """
-        tag = f"step{step:09d}"
-        number = 0
-        while (self._folder / f"{tag}-{number}").exists():
-            number += 1
-        tag = f"{tag}-{number}"
-        self._group.barrier()
+        tag = self._group.gather(self._new_tag(step) if self._group.leader else None)[0]
         with naming_disk_errors(self._folder):
-            engine.deepspeed.save_checkpoint(str(self._folder), tag=tag, save_latest=False)
+            # Weights that are not trained are those that the job started from: not worth a copy in every checkpoint.
+            engine.deepspeed.save_checkpoint(
+                str(self._folder), tag=tag, save_latest=False, exclude_frozen_parameters=True
+            )
         self._n_saved += 1
         if self._group.leader:
             write_json(self._folder / tag / PROGRESS, progress)
@@ -119,8 +121,14 @@ class Checkpoints:
         chosen = self._group.gather(self._choose() if self._group.leader else None)[0]
         if chosen is None:
             return None
-        engine.deepspeed.load_checkpoint(str(self._folder), tag=chosen)
+        whole = all(parameter.requires_grad for parameter in engine.module.parameters())
+        engine.deepspeed.load_checkpoint(str(self._folder), tag=chosen, load_module_strict=whole)
         return json.loads((self._folder / chosen / PROGRESS).read_text(encoding="utf-8"))
+
+    def _new_tag(self, step: int) -> str:
+        """Later than every tag of this step; a number of a removed one would sort before those that are left."""
+        taken = [int(path.name.rpartition("-")[2]) for path in self._folder.glob(f"step{step:09d}-*")]
+        return f"step{step:09d}-{max(taken, default=-1) + 1:06d}"
 
     def _tags(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("step*") if path.is_dir())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hardscale import pulse
 from hardscale.attacks.codec import Codec
 from hardscale.tasks.example import Example
 from hardscale.training.batches import Row, collate
@@ -37,6 +38,7 @@ def classify(
     encoded = codec.encode_prompts([texts[i] for i in mine])
     found: dict[int, list[float]] = {}
     for batch in _batches([len(ids) for ids in encoded]):
+        pulse.beat()
         rows = [Row(mine[i], encoded[i]) for i in batch]
         tensors = collate(rows, len(rows), pad_id, pad_id)
         with torch.no_grad():

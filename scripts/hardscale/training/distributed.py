@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from hardscale import pulse
 from hardscale.errors import TrainingError
+from hardscale.training.meeting import Meeting
+from hardscale.training.options import PATIENCE_SECONDS
 
 RENDEZVOUS_SECONDS = 180.0
-#: Longest wait inside one collective: a rank may have more to attack than another.
-COLLECTIVE_TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Group:
     rank: int
     world: int
     device: torch.device
+    meeting: Meeting | None = None
 
     @property
     def leader(self) -> bool:
@@ -43,6 +45,7 @@ class Group:
         """Every rank's plain value, in rank order, on every rank."""
         if self.world == 1:
             return [value]
+        self._meet()
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
@@ -50,16 +53,23 @@ class Group:
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.world > 1:
+            self._meet()
             self.sum(torch.zeros(1, dtype=torch.float64))
 
+    def _meet(self) -> None:
+        """Wait outside of any collective, which would end with its timeout: the others may have much more to do."""
+        if self.meeting is not None:
+            self.meeting.wait()
 
-def start_group(threads: int = 1, meeting: Path | None = None) -> Group:
+
+def start_group(threads: int = 1, meeting: Path | None = None, patience: float = PATIENCE_SECONDS) -> Group:
     """Join the gang that the environment describes (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); alone when it is silent.
 
     Args:
         threads: CPU threads of this rank.
         meeting: a file that no gang has used yet; ranks of one machine meet there, so that two gangs never want one
             port. Without it they meet at ``MASTER_ADDR:MASTER_PORT``.
+        patience: seconds until a collective, or waiting for a rank that gives no sign of life, is an error.
 
     Raises:
         TrainingError: a rank did not come within three minutes.
@@ -81,8 +91,12 @@ def start_group(threads: int = 1, meeting: Path | None = None) -> Group:
     if not dist.is_initialized():
         if world > 1 and meeting is not None:
             _wait_for_everyone(meeting, rank, world)
-        _init(cuda, rank, world, meeting)
-    return Group(rank, world, device)
+        _init(cuda, rank, world, meeting, patience)
+    if world == 1:
+        return Group(rank, world, device)
+    known = Meeting(rank, world, patience)
+    pulse.start(patience, known.beat)
+    return Group(rank, world, device, known)
 
 
 def _be_deterministic() -> None:
@@ -106,7 +120,7 @@ def _wait_for_everyone(meeting: Path, rank: int, world: int) -> None:
             ) from error
 
 
-def _init(cuda: bool, rank: int, world: int, meeting: Path | None) -> None:
+def _init(cuda: bool, rank: int, world: int, meeting: Path | None, patience: float) -> None:
     import deepspeed
     import deepspeed.ops
 
@@ -122,7 +136,7 @@ def _init(cuda: bool, rank: int, world: int, meeting: Path | None) -> None:
         dist_backend="nccl" if cuda else "gloo",
         auto_mpi_discovery=False,
         verbose=False,
-        timeout=COLLECTIVE_TIMEOUT,
+        timeout=timedelta(seconds=patience),
         rank=rank,
         world_size=world,
         **where,

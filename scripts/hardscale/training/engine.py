@@ -6,11 +6,12 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from hardscale import pulse
 from hardscale.errors import TrainingError
 from hardscale.settings import OptimizerSettings
 from hardscale.training.batches import Batch, Row, collate
@@ -23,21 +24,26 @@ from hardscale.training.options import ZERO_FOLDER, RunOptions
 #: than one whole: 18 % less time for 64 short prompts on a CPU.
 _DEFAULT_MICRO_BATCH = 32
 
+_Part = TypeVar("_Part")
+
 
 class Engine:
     """One path for every training: ``deepspeed.initialize`` with our own optimizer, one rank or many.
 
     A step is :meth:`accumulate` on the step's rows (the same list on every rank), then :meth:`update`. The loss is the
-    mean over all rows of the step, whatever the number of ranks and micro-batches.
+    mean over all rows of the step, whatever the number of ranks and micro-batches. A training whose forward passes are
+    its own takes :meth:`accumulate_parts` instead.
 
     Args:
-        model: a transformers model that returns ``logits``; ``config.pad_token_id`` is set.
+        model: a transformers model that returns ``logits``, with ``config.pad_token_id``; any module where only
+            :meth:`accumulate_parts` is used. Its parameters that want no gradient are left alone.
         settings: optimizer and schedule.
         factor: factor on the learning rate at each 0-based step of this engine.
         batch_size: most rows of a step, over all ranks.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
         objective: the loss; classification by default.
+        n_micro: micro-batches of a step on every rank; from the sizes of batch and micro-batch when absent.
     """
 
     def __init__(
@@ -50,34 +56,35 @@ class Engine:
         group: Group,
         options: RunOptions,
         objective: Objective | None = None,
+        n_micro: int | None = None,
     ) -> None:
         self.group, self.options = group, options
         self._settings = settings
         self._objective = objective or Classification()
         rows_per_rank = math.ceil(batch_size / group.world)
-        self._micro = min(options.micro_batch or _DEFAULT_MICRO_BATCH, rows_per_rank)
-        self._n_micro = math.ceil(rows_per_rank / self._micro)
-        self._pad_id = _pad_id(model)
+        most = math.ceil(rows_per_rank / n_micro) if n_micro else options.micro_batch or _DEFAULT_MICRO_BATCH
+        #: Rows of a micro-batch, and micro-batches of a step on every rank.
+        self.micro, self.n_micro = min(most, rows_per_rank), n_micro or math.ceil(rows_per_rank / most)
         self.n_params = sum(parameter.numel() for parameter in model.parameters())
         self.deepspeed = self._initialize(model, factor)
         self.module: nn.Module = self.deepspeed.module
 
     @property
     def adafactor_is_factored(self) -> bool | None:
-        """Whether Adafactor sees whole matrices; None for another optimizer."""
-        return None if self._settings.kind != "adafactor" else self.options.zero_stage == 0
+        """Whether Adafactor factors its second moment; None for another optimizer."""
+        return self._settings.factored if self._settings.kind == "adafactor" else None
 
     def _initialize(self, model: nn.Module, factor: Callable[[int], float]) -> Any:
         import deepspeed
 
         stage, settings = self.options.zero_stage, self._settings
-        if settings.kind == "adafactor" and stage >= 1 and not self.options.unfactored_adafactor:
+        if self.adafactor_is_factored and stage >= 1:
             raise TrainingError(
-                f"optimizer adafactor with ZeRO stage {stage} is unfactored: give --zero-stage 0, "
-                "or --unfactored-adafactor to train with the unfactored form"
+                f"optimizer.factored: found true with ZeRO stage {stage}, whose partitions have no rows and columns; "
+                "give --zero-stage 0, or set optimizer.factored: false or optimizer.kind: adamw in the study"
             )
         config = json.loads((ZERO_FOLDER / f"zero{stage}.json").read_text(encoding="utf-8"))
-        config |= {"train_micro_batch_size_per_gpu": self._micro, "gradient_accumulation_steps": self._n_micro}
+        config |= {"train_micro_batch_size_per_gpu": self.micro, "gradient_accumulation_steps": self.n_micro}
         config["bf16"] = {"enabled": self.options.dtype == "bfloat16"}
         if stage >= 1:
             # Without ZeRO we clip ourselves: DeepSpeed reports no norm there.
@@ -85,7 +92,7 @@ class Engine:
             config["zero_allow_untested_optimizer"] = settings.kind == "adafactor"
         engine, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_optimizer(model.parameters(), settings),
+            optimizer=build_optimizer([p for p in model.parameters() if p.requires_grad], settings),
             lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
             config=config,
         )
@@ -110,25 +117,62 @@ class Engine:
         Returns:
             This rank's row losses (its rows are ``rows[rank::world]``, in order), as one tensor a micro-batch.
         """
-        torch.manual_seed(seed + self.group.rank)
-        self.module.train()
-        mine = rows[self.group.rank :: self.group.world]
         total = sum(self._objective.weight(row) for row in rows)
-        # DeepSpeed averages over ranks and micro-batches; the mean wanted here is over the step's rows.
-        scale = self.group.world * self._n_micro / total
-        losses = []
-        for index in range(self._n_micro):
-            part = mine[index * self._micro : (index + 1) * self._micro]
-            batch = self._to_device(collate(part, self._micro, self._pad_id, rows[0].ids[0]))
-            output = self.deepspeed(
+        losses: list[torch.Tensor] = []
+
+        def mean_loss(forward: Callable[..., Any], part: Sequence[Row]) -> torch.Tensor:
+            batch = self.collate(part, rows[0])
+            output = forward(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self._objective.forward_arguments
             )
             row_losses = self._objective.row_losses(output.logits, batch)
-            self.deepspeed.backward((row_losses * batch.weights).sum() * scale)
             losses.append(row_losses.detach()[: len(part)])
-            if index + 1 < self._n_micro:
-                self.deepspeed.step()
+            return (row_losses * batch.weights).sum() / total
+
+        self.accumulate_parts(self.parts(rows), mean_loss, seed)
         return losses
+
+    def accumulate_parts(
+        self, parts: Sequence[_Part], loss_of: Callable[[Callable[..., Any], _Part], torch.Tensor], seed: int
+    ) -> list[torch.Tensor]:
+        """Gradients of a sum of losses over all ranks and micro-batches; nothing is updated yet.
+
+        Args:
+            parts: this rank's micro-batches, :attr:`n_micro` on every rank.
+            loss_of: told the forward pass and one of ``parts``; runs the pass exactly once and returns what this part
+                adds to the loss, a scalar. What a mean is taken over is counted over all ranks and micro-batches.
+            seed: of this step's dropout.
+
+        Returns:
+            What each part added, detached.
+        """
+        if len(parts) != self.n_micro:
+            raise TrainingError(f"{len(parts)} micro-batches for an engine of {self.n_micro}; give as many")
+        torch.manual_seed(seed + self.group.rank)
+        self.module.train()
+        # DeepSpeed averages over ranks and micro-batches; wanted here is the sum.
+        scale = self.group.world * self.n_micro
+        added = []
+        for index, part in enumerate(parts):
+            pulse.beat()
+            loss = loss_of(self.deepspeed, part)
+            self.deepspeed.backward(loss * scale)
+            added.append(loss.detach())
+            if index + 1 < self.n_micro:
+                self.deepspeed.step()
+        return added
+
+    def parts(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        """Micro-batches of this rank: ``rows[rank::world]`` in order; the last may be short or empty."""
+        mine = rows[self.group.rank :: self.group.world]
+        return [mine[index * self.micro : (index + 1) * self.micro] for index in range(self.n_micro)]
+
+    def collate(self, part: Sequence[Row], filler: Row) -> Batch:
+        """A micro-batch as tensors on the device, filled up to :attr:`micro` rows with a token of ``filler``."""
+        batch = collate(part, self.micro, _pad_id(self.module), filler.ids[0])
+        if self.group.device.type == "cpu":
+            return batch
+        return Batch(*(getattr(batch, name).to(self.group.device) for name in Batch.__dataclass_fields__))
 
     def weight(self, row: Row) -> int:
         """Weight of a row in the mean loss."""
@@ -148,11 +192,6 @@ class Engine:
         self.deepspeed.step()
         return float(self.deepspeed.get_global_grad_norm())
 
-    def _to_device(self, batch: Batch) -> Batch:
-        if self.group.device.type == "cpu":
-            return batch
-        return Batch(*(getattr(batch, name).to(self.group.device) for name in Batch.__dataclass_fields__))
-
     # --- the weights between steps ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -168,11 +207,22 @@ class Engine:
             copy.requires_grad_(False)
             yield copy.eval()
             return
+        with self.frozen_in_place() as module:
+            yield module
+
+    @contextlib.contextmanager
+    def frozen_in_place(self, evaluation: bool = True) -> Iterator[nn.Module]:
+        """As :meth:`frozen_module`, never a copy: under ZeRO-3 all ranks run equally many forward and backward passes.
+
+        Args:
+            evaluation: evaluation mode; else the mode that it is in.
+        """
         wanted = [parameter.requires_grad for parameter in self.module.parameters()]
         modes = [(part, part.training) for part in self.module.modules()]
         try:
             self.module.requires_grad_(False)
-            self.module.eval()
+            if evaluation:
+                self.module.eval()
             yield self.module
         finally:
             for parameter, want in zip(self.module.parameters(), wanted, strict=True):

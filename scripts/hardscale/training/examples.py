@@ -1,9 +1,9 @@
-"""Generating a round's adversarial examples: the training attack, shared among ranks."""
+"""Generating a round's adversarial examples: the training attack, shared among ranks, in chunks that can be saved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,97 +12,174 @@ from torch import nn
 from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.options import attack_options
+from hardscale.memory import Budget
 from hardscale.models.flops import backward_flops, forward_flops
 from hardscale.settings import AttackInTraining
-from hardscale.stopping import REQUEUE
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
 from hardscale.training.pool import PoolEntry
 from hardscale.training.session import Session
 
+#: Most examples that a rank attacks between two votes: more would hardly fill forward passes better.
+LARGEST_CHUNK = 128
+#: Work between two votes, by device type: some twenty seconds.
+_CHUNK_FLOPS = {"cpu": 1e12, "cuda": 6e14}
+
 
 @dataclass(frozen=True)
-class Generated:
-    """A round's new pool entries, in the order of its examples, and what they cost by the convention (2N, 4N)."""
+class Outcome:
+    """What the attack made of an example: the attacked prompt, and the tokens read forwards and backwards for it."""
 
-    entries: list[PoolEntry]
-    flops: float
+    text: str
+    success: bool
+    n_forward: int
+    n_backward: int
+
+
+@dataclass
+class Attacked:
+    """A round's examples while they are attacked.
+
+    Attributes:
+        targets: the class that the attack wants of each example.
+        n_scored: tokens read to find them.
+        outcomes: of the examples done, in the order of all.
+    """
+
+    targets: list[int]
+    n_scored: int
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "outcomes": [vars(outcome) for outcome in self.outcomes]}
+
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Attacked:
+        """Of :meth:`dump`."""
+        return cls(**{**values, "outcomes": [Outcome(**outcome) for outcome in values["outcomes"]]})
+
+    def flops(self, n_params: int) -> float:
+        """Cost by the convention (2N, 4N)."""
+        n_forward = sum(outcome.n_forward for outcome in self.outcomes) + self.n_scored
+        n_backward = sum(outcome.n_backward for outcome in self.outcomes)
+        return forward_flops(n_params, n_forward) + backward_flops(n_params, n_backward)
 
     @property
     def success_share(self) -> float:
         """Share of examples that the attack made the model misclassify."""
-        return sum(entry.success for entry in self.entries) / len(self.entries)
+        return sum(outcome.success for outcome in self.outcomes) / len(self.outcomes)
+
+    def entries(self, examples: Sequence[Example], round_number: int) -> list[PoolEntry]:
+        """New pool entries, in the order of the examples."""
+        return [
+            PoolEntry(example.example_id, round_number, outcome.text, example.label, outcome.success)
+            for example, outcome in zip(examples, self.outcomes, strict=True)
+        ]
 
 
-def generate(
-    module: nn.Module,
-    tokenizer: Any,
-    codec: Codec,
-    examples: Sequence[Example],
-    settings: AttackInTraining,
-    *,
-    n_iterations: int,
-    round_number: int,
-    n_labels: int,
-    seed: int,
-    session: Session,
-) -> Generated:
-    """Attack clean examples with the training attack; every rank gets all results.
+class _ToldToStopError(Exception):
+    """A lone rank was told to stop between two iterations."""
 
-    Args:
-        module: the current model, frozen.
-        tokenizer: its tokenizer.
+
+@dataclass(frozen=True)
+class Generation:
+    """The training attack on a round's clean examples.
+
+    An example's outcome depends neither on the examples attacked with it nor on its rank, so chunks change no result.
+
+    Attributes:
+        tokenizer: of the model.
         codec: the same as batched functions.
         examples: attacked whether or not the model classifies them correctly.
         settings: the training attack.
         n_iterations: of this round.
-        round_number: kept with the entries.
-        n_labels: with two classes the target is the other one; with more the likeliest wrong one.
         seed: of the attack in this round.
-        session: the ranks; a lone rank that is told to stop leaves between iterations.
+        session: the ranks.
+        budget: of its forward passes, so that what did not fit in one chunk is not tried again in the next.
     """
-    group = session.group
-    targets, n_scored = _targets(module, codec, examples, n_labels, tokenizer.pad_token_id, session)
-    mine = range(group.rank, len(examples), group.world)
 
-    def leave_if_told(iteration: int, alive: int, seconds: float) -> None:  # noqa: ARG001
-        # With other ranks the stop waits for the next training step, where all can agree on it.
-        if session.stop_asked and group.world == 1:
-            raise SystemExit(REQUEUE)
+    tokenizer: Any
+    codec: Codec
+    examples: Sequence[Example]
+    settings: AttackInTraining
+    n_iterations: int
+    seed: int
+    session: Session
+    budget: Budget = field(default_factory=Budget)
 
-    results = attack(
-        module,
-        tokenizer,
-        [examples[i].around(settings.position) for i in mine],
-        [targets[i] for i in mine],
-        labels=[examples[i].label for i in mine],
-        keys=[examples[i].example_id for i in mine],
-        n_iterations=n_iterations,
-        seed=seed,
-        **attack_options(settings),
-        callback=leave_if_told,
-    )
-    told = [(r.prompt_text, bool(r.successes[-1]), r.forward_tokens[-1], r.backward_tokens[-1]) for r in results]
-    parts = group.gather(told)
-    ordered = [parts[i % group.world][i // group.world] for i in range(len(examples))]
-    n_params = sum(parameter.numel() for parameter in module.parameters())
-    n_forward = sum(row[2] for row in ordered) + n_scored
-    return Generated(
-        [
-            PoolEntry(example.example_id, round_number, text, example.label, success)
-            for example, (text, success, _, _) in zip(examples, ordered, strict=True)
-        ],
-        forward_flops(n_params, n_forward) + backward_flops(n_params, sum(row[3] for row in ordered)),
-    )
+    def begin(self, module: nn.Module, n_labels: int) -> Attacked:
+        """Targets: with two classes the other one, with more the likeliest wrong one. Every rank calls it.
 
+        Args:
+            module: the current model, frozen.
+            n_labels: classes of the task.
+        """
+        labels = torch.tensor([example.label for example in self.examples])
+        if n_labels == 2:
+            return Attacked((1 - labels).tolist(), 0)
+        texts = [example.text for example in self.examples]
+        logits, n_tokens = classify(module, self.codec, texts, self.session.group, self.tokenizer.pad_token_id)
+        logits[torch.arange(len(labels)), labels] = -torch.inf
+        return Attacked(logits.argmax(dim=-1).tolist(), n_tokens)
 
-def _targets(
-    module: nn.Module, codec: Codec, examples: Sequence[Example], n_labels: int, pad_id: int, session: Session
-) -> tuple[list[int], int]:
-    """The class that the attack wants of each example, and the tokens read to find it."""
-    labels = torch.tensor([example.label for example in examples])
-    if n_labels == 2:
-        return (1 - labels).tolist(), 0
-    logits, n_tokens = classify(module, codec, [example.text for example in examples], session.group, pad_id)
-    logits[torch.arange(len(labels)), labels] = -torch.inf
-    return logits.argmax(dim=-1).tolist(), n_tokens
+    def go_on(self, module: nn.Module, attacked: Attacked, progress: Callable[[int], None]) -> tuple[bool, bool]:
+        """Attack chunk by chunk until all examples are done or the ranks agree to stop or to save.
+
+        Every rank calls it and gets all outcomes. All ranks go through the same chunks, in the last of which some may
+        have nothing to attack. A lone rank leaves a chunk where it is told to stop; several finish theirs first.
+
+        Args:
+            module: the current model, frozen; no forward pass of it may need the other ranks.
+            attacked: gets the outcomes.
+            progress: told after each chunk how many examples it held.
+
+        Returns:
+            Whether to stop, and whether to save.
+        """
+        group = self.session.group
+        size = group.world * self._chunk_of_a_rank(module)
+        while (start := len(attacked.outcomes)) < len(self.examples):
+            stop = min(start + size, len(self.examples))
+            try:
+                mine = self._attack(module, attacked.targets, range(start + group.rank, stop, group.world))
+            except _ToldToStopError:
+                return True, True
+            parts = group.gather([vars(outcome) for outcome in mine])
+            attacked.outcomes += [Outcome(**parts[i % group.world][i // group.world]) for i in range(stop - start)]
+            progress(stop - start)
+            told = self.session.agree()
+            if any(told):
+                return told
+        return False, False
+
+    def _chunk_of_a_rank(self, module: nn.Module) -> int:
+        """Examples of one rank that cost about as much as may be lost: the same number on every rank."""
+        n_rows = self.settings.n_candidates if self.settings.kind == "gcg" else 1
+        n_tokens = self.n_iterations * n_rows * 2 * self.settings.n_attack_tokens  # the answer prompt is about as long
+        work = forward_flops(sum(parameter.numel() for parameter in module.parameters()), n_tokens)
+        wanted = _CHUNK_FLOPS.get(self.session.group.device.type, _CHUNK_FLOPS["cuda"]) / work
+        return int(min(max(wanted, 1), LARGEST_CHUNK))
+
+    def _attack(self, module: nn.Module, targets: Sequence[int], mine: range) -> list[Outcome]:
+        examples = [self.examples[i] for i in mine]
+        results = attack(
+            module,
+            self.tokenizer,
+            [example.around(self.settings.position) for example in examples],
+            [targets[i] for i in mine],
+            labels=[example.label for example in examples],
+            keys=[example.example_id for example in examples],
+            n_iterations=self.n_iterations,
+            seed=self.seed,
+            tokens_per_batch=self.budget,
+            **attack_options(self.settings),
+            callback=self._stop_if_told,
+        )
+        return [
+            Outcome(r.prompt_text, bool(r.successes[-1]), r.forward_tokens[-1], r.backward_tokens[-1]) for r in results
+        ]
+
+    def _stop_if_told(self, iteration: int, alive: int, seconds: float) -> None:  # noqa: ARG002
+        if self.session.stop_asked and self.session.group.world == 1:
+            raise _ToldToStopError

@@ -3,7 +3,8 @@
 ``HARDSCALE_FAULT`` holds ``ACTION:JOB:PLACE=N[:rank=R]``, e.g. ``kill:finetune:step=7``: rank 0 (or R) of that job
 sends itself SIGKILL (``kill``), SIGTERM (``term``) or SIGUSR2 (``usr2``) when it reaches the place. Places: ``step``
 (before that optimizer step, counted from 1 over the whole job), ``save`` (in that checkpoint, before its manifest is
-written), ``attack`` and ``publish`` (of that round). ``nan`` at a ``step`` makes that step's losses not-a-number.
+written), ``attack`` and ``publish`` (of that round), ``examples`` (once the pool and the round hold so many attacked
+ones). ``nan`` at a ``step`` makes that step's losses not-a-number.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hardscale import pulse
 from hardscale.console import Progress
 from hardscale.errors import TrainingError
 from hardscale.seeds import derive_seed
@@ -44,6 +45,9 @@ class Stretch:
         seed: of dropout.
         first_step: steps of the whole job before this stretch; numbers checkpoints.
         on_losses: told the row losses of every step, in the order of its rows; the same on every rank.
+        gradients: takes the gradients of a step in place of :meth:`Engine.accumulate`: told the step, its rows and the
+            seed of dropout, gives this rank's row losses (of ``rows[rank::world]``, in order).
+        copies: sequences trained on for each row.
     """
 
     label: str
@@ -53,6 +57,8 @@ class Stretch:
     seed: int
     first_step: int = 0
     on_losses: Callable[[Sequence[Row], list[float]], None] | None = None
+    gradients: Callable[[int, Sequence[Row], int], Sequence[torch.Tensor]] | None = None
+    copies: int = 1
 
 
 def train(
@@ -77,16 +83,19 @@ def train(
     for step in range(len(journal.metrics), stretch.n_steps):
         began = time.perf_counter()
         number = stretch.first_step + step + 1
+        pulse.beat()
         faults.trip(session.job, "step", number, group.rank)
         rows = sorted(stretch.rows(step), key=lambda row: len(row.ids))  # neighbours share a micro-batch: less padding
         learning_rate = engine.learning_rate
-        losses, (stop, save) = _accumulate(engine, session, rows, derive_seed(stretch.seed, "dropout", step), number)
+        seed = derive_seed(stretch.seed, "dropout", step)
+        mine = stretch.gradients(step, rows, seed) if stretch.gradients else engine.accumulate(rows, seed)
+        losses, (stop, save) = _share(session, rows, mine, number)
         norm = engine.update()
         if not math.isfinite(norm):
             raise TrainingError(f"{stretch.label}: gradient norm is {norm} at step {step + 1}; lower the learning rate")
         if stretch.on_losses:
             stretch.on_losses(rows, losses)
-        n_tokens = sum(len(row.ids) for row in rows)
+        n_tokens = stretch.copies * sum(len(row.ids) for row in rows)
         seconds = time.perf_counter() - began
         loss = math.fsum(losses) / sum(engine.weight(row) for row in rows)
         journal.metrics.append(
@@ -118,12 +127,12 @@ def train(
         bar.close()
 
 
-def _accumulate(
-    engine: Engine, session: Session, rows: Sequence[Row], seed: int, number: int
+def _share(
+    session: Session, rows: Sequence[Row], losses_here: Sequence[torch.Tensor], number: int
 ) -> tuple[list[float], list[bool]]:
-    """One step's gradients; the losses of all its rows and whether to stop and to save, agreed by all ranks."""
+    """The losses of all rows of a step and whether to stop and to save, agreed by all ranks."""
     group = session.group
-    mine = torch.cat(engine.accumulate(rows, seed)).double().cpu()
+    mine = torch.cat(list(losses_here)).double().cpu()
     if faults.wanted("nan", session.job, "step", number, group.rank):
         mine[0] = math.nan
     told = torch.zeros(len(rows) + 2, dtype=torch.float64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -12,7 +14,12 @@ from hardscale.settings import AdversarialRounds, OptimizerSettings
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer of a settings block; Adafactor at fixed scale as in the paper's appendix on training."""
+    """The optimizer of a settings block; Adafactor at fixed scale as in the paper's appendix on training.
+
+    Without factors, Adafactor keeps the running mean of every squared gradient instead of those of rows and columns.
+    Its update is clipped by the root mean square of each tensor, and under ZeRO 1 and above of each partition, so its
+    numbers depend a little on the stage.
+    """
     if settings.kind == "adamw":
         return torch.optim.AdamW(
             parameters,
@@ -23,7 +30,12 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Optimize
         )
     from transformers.optimization import Adafactor
 
-    return Adafactor(
+    class Unfactored(Adafactor):
+        @staticmethod
+        def _get_options(param_group: dict[str, Any], param_shape: tuple[int, ...]) -> tuple[bool, bool]:  # noqa: ARG004
+            return False, param_group["beta1"] is not None
+
+    return (Adafactor if settings.factored else Unfactored)(
         parameters,
         lr=settings.learning_rate,
         scale_parameter=False,
@@ -35,7 +47,9 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Optimize
 
 
 def schedule(settings: OptimizerSettings, total_steps: int) -> Callable[[int], float]:
-    """Factor on the learning rate at a 0-based step: linear warm-up, then constant or linear to 0 at ``total_steps``.
+    """Factor on the learning rate at a 0-based step: linear warm-up, then constant, or to 0 at ``total_steps``.
+
+    The way down is linear or half a cosine: ``(1 + cos(pi * share done)) / 2``.
 
     Args:
         settings: kind of schedule and warm-up steps.
@@ -47,7 +61,8 @@ def schedule(settings: OptimizerSettings, total_steps: int) -> Callable[[int], f
             return (step + 1) / (settings.warmup_steps + 1)
         if settings.schedule == "constant":
             return 1.0
-        return max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+        left = max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+        return left if settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
     return factor
 

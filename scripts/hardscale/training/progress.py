@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardscale.training.examples import Attacked
 from hardscale.training.loop import Journal
 from hardscale.training.pool import PoolEntry, RoundSet, pool_rows
 
@@ -17,6 +18,7 @@ class Progress:
         round: the round being worked on.
         trained: whether its training is done (its checkpoint stands, its artefact may not).
         pool: the pool now.
+        attacked: the round's examples so far while they are generated; None before and after.
         chosen: the round's set once its examples are generated; None before.
         journal: the round's training so far.
         attack_asr: success share of the round's attack.
@@ -28,6 +30,7 @@ class Progress:
     round: int
     trained: bool = False
     pool: list[PoolEntry] = field(default_factory=list)
+    attacked: Attacked | None = None
     chosen: RoundSet | None = None
     journal: Journal = field(default_factory=Journal)
     attack_asr: float = 0.0
@@ -39,6 +42,7 @@ class Progress:
         """As JSON."""
         nested = {
             "pool": pool_rows(self.pool),
+            "attacked": self.attacked and self.attacked.dump(),
             "chosen": self.chosen and vars(self.chosen),
             "journal": vars(self.journal),
         }
@@ -49,6 +53,7 @@ class Progress:
         """Of :meth:`dump`."""
         nested = {
             "pool": [PoolEntry(**entry) for entry in values["pool"]],
+            "attacked": Attacked.load(values["attacked"]) if values["attacked"] else None,
             "chosen": RoundSet(**values["chosen"]) if values["chosen"] else None,
             "journal": Journal(**values["journal"]),
         }

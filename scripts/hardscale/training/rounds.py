@@ -7,27 +7,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft
 from hardscale.artifacts.schemas import POOL
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.attacks.codec import Codec
+from hardscale.console import Progress as Bar
 from hardscale.console import say
-from hardscale.errors import ArtifactError, TrainingError
+from hardscale.errors import TrainingError
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
 from hardscale.rounds_plan import ramp
 from hardscale.seeds import derive_seed
 from hardscale.settings import AdversarialRounds
 from hardscale.tasks.data import load_split, load_task
+from hardscale.tasks.example import Example
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.carry import CARRY, read_carry, write_carry
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
-from hardscale.training.examples import generate
+from hardscale.training.examples import Attacked, Generation
 from hardscale.training.exposure import Exposure
-from hardscale.training.links import link_tree
 from hardscale.training.loop import Stretch, train
 from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
@@ -35,6 +36,7 @@ from hardscale.training.pool import PoolEntry, RoundSet, draw_new, draw_set, poo
 from hardscale.training.progress import Progress
 from hardscale.training.publish_model import Release, publish_model
 from hardscale.training.session import Session
+from hardscale.training.shelf import Shelf
 
 JOB = "adversarial_rounds"
 
@@ -80,6 +82,7 @@ class _Block:
         facts = open_artifact(start, "model")["facts"]
         _must_follow(start, facts, self.first, spec)
         self.session = Session(JOB, state, spec, self.inputs, group, options)
+        self.shelf = Shelf(state, self.outs, group)
         self.n_labels = len(load_task(task).labels)
         model, self.tokenizer = load_classifier(start, weights_dtype(options))
         self.codec = Codec(self.tokenizer, model.config.get_text_config().vocab_size)
@@ -118,12 +121,12 @@ class _Block:
         saved = self.session.restore(self.engine)
         if saved is not None:
             progress = Progress.load(saved)
-            self._must_be_finished(progress.round)
+            self.shelf.must_hold(range(self.first, progress.round))
             if self.group.leader:
                 done = len(progress.journal.metrics)
                 say(f"going on in round {progress.round} of {self.settings.rounds} after step {done}")
             return progress
-        self._forget_finished()
+        self.shelf.clear()
         if self.first == 1:
             return Progress(1)
         if self.settings.carry_optimizer:
@@ -136,26 +139,9 @@ class _Block:
             n_seen_tokens=facts["n_seen_tokens"],
         )
 
-    def _finished(self, number: int) -> Path:
-        """Where the state keeps a finished round: outputs of a failed job are deleted, this is not."""
-        return self.state / "finished" / f"round{number:04d}"
-
-    def _forget_finished(self) -> None:
-        if self.group.leader:
-            shutil.rmtree(self.state / "finished", ignore_errors=True)
-        self.group.barrier()
-
-    def _must_be_finished(self, number: int) -> None:
-        for earlier in range(self.first, number):
-            if not (self._finished(earlier) / MANIFEST).is_file():
-                gone = self._finished(earlier)
-                raise TrainingError(f"{gone}: gone from the state; delete {self.state} and run again")
-
     def run(self) -> None:
         """Go through the rounds."""
-        if self.group.leader:
-            for number in range(self.first, self.progress.round):
-                link_tree(self._finished(number), self.outs[number])
+        self.shelf.put_out(range(self.first, self.progress.round))
         for number in range(self.progress.round, self.last + 1):
             if not self.progress.trained:
                 self._train(number)
@@ -194,26 +180,40 @@ class _Block:
         progress, settings = self.progress, self.settings
         n_iterations = ramp(number - 1, settings.rounds, settings.attack.n_iterations, settings.attack.n_iterations_end)
         new = [self.examples[i] for i in draw_new(len(self.examples), settings.n_new_examples, seed)]
-        with self.engine.frozen_module() as module:
-            made = generate(
-                module,
-                self.tokenizer,
-                self.codec,
-                new,
-                settings.attack,
-                n_iterations=n_iterations,
-                round_number=number,
-                n_labels=self.n_labels,
-                seed=derive_seed(seed, "attack"),
-                session=self.session,
-            )
-        progress.pool.extend(made.entries)
-        progress.generation_flops, progress.attack_asr = made.flops, made.success_share
-        progress.chosen = draw_set(progress.pool, len(self.examples), settings, seed)
-        if self.group.leader:
-            said = f"{len(new)} examples, {n_iterations} iterations, success {made.success_share:.2f}"
-            say(f"round {number}/{settings.rounds}: attacked {said}")
-        self.session.save_if_due(self.engine, self._steps_before(number), progress.dump)
+        attack = derive_seed(seed, "attack")
+        generation = Generation(self.tokenizer, self.codec, new, settings.attack, n_iterations, attack, self.session)
+        bar = Bar(len(new), f"round {number}/{settings.rounds} attack", "example") if self.group.leader else None
+        if bar and progress.attacked:
+            bar.done = len(progress.attacked.outcomes)
+
+        def note(n_examples: int) -> None:
+            if bar:
+                bar.update(n_examples)
+            assert progress.attacked is not None
+            n_attacked = len(progress.pool) + len(progress.attacked.outcomes)
+            faults.trip(JOB, "examples", n_attacked, self.group.rank)
+
+        while progress.chosen is None:
+            with self.engine.frozen_module() as module:
+                progress.attacked = progress.attacked or generation.begin(module, self.n_labels)
+                stop, save = generation.go_on(module, progress.attacked, note)
+            n_done = len(progress.attacked.outcomes)
+            if n_done == len(new):
+                self._take_up(progress.attacked, new, number, seed)
+                if bar:
+                    bar.close(iterations=n_iterations, success=progress.attack_asr)
+            if stop or save:
+                self.session.save(self.engine, self._steps_before(number), progress.dump())
+            if stop:
+                self.session.leave(f"in round {number} after {n_done} of {len(new)} examples attacked")
+
+    def _take_up(self, attacked: Attacked, new: list[Example], number: int, seed: int) -> None:
+        """Put a round's examples into the pool and draw its set."""
+        progress = self.progress
+        progress.pool.extend(attacked.entries(new, number))
+        progress.generation_flops, progress.attack_asr = attacked.flops(self.engine.n_params), attacked.success_share
+        progress.chosen = draw_set(progress.pool, len(self.examples), self.settings, seed)
+        progress.attacked = None
 
     def _rows(self, chosen: RoundSet, places: list[int], epoch: int) -> list[Row]:
         """Rows at some places of the set: first its adversarial part, then its clean part."""
@@ -230,10 +230,9 @@ class _Block:
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def _publish(self, number: int) -> None:
-        kept, spec = self._finished(number), self._round_spec(number)
-        if self._is_published(kept, spec):
-            if self.group.leader:
-                link_tree(kept, self.outs[number])
+        spec = self._round_spec(number)
+        if self.shelf.holds(number, spec):
+            self.shelf.put_out([number])
             self.group.barrier()
             return
         hands_over = number == self.last < self.settings.rounds and self.settings.carry_optimizer
@@ -241,28 +240,23 @@ class _Block:
             write_carry(self.engine, self.state / CARRY, self.group, round=number)
         progress = self.progress
         release = Release(
-            kept,
+            self.shelf.folder(number),
             spec,
-            {"task": self.inputs["task"], "before": self.start if number == self.first else self._finished(number - 1)},
+            {"task": self.inputs["task"], "before": self._before(number)},
             self._facts(number),
             progress.journal,
             keep_weights=number in self.spec.get("keep_rounds", range(self.first, self.last + 1)),
             add=functools.partial(self._add_files, hands_over),
         )
         clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
+        self.shelf.put_out([number])
         if self.group.leader:
-            link_tree(kept, self.outs[number])
             say(f"round {number}/{self.settings.rounds}: clean accuracy {clean:.3f}, published {self.outs[number]}")
         self.group.barrier()
 
-    def _is_published(self, folder: Path, spec: dict[str, Any]) -> bool:
-        valid = False
-        if self.group.leader:
-            try:
-                valid = open_artifact(folder, "model")["spec"] == spec
-            except ArtifactError:
-                valid = False
-        return self.group.gather(valid)[0]
+    def _before(self, number: int) -> Path:
+        """The model that a round went on from."""
+        return self.start if number == self.first else self.shelf.folder(number - 1)
 
     def _round_spec(self, number: int) -> dict[str, Any]:
         """What makes a round, whatever block it is trained in."""

@@ -6,9 +6,10 @@ import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hardscale import stopping
 from hardscale.artifacts.manifest import canonical_json, read_manifest
@@ -55,7 +56,7 @@ class Session:
         return bool(stopping.told)
 
     def votes(self) -> list[float]:
-        """What this rank says of (stop, save) in the step's all-reduce.
+        """What this rank says of (stop, save) in an all-reduce.
 
         The clock of rank 0 alone decides when to save.
         """
@@ -73,10 +74,10 @@ class Session:
         self._checkpoints.save(engine, step, progress)
         self._saved_at = time.monotonic()
 
-    def save_if_due(self, engine: Engine, step: int, progress: Callable[[], dict[str, Any]]) -> None:
-        """Write a checkpoint if rank 0's clock says so; every rank calls it."""
-        if self.group.gather(self.votes()[1])[0]:
-            self.save(engine, step, progress())
+    def agree(self) -> tuple[bool, bool]:
+        """Whether any rank was told to stop, and whether to save; the same on every rank, and every rank calls it."""
+        stop, save = self.group.sum(torch.tensor(self.votes(), dtype=torch.float64)).tolist()
+        return stop > 0, save > 0
 
     def leave(self, where: str) -> None:
         """End this process after its state was saved; the same command goes on from there."""
@@ -95,8 +96,6 @@ class Session:
 def memory_mb(group: Group) -> float:
     """Peak memory of this rank: of its GPU, or of the process."""
     if group.device.type == "cuda":
-        import torch
-
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
 

@@ -1,0 +1,62 @@
+"""Finished parts of a job that publishes several: outputs of a failed job are deleted, what stands here is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.errors import ArtifactError, TrainingError
+from hardscale.training.distributed import Group
+from hardscale.training.links import link_tree
+
+
+class Shelf:
+    """The finished rounds of a job in its state, and where each is published.
+
+    Args:
+        state: private folder of the job.
+        outs: by round.
+        group: the ranks.
+    """
+
+    def __init__(self, state: Path, outs: Mapping[int, Path], group: Group) -> None:
+        self._state, self._outs, self._group = state, outs, group
+
+    def folder(self, number: int) -> Path:
+        """Where a finished round stands."""
+        return self._state / "finished" / f"round{number:04d}"
+
+    def clear(self) -> None:
+        """Forget all rounds; every rank calls it."""
+        if self._group.leader:
+            shutil.rmtree(self._state / "finished", ignore_errors=True)
+        self._group.barrier()
+
+    def must_hold(self, numbers: Iterable[int]) -> None:
+        """Refuse to go on from a state that has lost a round.
+
+        Raises:
+            TrainingError: names what is gone.
+        """
+        for number in numbers:
+            if not (self.folder(number) / MANIFEST).is_file():
+                raise TrainingError(f"{self.folder(number)}: gone from the state; delete {self._state} and run again")
+
+    def holds(self, number: int, spec: dict[str, Any]) -> bool:
+        """Whether a round of this spec stands there; every rank calls it."""
+        valid = False
+        if self._group.leader:
+            try:
+                valid = open_artifact(self.folder(number), "model")["spec"] == spec
+            except ArtifactError:
+                valid = False
+        return self._group.gather(valid)[0]
+
+    def put_out(self, numbers: Iterable[int]) -> None:
+        """Publish finished rounds."""
+        if self._group.leader:
+            for number in numbers:
+                link_tree(self.folder(number), self._outs[number])
