@@ -52,7 +52,7 @@ du: $(STAMP)
 	@$(BIN)/python scripts/du.py --study $(STUDY) $(ARGS)
 
 gc: $(STAMP)
-	@$(BIN)/python scripts/gc.py --study $(STUDY) $(ARGS)
+	@$(BIN)/python scripts/reclaim.py --study $(STUDY) $(ARGS)
 
 # Re-hash every artefact and name what to rerun; `repair` also removes exactly that.
 verify: $(STAMP)

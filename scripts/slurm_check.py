@@ -7,7 +7,17 @@ from pathlib import Path
 
 from hardscale.cli import study_from_files
 from hardscale.console import console
-from hardscale.slurm.checks import Situation, controller, disk, jobs, partitions, requeue, settings, status
+from hardscale.slurm.checks import (
+    Situation,
+    controller,
+    disk,
+    jobs,
+    optimizers,
+    partitions,
+    requeue,
+    settings,
+    status,
+)
 from hardscale.slurm.findings import Finding, verdict
 from hardscale.slurm.profile import read_profile
 from hardscale.slurm.trial import probe
@@ -37,7 +47,7 @@ def _checks(now: Situation, with_probe: bool, wait: float) -> Iterator[Finding]:
     yield from controller(now)
     if not now.config:
         return  # nobody to ask
-    for check in (settings, partitions, jobs, status, requeue, disk):
+    for check in (settings, optimizers, partitions, jobs, status, requeue, disk):
         yield from check(now)
     if with_probe:
         yield from probe(now, wait)

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import FIGURES
-from hardscale.paths import Layout
+from hardscale.jobs import Jobs
 
 
 def main() -> None:
@@ -18,7 +17,8 @@ def main() -> None:
     parser.add_argument("--cores", default="all")
     parser.add_argument("--only-report", action="store_true")
     args = parser.parse_args()
-    layout = Layout(study_from_files([args.study]).name)
+    jobs = Jobs(study_from_files([args.study]))
+    layout = jobs.layout
     start = time.monotonic()
     if not args.only_report:
         _snakemake(args, "--rerun-incomplete", "--quiet", "rules", "host")
@@ -26,7 +26,7 @@ def main() -> None:
     _snakemake(args, "--report", str(report), "--quiet", "all")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     print(f"\n{layout.study}: finished in {minutes} min {seconds} s")
-    print(f"figures: {layout.figure('')}/ ({', '.join(FIGURES)})")
+    print(f"figures: {layout.figure('')}/ ({', '.join(jobs.figure_names)})")
     print(f"tables:  {layout.table('')}/ (summary.md to read, runs.parquet to analyse)")
     print(f"report:  {report}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import StudyError
+from hardscale.for_rules import remember_signature
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings import deep_merge
@@ -44,6 +46,11 @@ def study_of(workflow: Any) -> Study:
 
 def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | None = None) -> None:
     """Let jobs find this interpreter, the entries, the data and the site without an absolute path in any parameter."""
+    from snakemake.resources import Resource
+
+    # A plan is millions of objects that all stay: searching them for garbage over and over costs a tenth of the time.
+    gc.set_threshold(200_000, 50, 100)
+    remember_signature(Resource.evaluate)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["HARDSCALE_SCRIPTS"] = str(Path(basedir) / "scripts")
     if data_root:

@@ -16,6 +16,8 @@ _KEYS = {
     "qos": ("gang_qos", "qos"),
 }
 _LAUNCHES = ("local", "slurm")
+#: Minutes that a gang of this machine is told; nothing there reads them.
+_NO_LIMIT = 0
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Launch:
     Attributes:
         how: ``local`` or ``slurm``.
         site: partition, account, qos and further sbatch options of gangs on Slurm.
+        limited: whether somebody may read how long a job takes and how much disk: a profile has default resources.
     """
 
     how: str = "local"
     site: dict[str, Any] = field(default_factory=dict)
+    limited: bool = False
 
     @classmethod
     def of_profile(cls, default_resources: Any) -> Launch:
@@ -48,7 +52,7 @@ class Launch:
                 site[key] = given[0]
         if values.get("gang_extra"):
             site["extra"] = _options(values["gang_extra"])
-        return cls(how, site)
+        return cls(how, site, limited=bool(set(values) - {"tmpdir"}))
 
     def threads(self, needs: Needs) -> Any:
         """Cores of a gang job: its ranks here, one for the driver that waits for Slurm."""
@@ -58,14 +62,26 @@ class Launch:
         return ranks if isinstance(ranks, int) else needs.ranks
 
     def resources(self, needs: Needs) -> dict[str, Any]:
-        """Resources of a gang rule besides memory, time and disk."""
+        """Resources of a gang rule."""
+        asked = {"mem_mb": needs.mem_mb, **self._limits(needs), "launch": self.how}
         if self.how == "local":
-            return {"launch": "local", "nodes": 1, "gpu": 0, "zero_stage": 0}
-        return {"launch": self.how, "nodes": needs.nodes, "gpu": needs.gpu, "zero_stage": needs.zero_stage}
+            return {"runtime": _NO_LIMIT, **asked, "nodes": 1, "gpu": 0, "zero_stage": 0}
+        return {
+            **asked,
+            "disk_mb": needs.disk_mb,
+            "nodes": needs.nodes,
+            "gpu": needs.gpu,
+            "zero_stage": needs.zero_stage,
+        }
 
     def device(self, needs: Needs) -> dict[str, Any]:
-        """Resources of a job of the executor besides memory and time."""
-        return {} if self.how == "local" else {"gpu": needs.gpu, "nodes": 1}
+        """Resources of a job of the executor."""
+        more = {} if self.how == "local" else {"gpu": needs.gpu, "nodes": 1}
+        return {"mem_mb": needs.mem_mb, **self._limits(needs), **more}
+
+    def _limits(self, needs: Needs) -> dict[str, Any]:
+        # Each function among resources is called for every job of a plan, which is a tenth of a large one's time.
+        return {"runtime": needs.runtime} if self.limited or self.how != "local" else {}
 
 
 def _items(default_resources: Any) -> Mapping[str, Any]:

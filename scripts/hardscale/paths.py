@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.rounds_plan import round_name
 from hardscale.study import UNDEFENDED, Cell
 
 RESULTS = Path("results")
@@ -34,11 +35,6 @@ class Lineage:
 def undefended(cell: Cell) -> Lineage:
     """The lineage that holds the finetuned, undefended model of a cell as its round 0."""
     return Lineage(cell, UNDEFENDED)
-
-
-def round_name(number: int) -> str:
-    """``r00`` for the undefended model, ``r01`` after the first round."""
-    return f"r{number:02d}"
 
 
 def part_name(attack: str, index: int = 1, count: int = 1) -> str:
@@ -80,6 +76,10 @@ class Layout:
     def attack(self, lineage: str, number: int, part: str) -> Path:
         """The rows of an attack on a model, whole or one shard."""
         return self.root / "attacks" / lineage / round_name(number) / part
+
+    def utility(self, lineage: str, number: int) -> Path:
+        """What a chat model is good for besides being robust."""
+        return self.root / "utility" / lineage / round_name(number)
 
     def table(self, name: str) -> Path:
         """A table of the study, e.g. ``runs.parquet``."""

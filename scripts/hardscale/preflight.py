@@ -1,12 +1,19 @@
-"""Checks before anything runs: every source of data and models must be on disk or reachable."""
+"""Checks before anything runs: sources are on disk or reachable, results have a place, optimizers fit the GPUs."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from hardscale.study import Study, data_root
+from hardscale.chat_settings import External
+from hardscale.gangs import Launch
+from hardscale.jobs import Jobs
+from hardscale.resources import Needs
+from hardscale.site import VARIABLE
+from hardscale.study import Cell, Study, data_root
 
 
 def problems(study: Study) -> list[str]:
@@ -19,8 +26,13 @@ def problems(study: Study) -> list[str]:
         tasks.check_source(name, study.tasks[name], data_root(study)) for name in dict.fromkeys(c.task for c in cells)
     ]
     found += [
+        models.check_external(name, block, data_root(study))
+        for name, block in study.defenses.items()
+        if isinstance(block, External)
+    ]
+    found += [
         models.check_source(family, scale, study.families[family], data_root(study))
-        for family, scale in dict.fromkeys((c.family, c.scale) for c in cells)
+        for family, scale in dict.fromkeys([*((c.family, c.scale) for c in cells), *study.other_models()])
     ]
     return [line for line in found if line]
 
@@ -39,11 +51,37 @@ def _unusable(root: Path, reason: str) -> str:
     return f"{root}: results can not be written here ({reason}); mend it, or choose a place by --directory"
 
 
-def check_folder(root: Path) -> None:
-    """Stop before anything is looked up where ``root`` or a folder above it is a file."""
+def optimizer_problems(jobs: Jobs, needs: Needs) -> list[str]:
+    """One line for each scale whose GPUs ask for a ZeRO stage that its factored Adafactor can not have."""
+    trained: list[tuple[str, Cell, Any]] = [("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in jobs.cells]
+    trained += [
+        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key)) for lineage in jobs.defended
+    ]
+    scales = {(cell.family, cell.scale) for cell in jobs.cells}
+    concerned = {(family, scale) for family, scale in scales if needs.may_need_zero(family, scale)}
+    found: dict[tuple[str, str, str], str] = {}
+    for block, cell, wildcards in trained:
+        place = (block, cell.family, cell.scale)
+        if place[1:] not in concerned or place in found or not (stage := needs.zero_stage(wildcards)):
+            continue
+        optimizer = needs.optimizer(wildcards)
+        if optimizer.kind == "adafactor" and optimizer.factored:
+            found[place] = (
+                f"{block}.optimizer.factored: found true for {cell.family} {cell.scale}, which needs ZeRO {stage}, "
+                f"where Adafactor has nothing to factor; set optimizer.kind: adamw or optimizer.factored: false "
+                f"for this scale, or {needs.without_zero(wildcards)} in the file of {VARIABLE}"
+            )
+    return list(found.values())
+
+
+def check_plan(jobs: Jobs, launch: Launch, needs: Needs) -> None:
+    """Stop before anything is planned where results lie below a file, or where Slurm's GPUs can not train a scale."""
+    root = jobs.layout.root
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             _stop([_unusable(root, f"{path} is a file")])
+    if launch.how != "local":
+        _stop(optimizer_problems(jobs, needs))
 
 
 def check_sources(study: Study, root: Path) -> None:

@@ -5,12 +5,16 @@ Nothing here reaches a job's spec: asking for another machine never retrains a m
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+from hardscale.chat_settings import External
+from hardscale.for_rules import for_rules
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.paths import Lineage
-from hardscale.settings import HubScale, ScratchScale
+from hardscale.settings import AdversarialRounds, HubScale, OptimizerSettings, ScratchScale
 from hardscale.site import Phase, Site, site_of_environment
 from hardscale.study import Cell, Study
 
@@ -18,6 +22,8 @@ _UNKNOWN_PARAMETERS = 500_000_000
 #: Share of a GPU's memory that weights, gradients and optimizer may take; the rest is for activations.
 _USABLE = 0.85
 _BYTES = 4  # float32
+#: Of language modelling, which has no other one.
+_PRETRAINING = OptimizerSettings(kind="adamw")
 
 
 def n_parameters(study: Study, family: str, scale: str) -> int:
@@ -42,25 +48,39 @@ def rounds_per_job(study: Study, cell: Cell) -> int:
     return 20 if n < 2e8 else 5 if n < 2e9 else 2
 
 
-def training_bytes(n_params: int, ranks: int, stage: int) -> float:
-    """Bytes on each rank of float32 training with two optimizer moments under a ZeRO stage.
+def n_moments(optimizer: OptimizerSettings) -> int:
+    """Numbers that an optimizer keeps for each parameter; rows and columns of a factored Adafactor count as none."""
+    return 2 if optimizer.kind == "adamw" else 0 if optimizer.factored else 1
 
-    Weights 4, gradients 4 and moments 8 bytes a parameter; stage 1 shares the moments among the ranks, stage 2 the
-    gradients too, stage 3 everything.
+
+def training_bytes(n_params: int, ranks: int, stage: int, moments: int) -> float:
+    """Bytes on each rank of float32 training under a ZeRO stage.
+
+    Weights 4, gradients 4 and 4 bytes a parameter for each of the optimizer's ``moments``; stage 1 shares the moments
+    among the ranks, stage 2 the gradients too, stage 3 everything.
     """
-    weights, gradients, moments = (_BYTES * n_params, _BYTES * n_params, 2 * _BYTES * n_params)
-    shared = (moments if stage >= 1 else 0) + (gradients if stage >= 2 else 0) + (weights if stage >= 3 else 0)
-    return weights + gradients + moments - shared + shared / ranks
+    weights, gradients, kept = (_BYTES * n_params, _BYTES * n_params, moments * _BYTES * n_params)
+    shared = (kept if stage >= 1 else 0) + (gradients if stage >= 2 else 0) + (weights if stage >= 3 else 0)
+    return weights + gradients + kept - shared + shared / ranks
 
 
-def zero_stage(n_params: int, ranks: int, device_bytes: float) -> int:
+def zero_stage(n_params: int, ranks: int, device_bytes: float, moments: int) -> int:
     """The smallest ZeRO stage whose training state fits a device; 3 when none does, 0 where nothing can be shared."""
     if ranks == 1:
         return 0
     for stage in (0, 1, 2, 3):
-        if training_bytes(n_params, ranks, stage) <= _USABLE * device_bytes:
+        if training_bytes(n_params, ranks, stage, moments) <= _USABLE * device_bytes:
             return stage
     return 3
+
+
+def _optimizer(block: Any, cell: Cell) -> OptimizerSettings:
+    """A block's optimizer for a cell. Resolving validates the whole block, so it is done for overrides only."""
+    coordinates = (cell.task, cell.family, cell.scale, cell.seed)
+    if any("optimizer" in override.set and override.where.matches(*coordinates) for override in block.overrides):
+        found: OptimizerSettings = block.resolve(*coordinates).optimizer
+        return found
+    return block.optimizer
 
 
 class Needs:
@@ -89,8 +109,11 @@ class Needs:
     def _phase(self, wildcards: Any) -> Phase:
         if hasattr(wildcards, "part"):
             return "attack"
+        if hasattr(wildcards, "round"):
+            return "utility"
         if hasattr(wildcards, "lineage"):
-            return "adversarial_rounds"
+            block = self.study.defenses[Lineage.parse(wildcards.lineage).defense]
+            return "adversarial_rounds" if isinstance(block, AdversarialRounds) else "continuous"
         return "finetune" if hasattr(wildcards, "cell") else "prepare_model"
 
     def _size(self, wildcards: Any) -> int:
@@ -113,24 +136,29 @@ class Needs:
         found = self._corrected(name, self._phase(wildcards), *self._place(wildcards))
         return estimate if found is None else found
 
+    @for_rules
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Host memory of one rank: the process and twice the weights."""
         estimate = int(3_000 + 8 * self._size(wildcards) / 1e6)
         return int(self._or_corrected("mem_mb", wildcards, estimate) * 1.5 ** (attempt - 1))
 
+    @for_rules
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes: an hour for the smallest models, growing with size, at most three days."""
         estimate = int(min(60 + self._size(wildcards) / 2e6, 4_320))
         return int(self._or_corrected("runtime", wildcards, estimate) * 1.5 ** (attempt - 1))
 
+    @for_rules
     def disk_mb(self, wildcards: Any) -> int:
         """Disk of a training job: two checkpoints with optimizer state and the published model."""
         return int(500 + 40 * self._size(wildcards) / 1e6)
 
+    @for_rules
     def ranks(self, wildcards: Any) -> int:
         """World size of a training job: the study's."""
         return self.study.ranks_of(self._place(wildcards)[2])
 
+    @for_rules
     def gpu(self, wildcards: Any) -> int:
         """GPUs of a job: one for each rank, none for small models and on a site without."""
         wanted = 1 if hasattr(wildcards, "part") else self.ranks(wildcards)
@@ -139,6 +167,7 @@ class Needs:
     def _uses_gpus(self, wildcards: Any) -> bool:
         return self.site.gpus_per_node > 0 and self._size(wildcards) >= self.site.gpu_from_parameters
 
+    @for_rules
     def nodes(self, wildcards: Any) -> int:
         """Nodes of a training job, the ranks spread evenly: the fewest that hold them."""
         ranks = self.ranks(wildcards)
@@ -146,9 +175,32 @@ class Needs:
         fewest = next(n for n in range(1, ranks + 1) if ranks % n == 0 and ranks // n <= per_node)
         return self._or_corrected("nodes", wildcards, fewest)
 
+    @for_rules
     def zero_stage(self, wildcards: Any) -> int:
-        """ZeRO stage of a training job: 0 on CPUs, the smallest that fits on GPUs."""
-        stage = 0
-        if self._uses_gpus(wildcards):
-            stage = zero_stage(self._size(wildcards), self.ranks(wildcards), self.site.gpu_memory_gb * 1e9)
+        """ZeRO stage of a training job: 0 on CPUs and with one rank, else the smallest that fits a GPU."""
+        stage, ranks = 0, self.ranks(wildcards)
+        if ranks > 1 and self._uses_gpus(wildcards):
+            moments = n_moments(self.optimizer(wildcards))
+            stage = zero_stage(self._size(wildcards), ranks, self.site.gpu_memory_gb * 1e9, moments)
         return self._or_corrected("zero_stage", wildcards, stage)
+
+    def may_need_zero(self, family: str, scale: str) -> bool:
+        """Whether any training job of a scale may get a stage above 0: cheap, and no for nearly all."""
+        large = self.study.ranks_of(scale) > 1 and self._uses_gpus(SimpleNamespace(family=family, scale=scale))
+        return large or any(correction.set.zero_stage for correction in self.site.corrections)
+
+    def without_zero(self, wildcards: Any) -> str:
+        """What to set in the site file so that a training job with no moments needs no ZeRO."""
+        needed = math.ceil(training_bytes(self._size(wildcards), 1, 0, 0) / _USABLE / 1e9)
+        if needed <= self.site.gpu_memory_gb:
+            return "the correction zero_stage: 0"
+        return f"with GPUs of at least {needed} GB their gpu_memory_gb"
+
+    def optimizer(self, wildcards: Any) -> OptimizerSettings:
+        """Optimizer of a training job, overrides applied."""
+        phase = self._phase(wildcards)
+        if phase in ("adversarial_rounds", "continuous"):
+            lineage = Lineage.parse(wildcards.lineage)
+            block = self.study.defenses[lineage.defense]
+            return _PRETRAINING if isinstance(block, External) else _optimizer(block, lineage.cell)
+        return _optimizer(self.study.finetune, Cell.parse(wildcards.cell)) if phase == "finetune" else _PRETRAINING

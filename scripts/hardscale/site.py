@@ -17,7 +17,7 @@ from hardscale.settings import Settings
 
 #: Environment variable that names the file.
 VARIABLE = "HARDSCALE_SITE"
-Phase = Literal["prepare_model", "pretrain", "finetune", "adversarial_rounds", "attack"]
+Phase = Literal["prepare_model", "pretrain", "finetune", "adversarial_rounds", "continuous", "attack", "utility"]
 
 
 class CorrectionWhere(Settings):

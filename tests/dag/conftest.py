@@ -1,5 +1,6 @@
 """A finished study without its compute: every output stands and Snakemake knows what made it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -27,9 +28,16 @@ class Checkout:
         assert old in text, f"{name} no longer holds {old!r}"
         path.write_text(text.replace(old, new, 1))
 
+    def install(self, library: str, version: str) -> None:
+        """Let another version of a library be found first."""
+        info = self.folder / "installed" / f"{library}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: {version}\n")
+
     def snakemake(self, *options: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", "--configfile", f"tests/data/{self.study}.yaml", *options]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        env = {**os.environ, "PYTHONPATH": str(self.folder / "installed")}
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=env)
 
     def jobs(self) -> set[str]:
         """Messages of the jobs that a run would do now."""

@@ -54,3 +54,12 @@ def test_a_bad_study_is_refused_in_one_line_with_status_2(tmp_path):
     assert done.returncode != 0
     assert "finetune.step: unknown key" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_optimizer_that_the_clusters_gpus_can_not_run_is_refused_in_the_plan(tmp_path):
+    on_slurm = ("--configfile", str(ROOT / "studies/pythia.yaml"), "--default-resources", "launch=slurm")
+    done, _ = dry_run("--directory", str(tmp_path), *on_slurm, "--config", "ranks={default: 1, 12b: 8}")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(lines) == 3 and all("pythia 12b" in line and "optimizer.factored" in line for line in lines)
+    assert "Traceback" not in done.stderr

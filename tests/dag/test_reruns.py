@@ -16,6 +16,7 @@ FIGURES = {
     )
 }
 AFTER = TABLES | FIGURES
+AFTER_TRAINING = AFTER | {"add up the cost of the defenses"}
 
 
 def attacks(scale, defense, rounds, names=("gcg", "rt")):
@@ -42,13 +43,13 @@ def test_a_deleted_attack_result_is_made_again_with_the_tables(checkout):
 
 def test_a_deleted_round_reruns_its_block_and_what_depends_on_it(checkout):
     checkout.path(f"{RESULTS}/models/{CELL}/a/s0/gcg-rounds/r01/manifest.json").unlink()
-    wanted = training("a", "gcg-rounds", 1, 2) | attacks("a", "gcg-rounds", [1, 2]) | AFTER
+    wanted = training("a", "gcg-rounds", 1, 2) | attacks("a", "gcg-rounds", [1, 2]) | AFTER_TRAINING
     assert checkout.jobs() == wanted
 
 
 def test_a_deleted_last_round_leaves_the_first(checkout):
     checkout.path(f"{RESULTS}/models/{CELL}/a/s0/gcg-rounds/r02/manifest.json").unlink()
-    assert checkout.jobs() == training("a", "gcg-rounds", 2) | attacks("a", "gcg-rounds", [2]) | AFTER
+    assert checkout.jobs() == training("a", "gcg-rounds", 2) | attacks("a", "gcg-rounds", [2]) | AFTER_TRAINING
 
 
 def test_attack_iterations_train_nothing(checkout):
@@ -66,7 +67,7 @@ def test_attack_iterations_train_nothing(checkout):
 
 def test_one_scales_learning_rate_reruns_only_its_cells(checkout):
     checkout.edit("tests/data/reruns.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
-    wanted = {f"finetune {CELL}/b/s0"} | attacks("b", "none", [0]) | AFTER
+    wanted = {f"finetune {CELL}/b/s0"} | attacks("b", "none", [0]) | AFTER_TRAINING
     for defense in ("gcg-rounds", "rt-rounds"):
         wanted |= training("b", defense, 1, 2) | attacks("b", defense, [1, 2])
     assert checkout.jobs() == wanted
@@ -84,11 +85,26 @@ def test_comments_and_docstrings_rerun_nothing(checkout):
 def test_the_gcg_module_reruns_gcg_attacks_and_gcg_trained_rounds(checkout):
     path = checkout.path("scripts/hardscale/attacks/gcg.py")
     path.write_text(path.read_text() + "\n_EDITED = 1\n")
-    wanted = AFTER.copy()
+    wanted = AFTER_TRAINING.copy()
     for scale in "ab":
         wanted |= attacks(scale, "none", [0], ["gcg"]) | attacks(scale, "rt-rounds", [1, 2], ["gcg"])
         wanted |= training(scale, "gcg-rounds", 1, 2) | attacks(scale, "gcg-rounds", [1, 2])
     assert checkout.jobs() == wanted
+
+
+def test_another_version_of_a_library_reruns_what_imports_it(checkout):
+    checkout.install("deepspeed", "99.1")
+    trained = AFTER_TRAINING.copy()
+    for scale in "ab":
+        trained |= {f"finetune {CELL}/{scale}/s0"} | attacks(scale, "none", [0])
+        for defense in ("gcg-rounds", "rt-rounds"):
+            trained |= training(scale, defense, 1, 2) | attacks(scale, defense, [1, 2])
+    assert checkout.jobs() == trained
+
+
+def test_another_version_of_the_plotting_library_redraws_the_figures(checkout):
+    checkout.install("matplotlib", "99.1")
+    assert checkout.jobs() == FIGURES
 
 
 def test_a_figure_module_redraws_that_figure(checkout):

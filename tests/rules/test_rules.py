@@ -11,7 +11,7 @@ from study_runs import ROOT
 
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 #: A rule that makes one of many alike is named after the script with what it makes.
-SCRIPT_OF = {"adversarial_rounds_": "adversarial_rounds", "figure_": "figure"}
+SCRIPT_OF = {"figure_": "figure", "adopt_external": "adopt"}
 NO_RESULT = {"verify"}
 
 
@@ -22,7 +22,9 @@ def blocks():
         text = path.read_text(encoding="utf-8")
         for block in re.split(r"(?m)^(?=[ \t]*rule\b)", text)[1:]:
             named = re.match(r"\s*rule (\w+):", block) or re.search(r'name:\s*f"(\w+?_)\{', block)
-            found[named[1]] = block
+            # Blocks of rounds are named by the study; what they call is what they are.
+            name = named[1] if named else re.search(r'SCRIPTS"/(\w+)\.py', block)[1]
+            found[name] = block
     return found
 
 

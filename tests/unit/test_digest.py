@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardscale.digest import closure, code_digest
+from hardscale.digest import closure, code_digest, imported_libraries
 
 
 @pytest.fixture
@@ -78,3 +78,8 @@ def test_finetuning_does_not_depend_on_attacks_and_random_token_not_on_gcg():
     assert not algorithms & set(finetune)
     assert "hardscale.attacks.gcg" not in random_token
     assert "hardscale.attacks.gcg" in rounds
+
+
+def test_libraries_are_what_is_imported_from_outside():
+    source = "import json, torch.nn\nfrom hardscale.errors import E\ndef f():\n    from scipy.stats import norm\n"
+    assert imported_libraries(source) == {"torch", "scipy"}

@@ -3,7 +3,9 @@
 import json
 from types import SimpleNamespace
 
+from hardscale.digest import versions_digest
 from hardscale.jobs import Jobs
+from hardscale.resources import Needs
 from hardscale.study import parse_study
 
 STUDY = {
@@ -36,7 +38,9 @@ def test_an_attack_writes_where_it_says_or_else_where_the_task_says():
         ("ends", "inside"): "infix90",
         ("starts", "inside"): "infix90",
     }
-    spec = jobs.rounds_spec(1, 3)(SimpleNamespace(lineage="starts/mine/small/s0/rounds"))
+    (block,) = jobs.blocks
+    assert (block.first, block.last) == (1, 3)
+    spec = jobs.rounds_spec(block)(SimpleNamespace(lineage="starts/mine/small/s0/rounds"))
     assert json.loads(spec)["settings"]["attack"]["position"] == "prefix"
 
 
@@ -49,3 +53,38 @@ def test_every_model_on_disk_is_asked_for_and_no_pruned_round():
         for jobs in (evaluated, everything)
     ]
     assert names == [{"rounds/r03"}, {"rounds/r01", "rounds/r02", "rounds/r03"}]
+
+
+def test_a_block_declares_the_rounds_that_stay_and_no_others():
+    evaluate = [{**row, "rounds": [2]} for row in STUDY["evaluate"]]
+    some, everything = (
+        Jobs(parse_study({**STUDY, "evaluate": evaluate, "keep_models": keep}, "s.yaml"))
+        for keep in ("evaluated", "all")
+    )
+    assert [(block.name, block.kept) for block in some.blocks] == [("adversarial_rounds_01_03", (2, 3))]
+    assert [block.kept for block in everything.blocks] == [(1, 2, 3)]
+
+
+def test_rules_see_the_arguments_of_a_method_at_once():
+    jobs = Jobs(parse_study(STUDY, "s.yaml"))
+    assert list(jobs.attack_spec.__signature__.parameters) == ["wildcards"]
+    assert jobs.attack_spec is jobs.attack_spec
+    assert list(Needs(jobs.study).mem_mb.__signature__.parameters) == ["wildcards", "attempt"]
+
+
+def test_versions_of_libraries_count_where_the_study_says_so_and_nowhere_else(monkeypatch):
+    import importlib.metadata
+
+    recorded, strict = (Jobs(parse_study({**STUDY, "versions": kind}, "s.yaml")) for kind in ("recorded", "strict"))
+    assert Jobs(parse_study(STUDY, "s.yaml")).study.versions == "recorded"
+    modules = ("hardscale.training.finetune", "hardscale.analysis.fit")
+    before = [(recorded.code(module), strict.code(module)) for module in modules]
+    honest = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == "deepspeed" else honest(name))
+    versions_digest.cache_clear()
+    after = [(recorded.code(module), strict.code(module)) for module in modules]
+    versions_digest.cache_clear()
+    assert [one == other for pair in zip(before, after, strict=True) for one, other in zip(*pair, strict=True)] == [
+        *(True, False),  # finetuning imports deepspeed
+        *(True, True),
+    ]

@@ -6,7 +6,10 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.gangs import Launch
-from hardscale.resources import Needs, training_bytes, zero_stage
+from hardscale.jobs import Jobs
+from hardscale.preflight import check_plan, optimizer_problems
+from hardscale.resources import Needs, n_moments, training_bytes, zero_stage
+from hardscale.settings import OptimizerSettings
 from hardscale.site import Correction, Site, read_site
 from hardscale.study import parse_study
 
@@ -32,13 +35,19 @@ def attack(scale):
     return SimpleNamespace(lineage=f"password_match/pythia/{scale}/s0/none", round="00", part="gcg")
 
 
-def test_training_bytes_are_sixteen_a_parameter_shared_by_stage():
-    assert training_bytes(1_000, 1, 0) == 16_000
-    assert training_bytes(1_000, 4, 0) == 16_000
-    assert training_bytes(1_000, 4, 1) == 8_000 + 2_000
-    assert training_bytes(1_000, 4, 2) == 4_000 + 3_000
-    assert training_bytes(1_000, 4, 3) == 4_000
-    assert all(training_bytes(1_000, 1, stage) == 16_000 for stage in range(4))
+def test_training_bytes_with_two_moments_are_sixteen_a_parameter_shared_by_stage():
+    assert training_bytes(1_000, 1, 0, 2) == 16_000
+    assert training_bytes(1_000, 4, 0, 2) == 16_000
+    assert training_bytes(1_000, 4, 1, 2) == 8_000 + 2_000
+    assert training_bytes(1_000, 4, 2, 2) == 4_000 + 3_000
+    assert training_bytes(1_000, 4, 3, 2) == 4_000
+    assert all(training_bytes(1_000, 1, stage, 2) == 16_000 for stage in range(4))
+
+
+def test_training_bytes_follow_the_optimizer():
+    kept = [OptimizerSettings(kind="adamw"), OptimizerSettings(), OptimizerSettings(factored=False)]
+    assert [training_bytes(1_000, 4, 0, n_moments(settings)) for settings in kept] == [16_000, 8_000, 12_000]
+    assert [training_bytes(1_000, 4, 1, n_moments(settings)) for settings in kept] == [10_000, 8_000, 9_000]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,79 @@ def test_training_bytes_are_sixteen_a_parameter_shared_by_stage():
     [(10**9, 4, 0), (6 * 10**9, 8, 1), (12 * 10**9, 8, 2), (20 * 10**9, 8, 3), (10**12, 8, 3), (10**12, 1, 0)],
 )
 def test_the_smallest_stage_that_fits_is_taken(n_params, ranks, stage):
-    assert zero_stage(n_params, ranks, 80e9) == stage
+    assert zero_stage(n_params, ranks, 80e9, 2) == stage
+
+
+OVERRIDE = {"where": {"scale": ["12b"]}, "set": {"optimizer": {"kind": "adamw"}}}
+
+
+def large(optimizer=None, overrides=(), **finetune):
+    """The study with a defence and other optimizers."""
+    block = {"optimizer": optimizer or {}, "overrides": list(overrides)}
+    values = {
+        **STUDY.model_dump(exclude_unset=True),
+        "finetune": {**block, **finetune},
+        "defenses": {"rounds": {"rounds": 1, "attack": {"kind": "gcg"}, **block}},
+        "evaluate": [{"attacks": ["gcg"], "defenses": ["none", "rounds"]}],
+    }
+    return parse_study(values, "s.yaml")
+
+
+def test_the_stage_follows_the_optimizer_of_the_phase_and_the_cell():
+    stages = [Needs(large({"kind": kind}), Site()).zero_stage(cell("6.9b")) for kind in ("adamw", "adafactor")]
+    assert stages == [1, 0]  # 110 and 55 GB
+    needs = Needs(large(overrides=[OVERRIDE]), Site())
+    assert [needs.optimizer(cell(scale)).kind for scale in ("6.9b", "12b")] == ["adafactor", "adamw"]
+    defended = SimpleNamespace(lineage="password_match/pythia/12b/s0/rounds")
+    assert (needs.optimizer(defended).kind, needs.zero_stage(defended)) == ("adamw", 2)
+    assert needs.optimizer(SimpleNamespace(family="pythia", scale="12b")).kind == "adamw"  # language modelling
+
+
+SLURM = Launch("slurm")
+
+
+@pytest.mark.parametrize(
+    ("study", "site", "launch", "refused"),
+    [
+        (large(), Site(), SLURM, ["finetune", "defenses.rounds"]),
+        (large(optimizer={"factored": False}), Site(), SLURM, []),
+        (large(overrides=[OVERRIDE]), Site(), SLURM, []),
+        (large(), Site(gpu_memory_gb=141), SLURM, []),
+        (large(), Site(gpus_per_node=0), SLURM, []),
+        (large(), Site(), Launch(), []),
+        (STUDY.model_copy(update={"ranks": 1}), Site(), SLURM, []),
+    ],
+)
+def test_factored_adafactor_that_needs_zero_is_refused_before_any_job(study, site, launch, refused, capsys):
+    jobs, needs = Jobs(study), Needs(study, site)
+    if not refused:
+        check_plan(jobs, launch, needs)
+        return
+    with pytest.raises(SystemExit) as left:
+        check_plan(jobs, launch, needs)
+    lines = capsys.readouterr().err.splitlines()
+    assert left.value.code == 1
+    assert [line.split(".optimizer")[0] for line in lines] == [f"error: {block}" for block in refused]
+    for word in (
+        "pythia 12b",
+        "optimizer.factored",
+        "kind: adamw",
+        "factored: false",
+        "at least 110",
+        "HARDSCALE_SITE",
+    ):
+        assert word in lines[0]
+
+
+def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
+    def corrected(*stages):
+        where = {"scale": ["1b"]}
+        rules = [Correction.model_validate({"where": where, "set": {"zero_stage": stage}}) for stage in stages]
+        return optimizer_problems(Jobs(STUDY), Needs(STUDY, Site(gpu_memory_gb=141, corrections=rules)))
+
+    [line] = corrected(1)
+    assert "pythia 1b" in line and "the correction zero_stage: 0" in line
+    assert corrected(1, 0) == []
 
 
 def test_geometry_follows_size_ranks_and_site():

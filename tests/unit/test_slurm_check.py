@@ -6,7 +6,7 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.settings import deep_merge
-from hardscale.slurm.checks import Situation, misfits, requeue
+from hardscale.slurm.checks import Situation, misfits, optimizers, requeue
 from hardscale.slurm.commands import Node, Partition, gpus_of, minutes
 from hardscale.slurm.demand import demands, disk_mb
 from hardscale.slurm.findings import fail, ok, verdict, warn
@@ -139,3 +139,14 @@ def test_what_happens_to_lost_and_preempted_jobs(tmp_path):
     assert "slurm-requeue: true" in lost.text
     now.profile.values["slurm-requeue"] = True
     assert [finding.level for finding in requeue(now)] == ["ok", "warn"]
+
+
+def test_an_optimizer_that_the_gpus_can_not_run_fails(tmp_path, monkeypatch):
+    site = tmp_path / "site.yaml"
+    site.write_text("gpu_memory_gb: 3\n")  # of 410m in float32, weights and gradients take 2.8
+    monkeypatch.setenv("HARDSCALE_SITE", str(site))
+    found = list(optimizers(Situation(study(), profile(tmp_path))))
+    assert [finding.topic for finding in found] == ["optimizer"] * 2
+    assert "pythia 410m" in found[0].text and "optimizer.factored" in found[0].text
+    local = profile(tmp_path, **{"default-resources": {"launch": "local"}})
+    assert list(optimizers(Situation(study(), local))) == []

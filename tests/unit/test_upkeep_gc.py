@@ -328,30 +328,30 @@ def call(script, tmp_path, *options):
 
 def test_gc_lists_then_removes_and_a_second_controller_is_refused(tmp_path):
     draft = write(tmp_path / "results/nano/models/.r00.tmp-0123456789ab/a", "w" * 5000, age=HOURS).parent
-    listed_only = call("gc.py", tmp_path)
+    listed_only = call("reclaim.py", tmp_path)
     assert listed_only.returncode == 0, listed_only.stderr
     assert "draft" in listed_only.stdout
     assert "1 things, 8.0 KiB; nothing was removed, --yes removes them" in listed_only.stdout
     assert draft.exists()
     facts = {**vars(Owner.me()), "pid": os.getpid(), "started": process_start(os.getpid())}
     write(tmp_path / ".snakemake/controller.json", json.dumps(facts))
-    refused = call("gc.py", tmp_path)
+    refused = call("reclaim.py", tmp_path)
     assert "not now: a controller lives" in refused.stdout
     with write(tmp_path / ".snakemake/controller.lock", "").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refused = call("gc.py", tmp_path, "--yes")
+        refused = call("reclaim.py", tmp_path, "--yes")
     assert refused.returncode == 75
     assert "another controller works here" in refused.stderr
     assert draft.exists()
     (tmp_path / ".snakemake/controller.json").unlink()
-    done = call("gc.py", tmp_path, "--yes")
+    done = call("reclaim.py", tmp_path, "--yes")
     assert done.returncode == 0, done.stderr
     assert "1 of 1 things removed, 8.0 KiB given back" in done.stdout
     assert not draft.exists()
     assert not (tmp_path / ".snakemake/controller.json").exists()
 
 
-@pytest.mark.parametrize("script", ["gc.py", "du.py", "status.py"])
+@pytest.mark.parametrize("script", ["reclaim.py", "du.py", "status.py"])
 def test_a_place_that_is_not_there_is_one_line(tmp_path, script):
     done = call(script, tmp_path / "nowhere")
     assert done.returncode == 1

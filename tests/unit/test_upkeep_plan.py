@@ -93,7 +93,7 @@ def test_snakemake_has_nothing_to_do_after_gc(run, steps, tmp_path, monkeypatch)
         *orphan(),
     ]
     assert all(path.exists() for path in litter)
-    done = run.entry("gc", "--study", run.config, "--orphans", "--yes")
+    done = run.entry("reclaim", "--study", run.config, "--orphans", "--yes")
     assert done.status == 0, done.text
     assert not any(path.exists() for path in litter)
     assert "Nothing to be done" in run.snakemake("-n").text

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from upkeep_kit import FakeSlurm, jobs_of, make, mark, note, quick_publishing, steps_of, write
 
+from hardscale.launch import driver
 from hardscale.owner import Owner
 from hardscale.upkeep.estimate import estimate
 from hardscale.upkeep.status import render, status
@@ -122,6 +124,11 @@ def test_a_gang_is_queued_then_running_by_its_note(slurm, jobs, steps):
         }
     ]
     assert "41 n[1-2]  finetune password_match/nano/a/s0  finetune: 40/600 steps  2/s  ETA 04:40" in render(facts)
+
+
+def test_a_block_of_rounds_is_called_what_its_driver_calls_itself(jobs, steps):
+    spec = jobs.rounds_spec(jobs.blocks[0])(SimpleNamespace(lineage=f"{CELL}/adv"))
+    assert steps[FIRST_BLOCK].gang_label == driver._label("adversarial_rounds", spec)
 
 
 def test_a_gang_whose_job_ended_waits_for_its_next_driver(slurm, jobs, steps):

@@ -54,7 +54,7 @@ def quick_publishing(monkeypatch) -> None:
 
 def make(step: Step, kept: Iterable[str] | None = None, seconds: float | None = None) -> None:
     """Do a job: its outputs, and its benchmark when it took ``seconds``. ``kept`` are models with weights, else all."""
-    for output in step.outputs:
+    for output in (*step.outputs, *(f"{folder}/{MANIFEST}" for folder in step.records)):
         publish_one(output, kept is None or output_folder(output) in kept)
     if seconds is not None:
         write(step.benchmark, f"s\th:m:s\n{seconds}\t0:00:00\n")

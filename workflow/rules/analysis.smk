@@ -21,7 +21,7 @@ rule collect:
     params:
         spec=JOBS.collect_spec,
         root=subpath(output.runs, ancestor=2),
-        code=code_digest("hardscale.evaluation.collect"),
+        code=JOBS.code("hardscale.evaluation.collect"),
     message:
         "collect all runs"
     shell:
@@ -50,7 +50,7 @@ rule fit:
             f"{name}={n}" for name, n in STUDY.analysis.headline_iteration.items()
         ],
         targets=STUDY.analysis.target_asr,
-        code=code_digest("hardscale.analysis.fit"),
+        code=JOBS.code("hardscale.analysis.fit"),
     message:
         "fit scaling laws"
     shell:
@@ -77,12 +77,39 @@ rule claims:
         head=1,
     params:
         root=subpath(output.claims, ancestor=2),
-        code=code_digest("hardscale.analysis.claims"),
+        code=JOBS.code("hardscale.analysis.claims"),
     message:
         "test the study's claims"
     shell:
         'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.root:q}/attacks'
         " --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
+
+
+rule cost:
+    input:
+        models=JOBS.defended_models(),
+    output:
+        cost=f"{ROOT}/tables/cost.parquet",
+        csv=f"{ROOT}/tables/cost.csv",
+    log:
+        f"{ROOT}/logs/cost.log",
+    benchmark:
+        f"{ROOT}/benchmarks/cost.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+        head=1,
+    params:
+        spec=JOBS.collect_spec,
+        root=subpath(output.cost, ancestor=2),
+        code=JOBS.code("hardscale.analysis.cost"),
+    message:
+        "add up the cost of the defenses"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/cost.py --spec {params.spec:q} --root {params.root:q}'
+        " --out {output.cost:q} --csv {output.csv:q} --log {log:q}"
 
 
 rule summary:
@@ -106,7 +133,7 @@ rule summary:
         head=1,
     params:
         spec=JOBS.analysis_spec,
-        code=code_digest("hardscale.analysis.summary"),
+        code=JOBS.code("hardscale.analysis.summary"),
     message:
         "summarise the study"
     shell:

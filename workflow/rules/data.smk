@@ -18,7 +18,7 @@ rule prepare_task:
         head=1,
     params:
         spec=JOBS.task_spec,
-        code=code_digest("hardscale.tasks.build"),
+        code=JOBS.code("hardscale.tasks.build"),
     message:
         "prepare task {wildcards.task}"
     shell:

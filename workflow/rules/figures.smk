@@ -1,7 +1,7 @@
 """Figures: one module each, drawn from the tables alone."""
 
 # The path of a caption can not hold a wildcard, so every figure is a rule of its own.
-for figure_name in FIGURES:
+for figure_name in JOBS.figure_names:
 
     rule:
         name:
@@ -9,6 +9,7 @@ for figure_name in FIGURES:
         input:
             runs=f"{ROOT}/tables/runs.parquet",
             fits=f"{ROOT}/tables/fits.parquet",
+            tables=JOBS.chat.figure_tables(figure_name),
         output:
             png=report(
                 f"{ROOT}/figures/{{figure}}.png",
@@ -39,4 +40,4 @@ for figure_name in FIGURES:
             "draw {wildcards.figure}"
         shell:
             'python "$HARDSCALE_SCRIPTS"/figure.py --name {wildcards.figure} --runs {input.runs:q} --fits {input.fits:q}'
-            " --spec {params.spec:q} --png {output.png:q} --svg {output.svg:q} --log {log:q}"
+            " --tables {input.tables:q} --spec {params.spec:q} --png {output.png:q} --svg {output.svg:q} --log {log:q}"

@@ -19,7 +19,7 @@ rule prepare_model:
         head=1,
     params:
         spec=JOBS.model_spec,
-        code=code_digest("hardscale.models.prepare"),
+        code=JOBS.code("hardscale.models.prepare"),
     message:
         "prepare model {wildcards.family} {wildcards.scale}"
     shell:
@@ -42,13 +42,10 @@ rule pretrain:
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS),
-        mem_mb=NEEDS.mem_mb,
-        runtime=NEEDS.runtime,
-        disk_mb=NEEDS.disk_mb,
     params:
         spec=JOBS.pretrain_spec,
         state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",
-        code=code_digest("hardscale.training.pretrain"),
+        code=JOBS.code("hardscale.training.pretrain"),
     message:
         "pretrain {wildcards.family} {wildcards.scale}"
     shell:

@@ -10,6 +10,7 @@ localrules:
     collect,
     fit,
     claims,
+    cost,
     summary,
     verify,
 

@@ -11,18 +11,17 @@ rule finetune:
         f"{ROOT}/logs/finetune/{{cell}}.log",
     benchmark:
         f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
+    wildcard_constraints:
+        cell=JOBS.cell_pattern(chat=False),
     conda:
         "../../envs/cpu.yaml"
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS),
-        mem_mb=NEEDS.mem_mb,
-        runtime=NEEDS.runtime,
-        disk_mb=NEEDS.disk_mb,
     params:
         spec=JOBS.finetune_spec,
         state=f"{ROOT}/state/{{cell}}/none",
-        code=code_digest("hardscale.training.finetune"),
+        code=JOBS.code("hardscale.training.finetune"),
     message:
         "finetune {wildcards.cell}"
     shell:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from hardscale.jobs import Jobs
 from hardscale.launch.queue import NoAnswer
+from hardscale.preflight import optimizer_problems
+from hardscale.resources import Needs
 from hardscale.slurm import commands
 from hardscale.slurm.commands import Partition
 from hardscale.slurm.demand import Demand, demands, disk_mb
@@ -89,6 +92,13 @@ def settings(now: Situation) -> Iterator[Finding]:
             where = "default-resources: launch" if key == "launch" else key
             jobs = "training gangs" if key == "launch" else "attacks"
             yield warn("profile", f"{now.profile.path}: {where}: found {value!r}; {jobs} do not go to Slurm")
+
+
+def optimizers(now: Situation) -> Iterator[Finding]:
+    """The GPUs can train every scale with the optimizer that the study gives it."""
+    if now.profile.launch.how != "local":
+        for problem in optimizer_problems(Jobs(now.study), Needs(now.study)):
+            yield fail("optimizer", problem)
 
 
 def partitions(now: Situation) -> Iterator[Finding]:

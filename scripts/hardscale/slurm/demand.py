@@ -97,10 +97,9 @@ def _gangs(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
             yield "pretrain", SimpleNamespace(family=family, scale=scale), f"{family}/{scale}"
     for cell in jobs.cells:
         yield "finetune", SimpleNamespace(cell=cell.key), cell.key
-    for (first, last), lineages in jobs.blocks.items():
-        for lineage in lineages:
-            rule = f"adversarial_rounds_{first:02d}_{last:02d}"
-            yield rule, SimpleNamespace(lineage=lineage.key), lineage.key
+    for block in jobs.blocks:
+        for lineage in block.lineages:
+            yield block.name, SimpleNamespace(lineage=lineage.key), lineage.key
 
 
 def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:

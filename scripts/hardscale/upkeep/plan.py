@@ -6,18 +6,27 @@ of the user that tasks and models are read from are left out: nothing here ever 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 from hardscale.artifacts.manifest import MANIFEST
-from hardscale.jobs import FIGURES, Jobs, manifest
-from hardscale.paths import parse_part, round_name, undefended
+from hardscale.jobs import Jobs, manifest, manifests
+from hardscale.paths import parse_part, undefended
+from hardscale.rounds_plan import round_name
 
 PHASES = ("tasks", "base models", "finetune", "rounds", "attacks", "tables", "figures")
-#: Rule -> stem of the tables that it writes.
-_TABLES = {"collect": "runs", "fit": "fits", "claims": "claims", "summary": "summary"}
+#: Rule -> stems of the tables that it writes.
+_TABLES: dict[str, tuple[str, ...]] = {
+    "collect": ("runs",),
+    "fit": ("fits",),
+    "claims": ("claims",),
+    "cost": ("cost",),
+    "summary": ("summary",),
+    "collect_utility": ("utility", "losses", "gains", "worst", "correlations"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Step:
         state: private folder of a training job; None for other jobs.
         kind: jobs of one kind take about as long for each unit.
         units: how much of that work this job is.
+        records: folders that it leaves besides its outputs, which no other job reads.
     """
 
     phase: str
@@ -47,11 +57,23 @@ class Step:
     state: str | None = None
     kind: tuple[str, ...] = ()
     units: float = 1.0
+    records: tuple[str, ...] = ()
+
+    @property
+    def folders(self) -> list[str]:
+        """Everything that it leaves: the folders of its artefacts, other files as they are."""
+        return [*map(output_folder, self.outputs), *self.records]
 
     @property
     def label(self) -> str:
         """Rule and wildcards."""
         return f"{self.rule} {self.name}".strip()
+
+    @property
+    def gang_label(self) -> str:
+        """The comment of the job that its driver submits: what the driver calls itself."""
+        rounds = re.match(r"(adversarial_rounds)_(\d+)_(\d+)", self.rule)
+        return f"{rounds[1]} {self.name} rounds {int(rounds[2])}-{int(rounds[3])}" if rounds else self.label
 
     @property
     def slurm_comment(self) -> str:
@@ -83,8 +105,10 @@ class _Planner:
         yield from self._pretrains()
         yield from self._finetunes()
         yield from self._rounds()
+        yield from self._continuous()
         attacks = list(self._attacks())
         yield from attacks
+        yield from self._utility()
         yield from self._tables([output for step in attacks for output in step.outputs])
         yield from self._figures()
 
@@ -99,6 +123,7 @@ class _Planner:
         state: str | None = None,
         kind: tuple[str, ...] = (),
         units: float = 1.0,
+        records: Sequence[str] = (),
     ) -> Step:
         """A step whose log and benchmark lie at ``place``."""
         return Step(
@@ -112,6 +137,7 @@ class _Planner:
             None if state is None else f"{self._root}/state/{state}",
             (place.partition("/")[0], *kind),
             units,
+            tuple(records),
         )
 
     def _tasks(self) -> Iterator[Step]:
@@ -145,29 +171,76 @@ class _Planner:
             wildcards = SimpleNamespace(cell=cell.key)
             inputs = [self._jobs.cell_base(wildcards), self._jobs.cell_task(wildcards)]
             lineage, kind = undefended(cell).key, (cell.family, cell.scale)
+            chat = self._jobs.study.is_chat(cell.task)
+            rule, state = ("adopt", None) if chat else ("finetune", lineage)
             outputs = [manifest(self._layout.model(lineage, 0))]
-            yield self._step("finetune", "finetune", cell.key, inputs, outputs, f"finetune/{cell.key}", lineage, kind)
+            yield self._step("finetune", rule, cell.key, inputs, outputs, f"{rule}/{cell.key}", state, kind)
+
+    def _continuous(self) -> Iterator[Step]:
+        chat = self._jobs.chat
+        made = [("adopt_external", "adopt", lineage, 1) for lineage in chat.external()]
+        made += [("continuous", "continuous", lineage, 1) for lineage in chat.trained()]
+        made += [(block.name, "c_at", lineage, block.last) for block in chat.c_at_blocks for lineage in block.lineages]
+        start = self._jobs.block_start(1)
+        for rule, place, lineage, last in made:
+            wildcards = SimpleNamespace(lineage=lineage.key)
+            adopted = place == "adopt"
+            before = self._jobs.cell_base(SimpleNamespace(cell=lineage.cell.key)) if adopted else start(wildcards)
+            yield self._step(
+                "rounds",
+                rule,
+                lineage.key,
+                [before, self._jobs.cell_task(wildcards)],
+                [manifest(self._layout.model(lineage.key, number)) for number in range(1, last + 1)],
+                f"{place}/{lineage.key}",
+                None if adopted else lineage.key,
+                (lineage.cell.family, lineage.cell.scale, lineage.defense),
+            )
+
+    def _utility(self) -> Iterator[Step]:
+        for folder in map(str, self._jobs.chat.utility_folders()):
+            place = folder.removeprefix(f"{self._root}/utility/")
+            lineage, _, number = place.rpartition("/")
+            task, family, scale, *_ = lineage.split("/")
+            yield self._step(
+                "attacks",
+                "utility",
+                f"{lineage}/{number.removeprefix('r')}",
+                [f"{self._root}/models/{place}/{MANIFEST}", manifest(self._layout.task(task))],
+                [f"{folder}/{MANIFEST}"],
+                f"utility/{place}",
+                kind=(family, scale, "utility"),
+            )
 
     def _rounds(self) -> Iterator[Step]:
-        for (first, last), lineages in self._jobs.blocks.items():
-            rule = f"adversarial_rounds_{first:02d}_{last:02d}"
-            numbers = [round_name(number) for number in range(first, last + 1)]
-            start = self._jobs.block_start(first)
-            for lineage in lineages:
+        for block in self._jobs.blocks:
+            numbers = [round_name(number) for number in range(block.first, block.last + 1)]
+            kept = [round_name(number) for number in block.kept]
+            start = self._jobs.block_start(block.first)
+            for lineage in block.lineages:
                 wildcards = SimpleNamespace(lineage=lineage.key)
                 place = f"{lineage.key}/{numbers[0]}"
-                rounds = str(self._layout.model(lineage.key, first)).removesuffix(numbers[0])
+                pruned = [number for number in numbers if number not in kept]
+                rounds = str(self._layout.model(lineage.key, block.first)).removesuffix(numbers[0])
                 yield self._step(
                     "rounds",
-                    rule,
+                    block.name,
                     lineage.key,
                     [start(wildcards), self._jobs.cell_task(wildcards)],
-                    [f"{rounds}{number}/{MANIFEST}" for number in numbers],
+                    [f"{rounds}{number}/{MANIFEST}" for number in kept],
                     f"adversarial_rounds/{place}",
                     place,
                     (lineage.cell.family, lineage.cell.scale, lineage.defense),
                     len(numbers),
+                    [rounds + number for number in pruned],
                 )
+
+    def _helpers(self, lineage: str, part: str) -> list[str]:
+        """Other models of an attack; looking for them takes time that a large study without any would waste."""
+        if not self._jobs.chat.attacks_with_models:
+            return []
+        models: list[str] = self._jobs.chat.attack_models(SimpleNamespace(lineage=lineage, part=part))
+        return models
 
     def _attacks(self) -> Iterator[Step]:
         tasks = {task: manifest(self._layout.task(task)) for task in self._jobs.study.tasks}
@@ -181,7 +254,7 @@ class _Planner:
                 "attacks",
                 "attack",
                 f"{lineage}/{number.removeprefix('r')}/{part}",
-                [f"{self._root}/models/{victim}/{MANIFEST}", tasks[task]],
+                [f"{self._root}/models/{victim}/{MANIFEST}", tasks[task], *self._helpers(lineage, part)],
                 [f"{folder}/{MANIFEST}"],
                 f"attack/{place}",
                 kind=(family, scale, attack),
@@ -189,13 +262,21 @@ class _Planner:
             )
 
     def _tables(self, attacks: list[str]) -> Iterator[Step]:
+        chat = self._jobs.chat
+        inputs = {
+            "collect": attacks,
+            "cost": self._jobs.defended_models(),
+            "collect_utility": manifests([*chat.attack_folders(), *chat.utility_folders()]),
+        }
         runs = [str(self._layout.table("runs.parquet"))]
-        for rule, stem in _TABLES.items():
-            outputs = [table for table in self._jobs.tables() if Path(table).stem == stem]
-            yield self._step("tables", rule, "", attacks if rule == "collect" else runs, outputs, rule)
+        for rule, stems in _TABLES.items():
+            outputs = [table for table in self._jobs.tables() if Path(table).stem in stems]
+            if outputs:
+                yield self._step("tables", rule, "", inputs.get(rule, runs), outputs, rule)
 
     def _figures(self) -> Iterator[Step]:
         inputs = [str(self._layout.table(name)) for name in ("runs.parquet", "fits.parquet")]
-        for name in FIGURES:
+        for name in self._jobs.figure_names:
             outputs = [figure for figure in self._jobs.figures() if Path(figure).stem == name]
-            yield self._step("figures", f"figure_{name}", "", inputs, outputs, f"figure/{name}")
+            more = self._jobs.chat.figure_tables(name)
+            yield self._step("figures", f"figure_{name}", "", [*inputs, *more], outputs, f"figure/{name}")

@@ -13,7 +13,6 @@ from hardscale.launch.note import read_note
 from hardscale.launch.records import RECORD
 from hardscale.upkeep.disk import artifact_folders, files, is_draft
 from hardscale.upkeep.marks import SNAKEMAKE
-from hardscale.upkeep.plan import output_folder
 from hardscale.upkeep.sight import driven, ranks_here
 from hardscale.upkeep.survey import DONE, QUEUED, RUNNING, Survey
 
@@ -83,7 +82,7 @@ def without_needed(found: Iterable[Rubbish], needed: set[str]) -> list[Rubbish]:
 def _drafts(survey: Survey, now: float) -> Iterator[Rubbish]:
     """Drafts of killed publishers: an hour without a write, and no job that could be writing them."""
     live = [seen.step for seen in survey.steps(RUNNING, QUEUED)]
-    live_folders = {output_folder(path) for step in live for path in step.outputs}
+    live_folders = {folder for step in live for folder in step.folders}
     live_states = tuple(f"{step.state}/" for step in live if step.state)
     for place, names, _ in os.walk(survey.jobs.layout.root):
         drafts = [name for name in names if is_draft(name)]
@@ -126,7 +125,7 @@ def _weights(survey: Survey) -> Iterator[Rubbish]:
     kept = {str(folder) for folder in survey.jobs.model_folders()}
     for seen in survey.steps(DONE):
         if seen.step.phase == "rounds":
-            for folder in map(output_folder, seen.step.outputs):
+            for folder in seen.step.folders:
                 if folder not in kept and Path(folder, "model").is_dir():
                     yield Rubbish(WEIGHTS, Path(folder, "model"))
 
@@ -139,7 +138,7 @@ def _slurm_logs(survey: Survey, before: float) -> Iterator[Rubbish]:
 
 
 def _orphan_artifacts(survey: Survey) -> Iterator[Rubbish]:
-    asked = {output_folder(path) for seen in survey.seen for path in seen.step.outputs}
+    asked = {folder for seen in survey.seen for folder in seen.step.folders}
     for kind in _ARTIFACTS:
         for folder in artifact_folders(survey.jobs.layout.root / kind):
             if str(folder) not in asked:

@@ -138,7 +138,7 @@ class Sight:
         for output in step.outputs:
             if job := self._slurm.find(self._marks.get(output)):
                 return job
-        return self._comments.get(step.label if step.state else step.slurm_comment)
+        return self._comments.get(step.gang_label if step.state else step.slurm_comment)
 
     def _on_slurm(self, number: int, progress: str) -> Live:
         job = self._slurm.by_id.get(number)
