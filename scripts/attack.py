@@ -15,35 +15,41 @@ from hardscale.console import console, say
 def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: cell, attack, settings, seed, ...; see attack_job.py")
+    parser.add_argument("--spec", required=True, help="JSON: cell, attack, settings, seed, ...; see attack_spec.py")
     parser.add_argument("--victim", type=artifact_folder, required=True, help="model artefact")
     parser.add_argument("--task", type=artifact_folder, required=True, help="task artefact")
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument("--shard", type=int, help="this shard, from 1; the spec's when absent")
     parser.add_argument("--shards", type=int, help="number of shards; the spec's when absent")
+    parser.add_argument("--helper", action="append", default=[], metavar="ROLE=PATH", help="another model; repeat")
     parser.add_argument("--leases", type=Path, help="folder of leases: another job that makes the same is waited for")
     parser.add_argument("--code", default="", help="digest of the attack's code; two jobs of one code do equal work")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _leave)
-    label = "/".join(args.out.absolute().parts[-7:])
-    with console(args.log, f"attack {label}"):
+    with console(args.log, "attack " + "/".join(args.out.absolute().parts[-7:])):
         alone = lease(args.out, args.leases, "attack", args.code) if args.leases else contextlib.nullcontext()
         with alone as held:
             _run(args, held)
 
 
 def _run(args: argparse.Namespace, held: Any) -> None:
-    from hardscale.evaluation.attack_job import read_spec, run_attack_job
+    from hardscale.evaluation.attack_spec import read_helpers, read_spec
+    from hardscale.tasks.chat import KIND
 
-    spec = {"shard": 1, "shards": 1, **read_spec(args.spec)}
-    spec |= {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
-    if held is not None and held.done_before(args.out, "attack", spec, {"victim": args.victim, "task": args.task}):
+    given = {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
+    spec = {"shard": 1, "shards": 1, **read_spec(args.spec), **given}
+    helpers = read_helpers(args.helper)
+    inputs = {"victim": args.victim, "task": args.task, **helpers}
+    if held is not None and held.done_before(args.out, "attack", spec, inputs):
         say(f"another job has published it in {args.out}; nothing left to do")
         return
-    run_attack_job(args.victim, args.task, spec, args.out)
-    facts = read_manifest(args.out)["facts"]
-    say(f"{facts['attack']}: {facts['n_rows']} rows published in {args.out}")
+    if read_manifest(args.task)["facts"].get("kind") == KIND:
+        from hardscale.evaluation.chat_attack_job import run_chat_attack_job as run
+    else:
+        from hardscale.evaluation.attack_job import run_attack_job as run
+    run(args.victim, args.task, spec, args.out, helpers)
+    say(f"{spec['attack']}: {read_manifest(args.out)['facts']['n_rows']} rows published in {args.out}")
 
 
 def _leave(signum: int, frame: Any) -> None:  # noqa: ARG001

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="figure, see hardscale/figures/registry.py")
     parser.add_argument("--runs", required=True, type=Path, help="runs.parquet")
     parser.add_argument("--fits", required=True, type=Path, help="fits.parquet")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="further tables that the figure is made of")
     parser.add_argument("--spec", default="{}", help="JSON of the study's analysis block and `scratch_families`")
     parser.add_argument("--png", required=True, type=Path)
     parser.add_argument("--svg", required=True, type=Path)
@@ -30,7 +31,9 @@ def main() -> None:
 
         draw = figure_drawer(args.name)
         runs, fits = read_table(args.runs, RUNS).to_pandas(), read_table(args.fits, FITS).to_pandas()
-        save(draw(runs, fits, FigureSpec.model_validate(json.loads(args.spec))), args.png, args.svg, args.pdf)
+        more = {path.stem: read_table(path).to_pandas() for path in args.tables}
+        spec = FigureSpec.model_validate(json.loads(args.spec))
+        save(draw(runs, fits, spec, more) if more else draw(runs, fits, spec), args.png, args.svg, args.pdf)
 
 
 if __name__ == "__main__":

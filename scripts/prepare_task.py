@@ -14,21 +14,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hardscale.artifacts.manifest import artifact_folder
+from hardscale.chat_settings import ChatTaskSettings
 from hardscale.console import console, say
 from hardscale.errors import StudyError
 from hardscale.settings import TaskSettings
+from hardscale.study_attacks import parse_task
 from hardscale.tasks.build import prepare_task
 from hardscale.tasks.data import load_task
 
 
-def read_spec(text: str) -> tuple[str, TaskSettings, int]:
+def read_spec(text: str) -> tuple[str, TaskSettings | ChatTaskSettings, int]:
     """Name, settings and seed of a JSON object ``{"name", "settings", "seed"}``."""
     try:
         spec = json.loads(text)
-        return str(spec["name"]), TaskSettings.model_validate(spec.get("settings", {})), int(spec["seed"])
+        return str(spec["name"]), parse_task(spec.get("settings", {})), int(spec["seed"])
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"][1:])  # the first names the kind of task
         raise StudyError(f"--spec: settings.{key}: {first['msg']}; see docs/study.md") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(f'--spec: expected JSON {{"name": …, "settings": {{…}}, "seed": …}} ({error!r})') from error
@@ -48,7 +50,8 @@ def main() -> None:
         name, settings, seed = read_spec(args.spec)
         prepare_task(name, settings, seed, Path(args.root).expanduser() if args.root else None, args.out)
         facts = load_task(args.out).facts
-        say(f"{name}: {facts['n_train']} training and {facts['n_validation']} validation examples ({facts['source']})")
+        what = "behaviours" if isinstance(settings, ChatTaskSettings) else "examples"
+        say(f"{name}: {facts['n_train']} training and {facts['n_validation']} validation {what} ({facts['source']})")
 
 
 if __name__ == "__main__":

@@ -59,8 +59,9 @@ def _type(value: dict[str, Any]) -> str:
         return " \\| ".join(_code(json.dumps(item)) for item in value["enum"])
     if "const" in value:
         return _code(json.dumps(value["const"]))
-    if "anyOf" in value:
-        return " \\| ".join(_type(item) for item in value["anyOf"])
+    for several in ("anyOf", "oneOf"):
+        if several in value:
+            return " \\| ".join(_type(item) for item in value[several])
     if value.get("type") == "array":
         return f"list of {_type(value['items'])}" if "items" in value else "list"
     if value.get("type") == "object":

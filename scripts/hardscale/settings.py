@@ -257,10 +257,16 @@ class OptimizerSettings(Settings):
 
     kind: Literal["adafactor", "adamw"] = "adafactor"
     learning_rate: PositiveFloat = 1e-5
-    schedule: Literal["linear", "constant"] = Field("linear", description="linear: to 0 at the last step.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="linear, cosine: to 0 at the last step."
+    )
     warmup_steps: NonNegativeInt = 0
     weight_decay: NonNegativeFloat = 0.0
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="AdamW only.")
+    factored: bool = Field(
+        True,
+        description="Adafactor only; false keeps the whole second moment, a deviation that ZeRO 1 and above needs.",
+    )
     max_grad_norm: PositiveFloat | None = Field(1.0, description="Global gradient norm clip; null for none.")
 
 
@@ -285,13 +291,20 @@ class FinetuneSettings(Overridable):
 # --- attacks --------------------------------------------------------------------------------------------------------
 
 
-class AttackSettings(Overridable):
-    """A named attack. Defaults are the paper's (appendix on attacks): 10 tokens, 128 candidates, top-256."""
+class AttackBase(Overridable):
+    """What every named attack has."""
 
-    kind: Literal["gcg", "random_token"]
+    kind: str
     position: Position | None = Field(
         None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
     )
+    n_iterations: PositiveInt
+
+
+class AttackSettings(AttackBase):
+    """A named attack. Defaults are the paper's (appendix on attacks): 10 tokens, 128 candidates, top-256."""
+
+    kind: Literal["gcg", "random_token"]
     n_attack_tokens: PositiveInt = 10
     n_iterations: PositiveInt = Field(10, description="GCG 10 undefended and 128 defended; RandomToken 1,280.")
     n_candidates: PositiveInt = Field(128, description="GCG: replacements tried in each iteration.")

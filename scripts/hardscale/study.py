@@ -12,15 +12,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from hardscale.chat_settings import ChatTaskSettings, JudgeSettings, ModelName, UtilitySettings
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings import (
     CONSTRUCTED,
     PREFERENCE_TASKS,
     TEXT_TASKS,
-    AdversarialRounds,
     AnalysisSettings,
-    AttackSettings,
     DataSettings,
     EvaluateRow,
     FamilySettings,
@@ -33,6 +32,7 @@ from hardscale.settings import (
     TaskSettings,
     deep_merge,
 )
+from hardscale.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
 
 UNDEFENDED = "none"
 
@@ -71,13 +71,22 @@ class Study(Settings):
         1, description="World size of training gangs, part of the result: a number, or {default: 1, 12b: 8} by scale."
     )
     data: DataSettings = DataSettings()
-    tasks: dict[TaskName, TaskSettings]
+    tasks: dict[TaskName, AnyTask]
     families: dict[Name, FamilySettings]
     grid: list[GridRow] = Field(min_length=1)
     finetune: FinetuneSettings = FinetuneSettings()
-    defenses: dict[Name, AdversarialRounds] = Field(default_factory=dict)
-    attacks: dict[Name, AttackSettings] = Field(default_factory=dict)
+    defenses: dict[Name, AnyDefense] = Field(default_factory=dict)
+    attacks: dict[Name, AnyAttack] = Field(default_factory=dict)
     evaluate: list[EvaluateRow] = Field(default_factory=list)
+    judges: list[JudgeSettings] = Field(
+        default_factory=lambda: [JudgeSettings()], min_length=1, description="Of chat replies; the first decides."
+    )
+    utility: UtilitySettings | None = Field(None, description="Chat models: what else is measured; null for nothing.")
+    versions: Literal["recorded", "strict"] = Field(
+        "recorded",
+        description="strict: another version of a library makes the jobs whose code imports it run again; "
+        "recorded: it is only noted with each result.",
+    )
     keep_models: Literal["evaluated", "all"] = Field("evaluated", description="Which rounds' models stay on disk.")
     analysis: AnalysisSettings = AnalysisSettings()
 
@@ -91,6 +100,8 @@ class Study(Settings):
     def _names_are_known(self) -> Study:
         known_tasks = (*CONSTRUCTED, *TEXT_TASKS, *PREFERENCE_TASKS)
         for name, task in self.tasks.items():
+            if not isinstance(task, TaskSettings):
+                continue
             if task.kind is None and task.source is None and name not in known_tasks:
                 raise ValueError(
                     f"tasks.{name}: not a built-in task ({', '.join(known_tasks)}); "
@@ -117,8 +128,10 @@ class Study(Settings):
                 _known(f"evaluate.{i}.attacks", attack, self.attacks)
             for defense in entry.defenses:
                 _known(f"evaluate.{i}.defenses", defense, [UNDEFENDED, *self.defenses])
+        self._other_models_are_known()
         self._wheres_are_known()
         self._cells_are_distinct()
+        self._pairs_fit()
         return self
 
     def _wheres_are_known(self) -> None:
@@ -147,6 +160,52 @@ class Study(Settings):
                 first = seen.setdefault(cell.key, i)
                 if first != i:
                     raise ValueError(f"grid.{i}: the cell {cell.key} is already in grid.{first}; list each cell once")
+
+    def _roles(self) -> Iterator[tuple[str, ModelName]]:
+        """Key and model of every role that another model plays in an attack or as a judge."""
+        blocks: list[tuple[str, Settings]] = [(f"attacks.{name}", block) for name, block in self.attacks.items()]
+        blocks += [(f"judges.{i}", judge) for i, judge in enumerate(self.judges)]
+        for key, block in blocks:
+            for role in type(block).model_fields:
+                if isinstance(other := getattr(block, role), ModelName):
+                    yield f"{key}.{role}", other
+
+    def other_models(self) -> list[tuple[str, str]]:
+        """Family and scale of every model that is no cell but plays a role in an attack or as a judge."""
+        return list(dict.fromkeys((other.family, other.scale) for _, other in self._roles()))
+
+    def _other_models_are_known(self) -> None:
+        for key, other in self._roles():
+            _known(f"{key}.family", other.family, self.families)
+            _known(f"{key}.scale", other.scale, self.scales(other.family))
+
+    def is_chat(self, task: str) -> bool:
+        """Whether a task is for chat models."""
+        return isinstance(self.tasks[task], ChatTaskSettings)
+
+    def fits(self, task: str, attack: str | None = None, defense: str = UNDEFENDED) -> bool:
+        """Whether an attack and a defence have a meaning for a task's kind of model."""
+        if attack is not None and not self.is_chat(task) and self.attacks[attack].kind in CHAT_ONLY:
+            return False
+        return defense == UNDEFENDED or (self.defenses[defense].kind in CHAT_DEFENSES) == self.is_chat(task)
+
+    def _pairs_fit(self) -> None:
+        for i, row in enumerate(self.evaluate):
+            tasks = {c.task for c in self.cells() if row.where.matches(c.task, c.family, c.scale, c.seed)}
+            for task in sorted(tasks):
+                what = "a chat task" if self.is_chat(task) else "a classification task"
+                for attack in row.attacks:
+                    if not self.fits(task, attack):
+                        raise ValueError(
+                            f"evaluate.{i}.attacks: {attack!r} ({self.attacks[attack].kind}) is for chat models, "
+                            f"{task!r} is {what}; choose tasks by `where`"
+                        )
+                for defense in row.defenses:
+                    if not self.fits(task, defense=defense):
+                        raise ValueError(
+                            f"evaluate.{i}.defenses: {defense!r} ({self.defenses[defense].kind}) does not train models "
+                            f"of {task!r}, which is {what}; choose tasks by `where`"
+                        )
 
     def scales(self, family: str) -> list[str]:
         """Names of a family's scales, smallest first as the study lists them."""
@@ -215,13 +274,18 @@ def parse_study(values: dict[str, Any], origin: str) -> Study:
 
 
 def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or ""
+    place = list(error["loc"])
+    if len(place) > 2 and place[0] in ("tasks", "attacks", "defenses"):
+        del place[2]  # the kind that pydantic tried, which is no key of the file
+    key = ".".join(str(part) for part in place) or ""
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; see docs/study.md or workflow/schemas/study.schema.json for what is allowed"
     if error["type"] == "missing":
         return f"{key}: this key is required"
     message = error["msg"].removeprefix("Value error, ")
     found = error.get("input")
+    if error["type"].endswith("_kind"):
+        return f"{key}.{message} (found {found.get('kind')!r})" if isinstance(found, dict) else f"{key}: {message}"
     shown = "" if isinstance(found, dict | list) or error["type"] == "value_error" else f" (found {found!r})"
     return f"{key}: {message}{shown}" if key else message
 

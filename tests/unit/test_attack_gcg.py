@@ -291,7 +291,7 @@ def test_bad_arguments_are_refused_by_name() -> None:
         ({"labels": [1]}, "labels: found 1 for 5"),
         ({"keys": [1]}, "keys: found 1 for 5"),
         ({"targets": [1, 1, 1, 1, "a"]}, "one kind"),
-        ({"method": "autodan"}, "'autodan': not an attack; one of gcg"),
+        ({"method": "beam"}, "'beam': not an attack; one of gcg"),
         ({"n_iterations": 0}, "n_iterations: found 0"),
         ({"top_k": 0}, "top_k"),
         ({"candidate_rng": "global"}, "candidate_rng: found 'global'"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from attack_fixtures import byte_tokenizer, classifier
+from attack_fixtures import byte_tokenizer, classifier, language_model
 
 from hardscale.artifacts.lease import lease
 from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
@@ -152,6 +152,35 @@ def test_lists_are_filled_after_an_early_stop(folders: tuple[Path, Path], tmp_pa
         assert row["first_success"] == one["first_success"]
         assert row["forward_tokens"] == one["forward_tokens"][:end] + [one["forward_tokens"][end - 1]] * (6 - end)
         assert row["n_evaluated"] == one["n_evaluated"][:end] + [0] * (6 - end)
+
+
+def test_an_attack_in_embedding_space_is_judged_with_its_perturbation(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = {"kind": "embedding", "n_iterations": 4, "perturbation": {"step_size": 0.3, "eps": None}}
+    values = spec() | {"settings": settings}
+    run_attack_job(*folders, values, tmp_path / "out")
+    rows = read_table(tmp_path / "out" / "attack.parquet", ATTACK).to_pylist()
+    facts = open_artifact(tmp_path / "out", "attack")["facts"]
+    assert len(rows) == 7 and any(row["success"] for row in rows)
+    model = classifier(num_labels=N_LABELS)
+    for row in rows:  # by the text alone nothing has changed
+        assert rescore(model, TOKENIZER, [row["adversarial_text"]]) == [row["label"]]
+        assert row["success"] == row["successes"][-1] and len(row["losses"]) == 4
+    assert facts["n_rescored_otherwise"] == 0 and facts["candidates_filtered_share"] is None
+    assert facts["eps"] is None and "max_ratio" in facts["notes"]
+
+
+def test_another_model_proposes_the_tokens(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with publishing(tmp_path / "sampler", "base_model", {}) as draft:
+        save_model(language_model("llama"), TOKENIZER, draft.path / "model")
+    values = spec() | {"settings": {"kind": "beast", "n_iterations": 2, "beam": 2, "branching": 2}}
+    run_attack_job(*folders, values, tmp_path / "out", {"sampler": tmp_path / "sampler"})
+    rows = read_table(tmp_path / "out" / "attack.parquet", ATTACK).to_pylist()
+    manifest = open_artifact(tmp_path / "out", "attack")
+    assert len(rows) == 7 and set(manifest["inputs"]) == {"victim", "task", "sampler"}
+    assert all(len(row["adversarial_tokens"]) <= 2 for row in rows)
+    assert manifest["facts"]["notes"]
 
 
 def test_nothing_to_attack_is_an_empty_table(folders: tuple[Path, Path], tmp_path: Path) -> None:

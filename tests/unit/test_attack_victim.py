@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from hardscale.attacks.classifier_victim import ClassifierVictim, classify
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.packing import Block, micro_batches
+from hardscale.attacks.packing import Batch, Block, micro_batches
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
 
@@ -138,7 +138,7 @@ def test_gradient_equals_finite_differences() -> None:
         direction = torch.randn_like(embeds)
         losses = []
         for sign in (1, -1):
-            inputs = victim.packed([block], next(iter(micro_batches([block], 4096))))
+            inputs = victim.packed([block], Batch(*[next(iter(micro_batches([block], 4096)))] * 2))
             with torch.no_grad():
                 losses.append(float(cross_entropy_of(victim, inputs, embeds + sign * 1e-4 * direction)))
         slope = (losses[0] - losses[1]) / 2e-4

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from hardscale.analysis import fits_binomial
 from hardscale.analysis.intervals import bootstrap_seeds_examples, independent_difference, paired_difference
-from hardscale.analysis.points import UNDEFENDED, at_headline, usable, with_round_zero
+from hardscale.analysis.points import UNDEFENDED, at_headline, of_chat, usable, with_round_zero
 from hardscale.artifacts.manifest import MANIFEST, open_artifact
 from hardscale.artifacts.schemas import ATTACK
 from hardscale.artifacts.tables import read_table
@@ -77,7 +77,7 @@ class AttackRows:
 def claims(
     runs: pd.DataFrame, attacks: Iterable[AttackRows] = (), headline: Mapping[str, int] | None = None
 ) -> pd.DataFrame:
-    """Every claim that the tables can be asked; columns CLAIMS.
+    """Every claim that the tables can be asked of classifiers; columns CLAIMS.
 
     Args:
         runs: rows of the runs schema.
@@ -85,7 +85,9 @@ def claims(
         headline: attack name -> iteration of the size line; the last one when absent.
     """
     frame = with_round_zero(usable(runs))
-    per_example = list(attacks)
+    # An attack on a chat model counts as a success that the target is continued word by word, which no judge has read.
+    chat_tasks = set(runs.loc[of_chat(runs), "task"])
+    per_example = [attack for attack in attacks if attack.model["task"] not in chat_tasks]
     found = [
         *_paired_claims("gradient_helps", per_example, _is_gcg, _is_control, _last_common),
         *_paired_claims("gcg_beats_random_token", per_example, _is_gcg, _is_random, _equal_compute),

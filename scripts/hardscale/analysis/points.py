@@ -16,11 +16,26 @@ UNDEFENDED = "none"
 CURVE = ["task", "family", "scale", "defense", "round", "attack", "position"]
 
 
-def usable(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table of runs that carry an attack success rate, with its counts.
+def of_chat(runs: pd.DataFrame) -> pd.Series:
+    """Whether each row is of a chat model, whose replies a judge has read: a rate of its own kind."""
+    return runs["judge"].notna() if "judge" in runs.columns else pd.Series(False, index=runs.index)
 
+
+def usable(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of runs that carry an attack success rate of a classifier, with its counts.
+
+    Rows of chat models are left out: no line over sizes, rounds or compute is fitted through what a judge decided.
     Nullable columns that are missing are added as NaN; ``n_success`` is ``asr * n_attacked`` where it is null. Rows
     come back in a fixed order, so that sums do not depend on the order of the file.
+
+    Raises:
+        DataError: a required column is missing, or a rate or count is impossible.
+    """
+    return counted(runs[~of_chat(runs)])
+
+
+def counted(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows with an attack success rate and their counts, of whatever model; see :func:`usable`.
 
     Raises:
         DataError: a required column is missing, or a rate or count is impossible.

@@ -7,31 +7,47 @@ from typing import Any
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from hardscale.analysis.points import of_chat
+
 _KEYS = ["task", "family", "scale", "n_params"]
 
 
 def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per task, scale, defence, round and attack at its last iteration, seeds pooled.
 
-    ``asr`` and ``clean`` come with 95 % Wilson intervals that treat examples of all seeds as independent.
+    ``asr`` and ``clean`` come with 95 % Wilson intervals that treat examples of all seeds as independent. With chat
+    models there are two more columns: ``judge``, a row each, and ``refused``, the share of requests that are not
+    complied with before the attack.
     """
-    last = runs[runs["iteration"] == runs.groupby("attack")["iteration"].transform("max")]
+    chat = of_chat(runs)
+    keys = [*_KEYS, "defense", "round", "attack", *(["judge"] if chat.any() else [])]
+    runs = runs.assign(judge=runs["judge"].fillna("–")) if chat.any() else runs
+    first = runs[chat.to_numpy(bool) & (runs["iteration"] == 0).to_numpy(bool)]
+    refused = {key: _refused(group) for key, group in first.groupby(keys)} if chat.any() else {}
+    last = runs[runs["iteration"] == runs.groupby(["task", "attack"])["iteration"].transform("max")]
     rows = []
-    for key, group in last.groupby([*_KEYS, "defense", "round", "attack"], sort=False):
+    for key, group in last.groupby(keys, sort=False):
         attacked, successes = int(group["n_attacked"].sum()), group["n_success"].sum(min_count=1)
         clean_n = int(group["n_clean_examples"].sum())
         clean_k = round(float((group["clean_accuracy"] * group["n_clean_examples"]).sum()))
         rows.append(
             {
-                **dict(zip([*_KEYS, "defense", "round", "attack"], key, strict=True)),
+                **dict(zip(keys, key, strict=True)),
                 "iteration": int(group["iteration"].max()),
                 "seeds": int(group["seed"].nunique()),
                 "clean": _share(clean_k, clean_n),
+                **({"refused": refused.get(key, "–")} if chat.any() else {}),
                 "asr": "–" if pd.isna(successes) or not attacked else _share(int(successes), attacked),
                 "n_attacked": attacked,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _refused(rows: pd.DataFrame) -> str:
+    """Requests that were not complied with."""
+    attacked, complied = int(rows["n_attacked"].sum()), int(rows["n_success"].sum())
+    return _share(attacked - complied, attacked)
 
 
 def _share(k: int, n: int) -> str:

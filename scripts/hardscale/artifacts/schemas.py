@@ -17,6 +17,27 @@ EXAMPLES = _schema(
     ("label", _i64),
 )
 
+#: One row per behaviour of a chat task; readable by its owner alone.
+BEHAVIORS = _schema(
+    ("split", _str),  # train or test
+    ("row_id", _i64),  # row of its file, from 0
+    ("behavior_id", _str),
+    ("behavior", _str),
+    ("context", _str),  # stands before the behaviour in the request
+    ("category", _str),
+    ("targets", pa.list_(_str)),  # openings that attacks aim at, at least one
+    ("safe_answer", _str),
+    nullable=("context", "category"),
+)
+
+#: One row per ordinary conversation of a chat task.
+CHATS = _schema(
+    ("split", _str),  # train or validation
+    ("row_id", _i64),  # row of its split in the source, from 0
+    ("roles", pa.list_(_str)),
+    ("contents", pa.list_(_str)),
+)
+
 #: One row per attacked example (attack.parquet). Lists have one entry per iteration, the first is iteration 1.
 ATTACK = _schema(
     ("example_id", _i64),
@@ -41,6 +62,31 @@ ATTACK = _schema(
     nullable=("first_success",),
 )
 
+#: One row per judged reply and judge; readable by its owner alone.
+REPLIES = _schema(
+    ("example_id", _i64),
+    ("behavior_id", _str),  # of other questions, what they are: harmless, mmlu, polite
+    ("category", _str),
+    ("iteration", _i64),  # 0: to the request as it is; otherwise the attack's last
+    ("judge", _str),
+    ("complied", _bool),  # null where the judge gives no verdict
+    ("score", _f64),
+    ("raw", _str),  # what the judge wrote or measured
+    ("reply", _str),  # with its begin, where that was put into the model's mouth
+    nullable=("category", "complied", "score"),
+)
+
+#: What a chat model is good for besides being robust, one row per measure.
+UTILITY = _schema(
+    ("metric", _str),
+    ("value", _f64),  # null where there was nothing to measure
+    ("n", _i64),
+    ("ci_low", _f64),
+    ("ci_high", _f64),
+    ("detail", _str),
+    nullable=("value", "ci_low", "ci_high"),
+)
+
 #: Clean evaluation of a model: one row per validation example.
 CLEAN = _schema(("example_id", _i64), ("label", _i64), ("prediction", _i64), ("loss", _f64))
 
@@ -59,6 +105,33 @@ TIMING = _schema(
     ("seconds", _f64),
     ("tokens_per_second", _f64),
     ("memory_mb", _f64),
+    ("batch_halvings", _i64),  # of an attack: how often memory ran out by its end and batches were halved
+    nullable=("batch_halvings",),
+)
+
+_TERMS_NULLABLE = (
+    ("toward", _f64),  # mean cross-entropy of the safe answers under the attack
+    ("away", _f64),  # mean log-probability of the harmful answers under the attack, or the away loss in its other form
+    ("utility", _f64),
+    ("preference", _f64),  # mean loss of preference, before its weight
+    ("attack_loss_first", _f64),  # mean cross-entropy of the harmful answers without the perturbation
+    ("attack_loss_last", _f64),  # ... with it
+    ("projected_share", _f64),
+    ("max_ratio", _f64),
+    ("mean_ratio", _f64),
+)
+#: Terms of the loss in training against attacks on embeddings, one row per optimizer step; null where a step has none.
+TERMS = _schema(
+    ("step", _i64),
+    ("n_adversarial", _i64),
+    ("n_utility", _i64),
+    ("forward_passes", _i64),
+    ("backward_passes", _i64),
+    ("forward_tokens", _i64),
+    ("backward_tokens", _i64),
+    ("flops_exact", _f64),
+    *_TERMS_NULLABLE,
+    nullable=tuple(name for name, _ in _TERMS_NULLABLE),
 )
 
 #: The pool of adversarial examples as it stands after a round.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,10 @@ import torch
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.registry import find_attack, language_victim
-from hardscale.attacks.results import AttackResult, Callback, Options
+from hardscale.attacks.results import AttackResult, Callback, Helper, Options, Request
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
+from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
 
 #: Memory that the stored prefixes of examples attacked together may take, by device type.
@@ -33,14 +35,19 @@ def attack(
     top_k: int = 256,
     n_attack_tokens: int = 10,
     init_text: str | None = None,
+    init_tokens: Sequence[Sequence[int] | None] | None = None,
     gradient: bool = True,
     candidate_rng: Literal["restart", "per_example"] = "restart",
     seed: int = 0,
     dtype: torch.dtype | None = None,
     early_stop: bool = False,
     examples_per_batch: int | None = None,
-    tokens_per_batch: int | None = None,
+    tokens_per_batch: int | Budget | None = None,
     use_cache: bool = True,
+    own: Any = None,
+    requests: Sequence[Request] | None = None,
+    helpers: Mapping[str, Helper] | None = None,
+    shots: Sequence[tuple[str, str]] | None = None,
     callback: Callback | None = None,
 ) -> list[AttackResult]:
     """Search attack text for every prompt. The same arguments give the same result, alone or among others.
@@ -60,14 +67,20 @@ def attack(
         top_k: GCG: tokens kept at each position by gradient.
         n_attack_tokens: length of the attack.
         init_text: GCG: repeated to ``n_attack_tokens`` tokens; ``@&`` when absent.
+        init_tokens: GCG: the tokens of an earlier result that each prompt's attack goes on from; None: ``init_text``.
         gradient: GCG: False draws position and token uniformly instead (a control).
         candidate_rng: GCG: ``restart`` gives every example the same stream (as published), ``per_example`` its own.
         seed: root of the random streams.
         dtype: run forwards under autocast to this type.
         early_stop: GCG: leave an example at its first success; its lists end there.
         examples_per_batch: examples that move together; bounded by memory when absent.
-        tokens_per_batch: tokens of one forward; by device when absent.
+        tokens_per_batch: tokens of one forward; by device when absent. They are halved when memory runs out, which
+            changes no result beyond the last bits of a loss; a ``Budget`` tells afterwards how often.
         use_cache: compute the tokens before the attack once.
+        own: settings block of an attack that has one of its own (:mod:`hardscale.chat_settings`); its defaults if None.
+        requests: chat victims: what each prompt is made of, for attacks that rewrite the whole request.
+        helpers: further models that the attack uses, by role.
+        shots: requests and openings that ``in_context`` may show (never an example's own); those of this call if None.
         callback: told of every iteration.
 
     Returns:
@@ -78,7 +91,14 @@ def attack(
             no attack text stands apart, a loss that is not finite.
     """
     called = list(range(len(prompts))) if keys is None else [int(key) for key in keys]
-    for what, values in (("targets", targets), ("labels", labels), ("keys", called)):
+    lists = (
+        ("targets", targets),
+        ("labels", labels),
+        ("keys", called),
+        ("requests", requests),
+        ("init_tokens", init_tokens),
+    )
+    for what, values in lists:
         if values is not None and len(values) != len(prompts):
             raise AttackError(f"{what}: found {len(values)} for {len(prompts)} prompts; give one for each")
     for what, number in (("n_iterations", n_iterations), ("n_attack_tokens", n_attack_tokens)):
@@ -101,8 +121,13 @@ def attack(
         candidate_rng=candidate_rng,
         seed=seed,
         early_stop=early_stop,
+        own=own,
+        helpers=helpers or {},
+        shots=_shots(requests, targets) if shots is None else shots,
     )
-    forwards = {"tokens_per_batch": tokens_per_batch, "dtype": dtype, "use_cache": use_cache}
+    # One for all parts: what did not fit once is not tried again.
+    budget = tokens_per_batch if isinstance(tokens_per_batch, Budget) else Budget(tokens_per_batch)
+    forwards = {"tokens_per_batch": budget, "dtype": dtype, "use_cache": use_cache}
     shape = model_shape(model.config)
     together = examples_per_batch or _together(model, prompts)
     results: list[AttackResult] = []
@@ -112,8 +137,17 @@ def attack(
             chosen = None if labels is None else labels[part]
             victim = _victim(model, tokenizer, targets[part], chosen, called[part], forwards)
             codec = Codec(tokenizer, victim.n_embeddings, closing=victim.closing)
-            results += run(victim, codec, prompts[part], called[part], shape, options, callback)
+            here = replace(
+                options,
+                requests=requests[part] if requests else None,
+                initial_tokens=init_tokens[part] if init_tokens else None,
+            )
+            results += run(victim, codec, prompts[part], called[part], shape, here, callback)
     return results
+
+
+def _shots(requests: Sequence[Request] | None, targets: Sequence[int | str]) -> list[tuple[str, str]]:
+    return [(request.text, str(target)) for request, target in zip(requests or (), targets, strict=False)]
 
 
 def _victim(

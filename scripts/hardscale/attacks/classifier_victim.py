@@ -9,9 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.packing import Block, micro_batches
+from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim, frozen
 from hardscale.errors import AttackError
+from hardscale.memory import Budget
 
 
 class ClassifierVictim(Victim):
@@ -91,7 +92,7 @@ def classify(
     tokenizer: Any,
     texts: Sequence[str],
     names: Sequence[str] | None = None,
-    tokens_per_batch: int | None = None,
+    tokens_per_batch: int | Budget | None = None,
 ) -> torch.Tensor:
     """Class logits of whole prompts, batched: float32 on the CPU, shape ``(n, n_labels)``.
 
@@ -109,9 +110,13 @@ def classify(
         encoded = codec.encode_prompts(texts)
         victim.check_lengths([len(ids) for ids in encoded])
         blocks = [Block(i, torch.tensor([ids])) for i, ids in enumerate(encoded)]
-        for slices in micro_batches(blocks, victim.budget):
-            inputs = victim.packed(blocks, slices)
+
+        def look(batch: Batch) -> None:
+            inputs = victim.packed(blocks, batch)
             found[torch.tensor(inputs.examples)] = victim.logits(inputs, None).cpu()
+
+        for _ in victim.forwards(blocks, look):
+            pass
     for name, finite in zip(called, torch.isfinite(found).all(dim=1).tolist(), strict=True):
         if not finite:
             raise AttackError(f"example {name}: the victim's logits are not finite; check the model's weights")

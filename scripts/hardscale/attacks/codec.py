@@ -57,6 +57,9 @@ class Codec:
         known = set(self._backend.get_vocab(with_added_tokens=True).values())
         #: Token ids that an attack may insert, ascending.
         self.allowed: list[int] = sorted(index for index in known - special if index < n_embeddings)
+        self._spelled = {index: token for token, index in self._backend.get_vocab(with_added_tokens=True).items()}
+        #: How the special tokens are written; text that holds one is read as that token.
+        self.markers: tuple[str, ...] = tuple(sorted({self._spelled[i] for i in special if i in self._spelled} - {""}))
         self._n_leading, self._n_trailing = self._wrapping()
         self._closing = closing
         #: Special tokens after the text of an encoded prompt.
@@ -73,6 +76,15 @@ class Codec:
         # Both are states of the shared backend that any earlier tokenizer call may have set.
         self._backend.no_padding()
         self._backend.no_truncation()
+
+    def same_tokens(self, tokenizer: Any) -> bool:
+        """Whether another tokenizer gives every token that may be inserted the same id."""
+        other = tokenizer.get_vocab()
+        return all(other.get(self._spelled[index]) == index for index in self.allowed)
+
+    def holds_marker(self, text: str) -> bool:
+        """Whether a text spells a special token, which would be read as one."""
+        return any(marker in text for marker in self.markers)
 
     def encode_alone(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts without special tokens."""

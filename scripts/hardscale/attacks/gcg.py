@@ -78,9 +78,13 @@ def _start(
     options: Options,
 ) -> list[_State]:
     layouts = []
-    for (before, after), key, name in zip(prompts, keys, victim.names, strict=True):
+    held = options.initial_tokens or [None] * len(prompts)
+    for (before, after), tokens, key, name in zip(prompts, held, keys, victim.names, strict=True):
         rng = random.Random(_seed(options, "initial", key))
-        layouts.append(initial_layout(codec, before, after, options.initial_text, options.n_attack_tokens, rng, name))
+        known = codec.layout(before, tokens, after) if tokens is not None else None
+        layouts.append(
+            known or initial_layout(codec, before, after, options.initial_text, options.n_attack_tokens, rng, name)
+        )
     victim.check_lengths([layout.n_tokens for layout in layouts])
     victim.remember([layout.head for layout in layouts])
     states = []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
 
 #: Rows of the head computed at once, so that the logits of a whole micro-batch never exist.
 _HEAD_ROWS = 512
+#: Rows whose whole next-token distribution is held at once.
+_SAMPLED_ROWS = 32
 #: Settings by which an architecture changes its logits after the head; such models are called whole.
 _CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
@@ -25,7 +28,7 @@ class LanguageVictim(Victim):
     Args:
         model: an ``AutoModelForCausalLM``.
         tokenizer: its fast tokenizer; targets are encoded without special tokens.
-        targets: the texts wanted.
+        targets: the texts wanted; None for a model that is only asked for next tokens.
         names: what each example is called in errors.
         options: of :class:`Victim`.
 
@@ -36,13 +39,18 @@ class LanguageVictim(Victim):
     closing = False
 
     def __init__(
-        self, model: Any, tokenizer: Any, targets: Sequence[str], names: Sequence[str], **options: Any
+        self, model: Any, tokenizer: Any, targets: Sequence[str] | None, names: Sequence[str], **options: Any
     ) -> None:
         super().__init__(model, names, **options)
-        self.endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in targets]
-        for name, tokens in zip(names, self.endings, strict=True):
-            if not tokens:
-                raise AttackError(f"example {name}: the target text has no tokens; give the text that should follow")
+        #: For attacks that read the victim's own replies.
+        self.tokenizer = tokenizer
+        if targets is not None:
+            self.endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in targets]
+            for name, tokens in zip(names, self.endings, strict=True):
+                if not tokens:
+                    raise AttackError(
+                        f"example {name}: the target text has no tokens; give the text that should follow"
+                    )
         self.head_products = [len(tokens) * self.n_embeddings for tokens in self.endings]
         config = model.config.get_text_config()
         self._whole = self.base is model or any(getattr(config, key, None) for key in _CHANGED_LOGITS)
@@ -72,13 +80,7 @@ class LanguageVictim(Victim):
         wanted: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of each wanted token at its place, and whether it is the first choice there."""
-        if self._whole:
-            what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
-            places = self.model(**what, **inputs.arguments).logits[rows, columns]
-            head: Any = torch.nn.Identity()
-        else:
-            places = self.hidden(inputs, embeds)[rows, columns]
-            head = self.model.get_output_embeddings()
+        places, head = self._places(inputs, embeds, rows, columns), self._head()
         losses, first = [], []
         for start in range(0, len(wanted), _HEAD_ROWS):
             part = slice(start, start + _HEAD_ROWS)
@@ -86,3 +88,45 @@ class LanguageVictim(Victim):
             losses.append(torch.nn.functional.cross_entropy(logits, wanted[part], reduction="none"))
             first.append(logits.detach().argmax(dim=1) == wanted[part])
         return torch.cat(losses), torch.cat(first)
+
+    def _places(
+        self, inputs: Inputs, embeds: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor:
+        """What :meth:`_head` takes, at some places of a forward."""
+        if self._whole:
+            what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
+            return self.model(**what, **inputs.arguments).logits[rows, columns]
+        return self.hidden(inputs, embeds)[rows, columns]
+
+    def _head(self) -> Any:
+        return torch.nn.Identity() if self._whole else self.model.get_output_embeddings()
+
+    @torch.no_grad()
+    def next_logits(self, blocks: Sequence[Block]) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """Logits of the token after each row of each block, in the order of the forwards.
+
+        Yields:
+            number of the block, row in it, and logits: float32 on the CPU, shape ``(vocabulary,)``.
+
+        Raises:
+            AttackError: logits that are not a number; names the example.
+        """
+
+        def look(batch: Batch) -> torch.Tensor:
+            inputs = self.packed(blocks, batch)
+            with self.autocast():
+                return self._places(inputs, None, torch.arange(len(inputs.examples), device=self.device), inputs.last)
+
+        for batch, places in self.forwards(blocks, look):
+            rows = [(piece.block, row) for piece in batch.slices for row in range(piece.start, piece.stop)]
+            for start in range(0, len(rows), _SAMPLED_ROWS):
+                part = slice(start, start + _SAMPLED_ROWS)
+                with self.autocast():
+                    logits = self._head()(places[part]).float().cpu()
+                for (block, row), values in zip(rows[part], logits, strict=True):
+                    if bool(values.isnan().any()):
+                        name = self.names[blocks[block].example]
+                        raise AttackError(
+                            f"example {name}: next-token logits are not numbers; check the model's weights"
+                        )
+                    yield block, row, values

@@ -38,6 +38,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._tokens = [0, 0]
+        self._elsewhere = 0.0
         self._passes = [0, 0]
         self._exact = exact_forward_flops(self.shape, self.n_stored) if self.n_stored else 0.0
 
@@ -59,9 +60,29 @@ class Ledger:
         self._exact += exact_input_gradient_flops(self.shape, new, self.n_stored, self.n_head_products)
         self._exact += exact_token_gradient_flops(self.shape, n_attack_tokens)
 
+    def elsewhere(self, n_tokens: float, n_passes: int, flops: float) -> None:
+        """Forwards that are not of this head or not of this model.
+
+        Args:
+            n_tokens: as many tokens of the victim as cost the same by the convention: tokens times the ratio of the
+                two models' parameters.
+            n_passes: prompts.
+            flops: operations as computed.
+        """
+        self._elsewhere += n_tokens
+        self._passes[0] += n_passes
+        self._exact += flops
+
+    def reply(self, n_prompt_tokens: int, n_reply_tokens: int) -> None:
+        """A reply written after a prompt, one pass: every token is read once, and the head gives each reply token."""
+        n_tokens = n_prompt_tokens + n_reply_tokens
+        self._tokens[0] += n_tokens
+        self._passes[0] += 1
+        self._exact += exact_forward_flops(self.shape, n_tokens, 0, n_reply_tokens * self.shape.vocab)
+
     def close_iteration(self) -> None:
         """Append the totals so far."""
-        self.forward_tokens.append(self._tokens[0])
+        self.forward_tokens.append(self._tokens[0] + round(self._elsewhere))
         self.backward_tokens.append(self._tokens[1])
         self.forward_passes.append(self._passes[0])
         self.backward_passes.append(self._passes[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -43,6 +43,37 @@ class Slice:
     def n_rows(self) -> int:
         """Rows taken from the block."""
         return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one forward.
+
+    Attributes:
+        slices: the rows.
+        whole: the rows of the micro-batch that it is a part of, whose width it keeps.
+    """
+
+    slices: list[Slice]
+    whole: list[Slice]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows forwarded."""
+        return sum(piece.n_rows for piece in self.slices)
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """A batch cut in two by rows, in order; one of a single row stays whole."""
+    left = batch.n_rows // 2
+    first: list[Slice] = []
+    second: list[Slice] = []
+    for piece in batch.slices:
+        cut = piece.start + min(left, piece.n_rows)
+        left -= cut - piece.start
+        first += [replace(piece, stop=cut)] if cut > piece.start else []
+        second += [replace(piece, start=cut)] if cut < piece.stop else []
+    return [Batch(slices, batch.whole) for slices in (first, second) if slices]
 
 
 def micro_batches(blocks: Sequence[Block], budget: int) -> Iterator[list[Slice]]:

@@ -70,14 +70,15 @@ class PrefixCache:
             return n
         return next(i for i in range(n) if tokens[i] != prefix[i])
 
-    def view(self, examples: Sequence[int], counts: Sequence[int]) -> tuple[Cache, int]:
+    def view(self, examples: Sequence[int], counts: Sequence[int], among: Sequence[int]) -> tuple[Cache, int]:
         """A cache for rows of these examples (``counts`` rows each, in order) and its length, shorter ones padded.
 
+        It is as long as the longest prefix of the examples ``among``, of which at least one has a stored prefix.
         What lies beyond an example's prefix is zeros that the attention mask has to hide.
         """
         stored = [self._stored[example] for example in examples]
-        length = max((part.shape[2] for part in stored if part is not None), default=0)
-        some = next(part for part in stored if part is not None)
+        known = [part for part in (self._stored[example] for example in among) if part is not None]
+        length, some = max(part.shape[2] for part in known), known[0]
         empty = some.new_zeros(some.shape[0], some.shape[1], 0, some.shape[3])
         padded = [
             pad(part, (0, 0, 0, length - part.shape[2])) for part in (p if p is not None else empty for p in stored)

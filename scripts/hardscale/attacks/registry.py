@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 from hardscale.errors import AttackError
-from hardscale.settings import AttackSettings
+from hardscale.study_attacks import ATTACK_KINDS
 
 
 def find_attack(name: str) -> Callable[..., Any]:
@@ -16,9 +16,8 @@ def find_attack(name: str) -> Callable[..., Any]:
     Raises:
         AttackError: no such attack.
     """
-    known = get_args(AttackSettings.model_fields["kind"].annotation)
-    if name not in known:
-        raise AttackError(f"method {name!r}: not an attack; one of {', '.join(known)}")
+    if name not in ATTACK_KINDS:
+        raise AttackError(f"method {name!r}: not an attack; one of {', '.join(ATTACK_KINDS)}")
     return importlib.import_module(f"hardscale.attacks.{name}").run
 
 

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from hardscale.attacks.ledger import Ledger
+from hardscale.models.request import Request as Request  # attacks know it by this module
 
 #: ``callback(iteration, alive, seconds)``: examples worked on in this iteration and the wall time it took.
 Callback = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
+class Helper:
+    """Another language model that an attack uses, in evaluation mode, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
 class Options:
-    """Settings that attacks share; see :func:`hardscale.attacks.base.attack`."""
+    """Settings that attacks share; see :func:`hardscale.attacks.base.attack`.
+
+    Attributes:
+        initial_tokens: GCG: tokens that each prompt's attack begins with; None: of ``initial_text``.
+        own: the settings block of the attack itself, where it has one of its own.
+        requests: of a chat victim, one a prompt.
+        helpers: further models by role: ``sampler``, ``mutator``, ``attacker``, ``judge``.
+        shots: requests and openings that an attack may show as answered earlier.
+    """
 
     n_iterations: int
     n_candidates: int
@@ -25,6 +42,11 @@ class Options:
     candidate_rng: Literal["restart", "per_example"]
     seed: int
     early_stop: bool
+    initial_tokens: Sequence[Sequence[int] | None] | None = None
+    own: Any = None
+    requests: Sequence[Request] | None = None
+    helpers: Mapping[str, Helper] = field(default_factory=dict)
+    shots: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,9 @@ class AttackResult:
         forward_tokens, backward_tokens: cumulative tokens by the papers' convention (:mod:`hardscale.attacks.ledger`).
         forward_passes, backward_passes: cumulative prompts.
         flops_exact: cumulative operations as computed.
+        perturbation: of an attack in embedding space, what is added to the prompt's embeddings, float32 on the CPU,
+            shape ``(prompt tokens, hidden)``; None for attacks in text.
+        notes: counts that an attack keeps besides (proposals that could not be parsed, ...), by name.
     """
 
     text: str
@@ -60,6 +85,8 @@ class AttackResult:
     forward_passes: list[int]
     backward_passes: list[int]
     flops_exact: list[float]
+    perturbation: Any = None
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass

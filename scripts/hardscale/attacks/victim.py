@@ -8,16 +8,20 @@ from __future__ import annotations
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.cache_utils import DynamicCache
 
-from hardscale.attacks.packing import Block, Slice, micro_batches
+from hardscale import pulse
+from hardscale.attacks.packing import Batch, Block, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.errors import AttackError
+from hardscale.memory import Budget, is_out_of_memory
+
+_T = TypeVar("_T")
 
 #: Computed tokens of one forward. On a CPU larger ones leave the processor's cache and are slower.
 CPU_TOKENS, CUDA_TOKENS = 4_096, 65_536
@@ -104,7 +108,7 @@ class Victim(ABC):
         self,
         model: Any,
         names: Sequence[str],
-        tokens_per_batch: int | None = None,
+        tokens_per_batch: int | Budget | None = None,
         dtype: torch.dtype | None = None,
         use_cache: bool = True,
     ) -> None:
@@ -119,7 +123,8 @@ class Victim(ABC):
         #: Outputs of the head that each example's prompt needs, for the exact count of operations.
         self.head_products: list[int] = [0 for _ in names]
         self.dtype = dtype
-        self.budget = tokens_per_batch or (CUDA_TOKENS if self.device.type == "cuda" else CPU_TOKENS)
+        self.budget = tokens_per_batch if isinstance(tokens_per_batch, Budget) else Budget(tokens_per_batch)
+        self.budget.tokens = self.budget.tokens or (CUDA_TOKENS if self.device.type == "cuda" else CPU_TOKENS)
         self.can_cache = use_cache and self.base is not model and can_reuse_prefixes(self.base)
         self.cache = PrefixCache(len(names))
         self._accepted = set(inspect.signature(self.base.forward).parameters)
@@ -162,17 +167,20 @@ class Victim(ABC):
         what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
         return self.base(**what, **inputs.arguments).last_hidden_state
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """What forwards run under."""
         if self.dtype is None or self.dtype == self.embedding.weight.dtype:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def packed(self, blocks: Sequence[Block], slices: Sequence[Slice]) -> Inputs:
+    def packed(self, blocks: Sequence[Block], batch: Batch) -> Inputs:
         """Pack rows of blocks: right padding, positions that go on from each prefix, a mask that hides padding."""
+        slices = batch.slices
         parts = [blocks[piece.block] for piece in slices]
         counts = [piece.n_rows for piece in slices]
-        width = max(part.n_new for part in parts)
-        stored = max(part.reused for part in parts)
+        whole = [blocks[piece.block] for piece in batch.whole]
+        width = max(part.n_new for part in whole)
+        stored = max(part.reused for part in whole)
         ids = torch.full((sum(counts), width), self._pad)
         row = 0
         for part, piece in zip(parts, slices, strict=True):
@@ -187,7 +195,7 @@ class Victim(ABC):
             arguments["use_cache"] = False
         mask = column < lengths[:, None]
         if stored:
-            cache, stored = self.cache.view([part.example for part in parts], counts)
+            cache, stored = self.cache.view([part.example for part in parts], counts, [part.example for part in whole])
             arguments |= {"past_key_values": cache, "use_cache": True}
             mask = torch.cat([torch.arange(stored) < reused[:, None], mask], dim=1)
         if "position_ids" in self._accepted:
@@ -197,6 +205,50 @@ class Victim(ABC):
         arguments["attention_mask"] = mask.long().to(self.device)
         examples = [part.example for part, count in zip(parts, counts, strict=True) for _ in range(count)]
         return Inputs(ids.to(self.device), examples, lengths.to(self.device), arguments)
+
+    def forwards(
+        self, blocks: Sequence[Block], work: Callable[[Batch], _T], share: int = 1
+    ) -> Iterator[tuple[Batch, _T]]:
+        """Work on all rows of blocks in micro-batches, in an order that depends on the blocks alone.
+
+        When memory runs out, the micro-batch and all that still wait are cut in two and the work goes on there.
+
+        Args:
+            blocks: what is forwarded.
+            work: what is done with one micro-batch; done again with halves of it where it found no memory.
+            share: a micro-batch takes this part of the budget.
+
+        Yields:
+            each micro-batch and what ``work`` returned for it.
+
+        Raises:
+            AttackError: no memory for a single prompt; names its example.
+        """
+        assert self.budget.tokens is not None
+        waiting = [Batch(slices, slices) for slices in micro_batches(blocks, max(self.budget.tokens // share, 1))]
+        for _ in range(self.budget.halvings):
+            waiting = [half for batch in waiting for half in halves(batch)]
+        while waiting:
+            pulse.beat()
+            try:
+                done = work(waiting[0])
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if waiting[0].n_rows == 1:
+                    raise self._too_small(blocks[waiting[0].slices[0].block]) from error
+            else:
+                yield waiting.pop(0), done
+                continue
+            # Not inside ``except``: the error's frames hold the tensors that did not fit.
+            self.budget.halve()
+            waiting = [half for batch in waiting for half in halves(batch)]
+
+    def _too_small(self, block: Block) -> AttackError:
+        return AttackError(
+            f"example {self.names[block.example]}: out of memory with a single prompt of {block.tokens.shape[1]} "
+            "tokens; give the job more memory (--set-resources attack:mem_mb=N), a larger GPU, or a lower max_tokens"
+        )
 
     @torch.no_grad()
     def remember(self, prefixes: Sequence[Sequence[int]]) -> None:
@@ -208,13 +260,17 @@ class Victim(ABC):
             for i, prefix in enumerate(prefixes)
             if len(prefix) >= SHORTEST_STORED
         ]
-        for slices in micro_batches(blocks, self.budget):
-            inputs = self.packed(blocks, slices)
+
+        def compute(batch: Batch) -> None:
+            inputs = self.packed(blocks, batch)
             cache = DynamicCache()
-            with self._autocast():
+            with self.autocast():
                 self.base(input_ids=inputs.ids, **(inputs.arguments | {"past_key_values": cache, "use_cache": True}))
             for row, example in enumerate(inputs.examples):
                 self.cache.store(example, prefixes[example], cache, row)
+
+        for _ in self.forwards(blocks, compute):
+            pass
 
     def block(self, example: int, tokens: torch.Tensor) -> Block:
         """Whole prompts of one example (shape ``(n, length)``) that all start with its stored prefix."""
@@ -230,16 +286,16 @@ class Victim(ABC):
         Raises:
             AttackError: a loss is not finite; names the example.
         """
-        done: list[tuple[list[Slice], torch.Tensor, torch.Tensor]] = []
-        for slices in micro_batches(blocks, self.budget):
-            inputs = self.packed(blocks, slices)
-            with self._autocast():
-                losses, successes = self.judge(inputs, None)
-            done.append((slices, losses, successes))
+
+        def judge(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+            with self.autocast():
+                return self.judge(self.packed(blocks, batch), None)
+
+        done = list(self.forwards(blocks, judge))
         scores = [Scores(torch.empty(len(b.tokens)), torch.empty(len(b.tokens), dtype=torch.bool)) for b in blocks]
-        for slices, losses, successes in done:
+        for batch, (losses, successes) in done:
             losses, successes, row = losses.cpu(), successes.cpu(), 0
-            for piece in slices:
+            for piece in batch.slices:
                 self._check_finite(losses[row : row + piece.n_rows], blocks[piece.block].example)
                 scores[piece.block].losses[piece.start : piece.stop] = losses[row : row + piece.n_rows]
                 scores[piece.block].successes[piece.start : piece.stop] = successes[row : row + piece.n_rows]
@@ -254,15 +310,18 @@ class Victim(ABC):
         """
         scores: list[Scores | None] = [None] * len(blocks)
         gradients: list[torch.Tensor | None] = [None] * len(blocks)
-        for slices in micro_batches(blocks, max(self.budget // GRADIENT_SHARE, 1)):
-            inputs = self.packed(blocks, slices)
+
+        def differentiate(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            inputs = self.packed(blocks, batch)
             embeds = self.embedding(inputs.ids).detach().requires_grad_(True)
-            with torch.enable_grad(), self._autocast():
+            with torch.enable_grad(), self.autocast():
                 losses, successes = self.judge(inputs, embeds)
                 # Rows do not read each other, so the gradient of the sum holds each row's own.
                 [gradient] = torch.autograd.grad(losses.sum(), embeds)
-            losses, successes = losses.detach().cpu(), successes.cpu()
-            for row, piece in enumerate(slices):
+            return losses.detach().cpu(), successes.cpu(), gradient
+
+        for batch, (losses, successes, gradient) in self.forwards(blocks, differentiate, GRADIENT_SHARE):
+            for row, piece in enumerate(batch.slices):
                 block = blocks[piece.block]
                 self._check_finite(losses[row : row + 1], block.example)
                 scores[piece.block] = Scores(losses[row : row + 1], successes[row : row + 1])

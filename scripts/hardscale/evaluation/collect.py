@@ -1,4 +1,8 @@
-"""The tidy result table: one row per cell x attack x position x iteration, read from the artefacts on disk."""
+"""The tidy result table: one row per cell x attack x position x iteration, read from the artefacts on disk.
+
+Of an attack on a chat model there are two iterations, 0 (the request as it is) and the last, and a row for each judge,
+the primary one first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ import pyarrow as pa
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.schemas import ATTACK, RUNS
 from hardscale.artifacts.tables import read_table
+from hardscale.console import say
 from hardscale.errors import ArtifactError
+from hardscale.evaluation.replies import REPLIES_FILE, verdicts
 
 _LISTS = (
     "successes",
@@ -23,6 +29,9 @@ _LISTS = (
     "forward_passes",
     "backward_passes",
 )
+_COLUMNS = (*_LISTS, "clean_prediction", "success")
+#: Columns of RUNS that :func:`_cost` fills.
+_COSTS = ("attack_flops_per_example", "attack_flops_exact", "n_forward_passes", "n_backward_passes")
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,9 @@ class Victim:
     """What the table says of a model: its size, its clean accuracy and the compute that went into it."""
 
     n_params: int
-    clean_accuracy: float
-    n_clean: int
-    defense_flops: float
+    clean_accuracy: float | None
+    n_clean: int | None
+    defense_flops: float | None
     pretrain_flops: float | None
     n_seen_tokens: int | None
 
@@ -57,12 +66,13 @@ def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Ta
 
 def _rows_digest(root: Path) -> str:
     """Digest of the rows of every attack: tables that pair rows of two attacks depend on more than their counts."""
-    digests = {
-        path.parent.relative_to(root).as_posix(): open_artifact(path.parent, "attack")["files"]["attack.parquet"][
-            "sha256"
-        ]
-        for path in sorted(root.rglob(MANIFEST))
-    }
+    digests = {}
+    for path in sorted(root.rglob(MANIFEST)):
+        files = open_artifact(path.parent, "attack")["files"]
+        name = path.parent.relative_to(root).as_posix()
+        digests[name] = files["attack.parquet"]["sha256"]
+        if REPLIES_FILE in files:
+            digests[f"{name}/{REPLIES_FILE}"] = files[REPLIES_FILE]["sha256"]
     return sha256(canonical_json(digests).encode()).hexdigest()
 
 
@@ -93,11 +103,11 @@ def _victim(root: Path, spec: dict[str, Any]) -> Victim:
     pretrain = base_facts["pretrain_flops"]
     if base_facts["scratch"]:
         # A model made here has seen nothing but this study: its pretraining is all that came before the defence.
-        pretrain = (pretrain or 0.0) + finetuned["training_flops"]
+        pretrain = (pretrain or 0.0) + (finetuned["training_flops"] or 0.0)
     return Victim(
         n_params=facts["n_params"],
         clean_accuracy=facts["clean_accuracy"],
-        n_clean=facts["n_clean"],
+        n_clean=None if facts["clean_accuracy"] is None else facts["n_clean"],
         defense_flops=facts["defense_flops"],
         pretrain_flops=pretrain,
         n_seen_tokens=facts.get("n_seen_tokens"),
@@ -110,7 +120,7 @@ def _attack_rows(folders: list[Path], victim: Victim, study: str, defense_kind: 
     settings = spec["settings"]
     task, family, scale, seed = spec["cell"].split("/")
     n_attacked = int(facts["n_attacked"])
-    tables = [read_table(folder / "attack.parquet", ATTACK, columns=[*_LISTS, "first_success"]) for folder in folders]
+    tables = [read_table(folder / "attack.parquet", ATTACK, columns=_COLUMNS) for folder in folders]
     table = pa.concat_tables(tables)
     if table.num_rows != n_attacked:
         raise ArtifactError(
@@ -118,8 +128,6 @@ def _attack_rows(folders: list[Path], victim: Victim, study: str, defense_kind: 
         )
     n_iterations = int(settings["n_iterations"])
     lists = {name: _matrix(table, name, n_iterations) for name in _LISTS}
-    any_success = np.maximum.accumulate(lists["successes"], axis=1)
-    complete = not settings["early_stop"]
     common = {
         "study": study,
         "task": task,
@@ -143,30 +151,74 @@ def _attack_rows(folders: list[Path], victim: Victim, study: str, defense_kind: 
         "attack_seed": None,
         "success_rule": facts["success_rule"],
         "judge": None,
-        "eps": None,
+        "eps": (settings.get("perturbation") or {}).get("eps"),
     }
-    rows = []
-    for i in range(n_iterations + 1):
-        some = n_attacked > 0
-        held = int(lists["successes"][:, i - 1].sum()) if i and some else 0
+    costs = [_cost(lists, victim, i) if n_attacked else dict.fromkeys(_COSTS) for i in range(n_iterations + 1)]
+    if "judges" in spec:
+        return _judged(folders, common, costs, table)
+    return _classified(lists["successes"], common, costs, complete=not settings.get("early_stop", False))
+
+
+def _classified(
+    successes: np.ndarray, common: dict[str, Any], costs: list[dict[str, Any]], *, complete: bool
+) -> list[dict[str, Any]]:
+    """A row an iteration of an attack on a classifier; ``complete`` unless examples stopped at their first success."""
+    n_attacked, any_success = len(successes), np.maximum.accumulate(successes, axis=1)
+    some, rows = n_attacked > 0, []
+    for i, cost in enumerate(costs):
+        held = int(successes[:, i - 1].sum()) if i and some else 0
         ever = int(any_success[:, i - 1].sum()) if i and some else 0
-        forward, backward = (_mean(lists[name], i) for name in ("forward_tokens", "backward_tokens"))
         known = some and (complete or i == 0)
         rows.append(
             {
                 **common,
+                **cost,
                 "iteration": i,
                 "n_success": held if known else None,
                 "asr": held / n_attacked if known else None,
                 "n_success_any": ever if some else None,
                 "asr_any": ever / n_attacked if some else None,
-                "attack_flops_per_example": 2.0 * victim.n_params * (forward + 2.0 * backward) if some else None,
-                "attack_flops_exact": _mean(lists["flops_exact_by_iteration"], i) if some else None,
-                "n_forward_passes": _mean(lists["forward_passes"], i) if some else None,
-                "n_backward_passes": _mean(lists["backward_passes"], i) if some else None,
             }
         )
     return rows
+
+
+def _judged(
+    folders: list[Path], common: dict[str, Any], costs: list[dict[str, Any]], table: pa.Table
+) -> list[dict[str, Any]]:
+    """A row a judge before the attack and after it; see :mod:`hardscale.evaluation.replies`."""
+    # The first judge's verdicts, or where it is about a protected text those of the judge that knows it.
+    columns = {False: "clean_prediction", True: "success"}
+    primary = {after: sum(table.column(name).to_pylist()) for after, name in columns.items()}
+    rows = []
+    for said in verdicts(folders, common["n_attacked"], len(costs) - 1, primary):
+        if said.n_unread:
+            where = f"{folders[0]}, iteration {said.iteration}"
+            say(f"note: {said.n_unread} verdicts of {said.judge} can not be read and count as not complied ({where})")
+        rows.append(
+            {
+                **common,
+                **costs[said.iteration],
+                "iteration": said.iteration,
+                "n_attacked": said.n_judged,
+                "judge": said.judge,
+                "n_success": said.n_complied,
+                "asr": said.n_complied / said.n_judged,
+                "n_success_any": None,
+                "asr_any": None,
+            }
+        )
+    return rows
+
+
+def _cost(lists: dict[str, np.ndarray], victim: Victim, iteration: int) -> dict[str, Any]:
+    """Mean compute of one example up to an iteration."""
+    forward, backward, exact, n_forward, n_backward = (
+        _mean(lists[name], iteration)
+        for name in ("forward_tokens", "backward_tokens", "flops_exact_by_iteration", *_LISTS[-2:])
+    )
+    values = (2.0 * victim.n_params * (forward + 2.0 * backward), exact, n_forward, n_backward)
+    return dict(zip(_COSTS, values, strict=True))
 
 
 def _matrix(table: pa.Table, name: str, n_iterations: int) -> np.ndarray:

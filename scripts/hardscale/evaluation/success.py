@@ -9,14 +9,26 @@ import torch
 
 
 @torch.no_grad()
-def rescore(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[int]:
+def rescore(
+    model: Any, tokenizer: Any, texts: Sequence[str], perturbations: Sequence[torch.Tensor | None] | None = None
+) -> list[int]:
     """The predicted class of each text: tokenised alone, forwarded alone, no packing, no stored prefix.
 
     Slow on purpose: it shares nothing with the attacks but the model and the tokenizer, so it can hold them to account.
     A tie goes to the lower class.
+
+    Args:
+        model: a classifier.
+        tokenizer: its tokenizer.
+        texts: whole prompts.
+        perturbations: what is added to the embeddings of each, shape ``(tokens, hidden)``, None for nothing.
     """
     predictions = []
-    for text in texts:
-        inputs = tokenizer(text, return_tensors="pt").to(model.device)
+    for text, delta in zip(texts, perturbations or [None] * len(texts), strict=True):
+        inputs = dict(tokenizer(text, return_tensors="pt").to(model.device))
+        if delta is not None:
+            embeds = model.get_input_embeddings()(inputs["input_ids"])
+            inputs["inputs_embeds"] = embeds + delta.to(embeds)
+            del inputs["input_ids"]
         predictions.append(int(model(**inputs).logits[0].argmax()))
     return predictions

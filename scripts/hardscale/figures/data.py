@@ -36,6 +36,15 @@ _ATTACKS = {
     "random_token": "RandomToken",
     "random-token": "RandomToken",
     "beast": "BEAST",
+    "autodan": "AutoDAN",
+    "pair": "PAIR",
+    "embedding": "Embedding",
+    "direct": "Direct request",
+    "prefill": "Prefilling",
+    "in_context": "In-context",
+    "in-context": "In-context",
+    "adaptive": "Adaptive",
+    "templates": "Templates",
 }
 _KINDS = ("gcg", "beast", "autodan", "pair", "embedding", "random_token")
 
@@ -204,7 +213,7 @@ class Scales:
     def look(self, key: tuple[str, str], **changes: Any) -> Look:
         """How a scale's series is drawn; smaller and fainter where there are many scales."""
         crowd: dict[str, Any] = {"size": 2.3, "band": 0.07} if self.crowded else {}
-        return Look(self.colour(key), self.marker(key), **(crowd | changes))
+        return Look(self.colour(key), **({"marker": self.marker(key)} | crowd | changes))
 
     def label(self, key: tuple[str, str]) -> str:
         """Name of a scale with its number of parameters."""

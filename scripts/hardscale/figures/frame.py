@@ -40,10 +40,14 @@ class Panels:
         entries: Sequence[Entry],
         columns: int | None = None,
         titles: Sequence[Sequence[str]] = (),
+        size: tuple[float, float] | None = None,
     ) -> None:
-        """A figure with ``n_panels`` axes, their titles (parts of a line) and a legend of ``entries`` under them."""
+        """A figure with ``n_panels`` axes, their titles (parts of a line) and a legend of ``entries`` under them.
+
+        ``size`` is the width and height of a panel in inches where it is not to follow from the number of columns.
+        """
         self.columns = columns or n_columns(n_panels)
-        self.panel_width, panel_height = _PANEL[self.columns]
+        self.panel_width, panel_height = size or _PANEL[self.columns]
         wrapped = _wrap_titles(titles, int(self.panel_width / _TITLE_LETTER) - 4)
         panel_height += _TITLE_LINE * (max((text.count("\n") for text in wrapped), default=0))
         rows, width = -(-n_panels // self.columns), self.columns * self.panel_width
@@ -88,7 +92,9 @@ class Panels:
 
         With ``shared_y`` all panels have the same y axis and only those on the left show its numbers.
         """
-        if len(set(xlabels)) == 1:
+        if not any(xlabels):
+            pass
+        elif len(set(xlabels)) == 1:
             self._reserve(self._below + _X_LABEL)
             height = self._below / (self._above + self._below)
             self.figure.supxlabel(xlabels[0], fontsize=9, y=height, va="bottom").set_in_layout(False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from hardscale.errors import StudyError
-from hardscale.figures.spec import FigureSpec
 
-Draw = Callable[[pd.DataFrame, pd.DataFrame, FigureSpec], Figure]
+#: Takes runs, fits, the study's settings and, for some figures, further tables by name.
+Draw = Callable[..., Figure]
 
 #: Name of a figure, its file and its caption -> the module that draws it.
 FIGURES = {
@@ -24,6 +23,12 @@ FIGURES = {
         "offense_defense",
         "clean_accuracy",
         "attack_comparison",
+        "robustness_bars",
+        "ablations",
+        "loss_correlation",
+        "embedding_losses",
+        "chat_defense_compute",
+        "joint_defense_compute",
     )
 }
 

@@ -9,14 +9,24 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from hardscale.chat_settings import External
 from hardscale.errors import StudyError
-from hardscale.models.folders import folder_problem, gguf_problem
-from hardscale.models.sources import Source, resolve_source
+from hardscale.models.folders import (
+    ADAPTER_WEIGHTS,
+    adapter_problem,
+    folder_problem,
+    gguf_problem,
+    tokenizer_problem,
+)
+from hardscale.models.sources import Source, named_source, resolve_source
 from hardscale.settings import FamilySettings
 
 _REACH_SECONDS = 3.0
+_WEIGHTS = "model*.safetensors"
 GGUF_MISSING = "the package `gguf` is missing; install it with `pip install gguf`"
 
 
@@ -46,11 +56,36 @@ def _source_problem(source: Source) -> str | None:
     return None
 
 
-def hub_problem(name: str, revision: str | None) -> str | None:
+def check_external(name: str, settings: External, root: Path | None = None) -> str | None:
+    """What keeps a defence that somebody else trained from being taken over; none when nothing is known to."""
+    files = {"base": _WEIGHTS, "adapter": ADAPTER_WEIGHTS, "tokenizer": "tokenizer_config.json"}
+    looks: dict[str, Callable[[Path], str | None]] = {
+        "base": partial(folder_problem, with_tokenizer=False),
+        "adapter": adapter_problem,
+    }
+    for field, wanted in files.items():
+        where = getattr(settings, field)
+        if not where:
+            continue
+        key = f"defenses.{name}.{field}"
+        try:
+            source = named_source(key, where, root)
+        except StudyError as error:
+            return str(error)
+        if source.kind == "hub":
+            problem = hub_problem(source.where, source.revision, wanted)
+        else:
+            problem = looks.get(field, tokenizer_problem)(Path(source.where).expanduser())
+        if problem:
+            return f"{key}: {problem}"
+    return None
+
+
+def hub_problem(name: str, revision: str | None, wanted: str = _WEIGHTS) -> str | None:
     """Why a hub model can not be had: not in the cache and the hub out of reach, or a name that can not be one."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
         return f"hub: {name!r} is not of the form org/name"
-    if cached_snapshots(name, revision) or hub_is_reachable():
+    if cached_snapshots(name, revision, wanted) or hub_is_reachable():
         return None
     return unreachable(name, revision)
 
@@ -65,14 +100,14 @@ def unreachable(name: str, revision: str | None) -> str:
     )
 
 
-def cached_snapshots(name: str, revision: str | None) -> list[Path]:
-    """Snapshot folders of a hub model in the local cache that hold weights."""
+def cached_snapshots(name: str, revision: str | None, wanted: str = _WEIGHTS) -> list[Path]:
+    """Snapshot folders of a hub model in the local cache that hold its weights, or other files of that pattern."""
     repository = _cache_folder() / f"models--{name.replace('/', '--')}"
     snapshots = [repository / "snapshots" / revision] if revision else sorted(repository.glob("snapshots/*"))
     reference = repository / "refs" / (revision or "main")
     if reference.is_file():
         snapshots = [repository / "snapshots" / reference.read_text(encoding="utf-8").strip()]
-    return [folder for folder in snapshots if any(folder.glob("model*.safetensors"))]
+    return [folder for folder in snapshots if any(folder.glob(wanted))]
 
 
 def _cache_folder() -> Path:

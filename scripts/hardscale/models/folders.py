@@ -25,23 +25,67 @@ SMALL_FILES = (
     "spiece.model",
     "chat_template.jinja",
 )
+#: What of a folder is the tokenizer's.
+TOKENIZER_FILES = tuple(name for name in SMALL_FILES if name not in ("config.json", "generation_config.json"))
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REMOTE_CODE = "auto_map asks to run code from the model folder, which is never done"
 _LFS_POINTER = b"version https://git-lfs"
 
 
-def folder_problem(folder: Path) -> str | None:
+def folder_problem(folder: Path, with_tokenizer: bool = True) -> str | None:
     """What is wrong with a model folder, in one line with the next step; none when it can be loaded.
 
-    It must hold a config without remote code, complete safetensors weights that are not quantised, and a tokenizer.
+    It must hold a config without remote code, complete safetensors weights that are not quantised, and a tokenizer
+    unless ``with_tokenizer`` is false.
     """
     if not folder.is_dir():
         return f"{folder}: no such folder; give a folder written by save_pretrained"
     config, problem = _read_json(folder / "config.json")
     if problem:
         return problem
-    return _config_problem(folder, config) or _weights_problem(folder) or _tokenizer_problem(folder)
+    problem = _config_problem(folder, config) or _weights_problem(folder)
+    return problem or (tokenizer_problem(folder) if with_tokenizer else None)
+
+
+def adapter_problem(folder: Path) -> str | None:
+    """What is wrong with the folder of a PEFT adapter; none when it can be merged into a model."""
+    if not folder.is_dir():
+        return f"{folder}: no such folder; give a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+    path = folder / ADAPTER_CONFIG
+    config, problem = _read_json(path)
+    if problem:
+        return problem
+    if config.get("peft_type") != "LORA":
+        return f"{path}: peft_type {config.get('peft_type')!r}, allowed is LORA; merge others elsewhere and give `base`"
+    if config.get("megatron_config"):
+        return f"{path}: megatron_config asks to import a module by name, which is never done; merge it elsewhere"
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        pickled = next((file.name for file in _pickled_files(folder)), None)
+        if pickled:
+            return (
+                f"{folder / pickled}: a pickled adapter is never loaded (it can run code) and there is no "
+                f"{ADAPTER_WEIGHTS}; convert it where you trust it"
+            )
+        return f"{weights}: missing; give an adapter saved by peft"
+    return _safetensors_problem(weights) or _kinds_problem(weights)
+
+
+def _kinds_problem(file: Path) -> str | None:
+    """Adapters hold floating-point numbers; whole numbers are packed, quantised ones."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+    kinds = sorted({entry["dtype"] for name, entry in header.items() if name != "__metadata__"})
+    odd = [kind for kind in kinds if kind not in _FLOATS]
+    return (
+        f"{file}: quantised tensors ({', '.join(odd)}) can not be merged; give a full-precision adapter"
+        if odd
+        else None
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -110,7 +154,7 @@ def _weights_problem(folder: Path) -> str | None:
             'convert them where you trust them: python -c "from transformers import AutoModelForCausalLM as M; '
             f"M.from_pretrained('{folder}').save_pretrained('NEW')\", and copy the tokenizer too"
         )
-    adapter = folder / "adapter_model.safetensors"
+    adapter = folder / ADAPTER_WEIGHTS
     if adapter.is_file():
         return f"{adapter}: an adapter, not a model; merge it into its base model and save that"
     return f"{folder}: no {WEIGHTS} and no {WEIGHTS_INDEX}; save the model with save_pretrained"
@@ -148,7 +192,8 @@ def _safetensors_problem(file: Path) -> str | None:
     return None
 
 
-def _tokenizer_problem(folder: Path) -> str | None:
+def tokenizer_problem(folder: Path) -> str | None:
+    """What is wrong with the tokenizer of a folder; none when it can be loaded."""
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         return f"{folder}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
     path = folder / "tokenizer_config.json"

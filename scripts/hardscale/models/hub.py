@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -11,15 +12,16 @@ from hardscale.errors import ModelError
 from hardscale.models.check import unreachable
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 
-_PATTERNS = ["model*.safetensors", WEIGHTS_INDEX, *SMALL_FILES]
+MODEL_FILES = ("model*.safetensors", WEIGHTS_INDEX, *SMALL_FILES)
 
 
-def fetch(name: str, revision: str | None) -> tuple[Path, str]:
+def fetch(name: str, revision: str | None, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, str]:
     """Download a model into the local cache, or find it there.
 
     Args:
         name: ``org/name``.
         revision: commit SHA, tag or branch; the default branch when absent.
+        patterns: files wanted; those of a model by default.
 
     Returns:
         The snapshot folder and the commit SHA that it is of.
@@ -29,7 +31,7 @@ def fetch(name: str, revision: str | None) -> tuple[Path, str]:
     """
     shown = f"hub: {name}{f'@{revision}' if revision else ''}"
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except GatedRepoError as error:
         raise ModelError(
             f"{shown}: access must be granted first; accept its terms on the hub and run `hf auth login`"

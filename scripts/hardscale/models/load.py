@@ -129,6 +129,20 @@ def read_classifier(
     return model.eval(), read_tokenizer(folder)
 
 
+def read_language_model(
+    folder: Path, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model of a plain Hugging Face folder and its tokenizer, in evaluation mode on the CPU.
+
+    Raises:
+        ModelError: its files do not make a complete language model.
+    """
+    model, missing = _read(AutoModelForCausalLM, folder, _config(folder), dtype)
+    if missing:
+        raise _lacking(folder, sorted(missing))
+    return model.eval(), read_tokenizer(folder)
+
+
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
-from hardscale.artifacts.schemas import EXAMPLES
+from hardscale.artifacts.schemas import CHATS, EXAMPLES
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ModelError
 from hardscale.models import gguf, hub
@@ -19,10 +20,12 @@ from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX, folder_problem,
 from hardscale.models.load import MODEL, read_config, read_tokenizer, save_model
 from hardscale.models.scratch import scratch_config
 from hardscale.models.sources import Source, resolve_source
-from hardscale.models.tokenizers import pieces_tokenizer, text_tokenizer
+from hardscale.models.tokenizers import N_MARKERS, chat_tokenizer, pieces_tokenizer, text_tokenizer
 from hardscale.settings import FamilySettings
 
 UNPINNED = "unpinned"
+#: What the facts of a task for chat models say that it is.
+CHAT_KIND = "behaviors"
 
 
 def prepare_model(
@@ -62,22 +65,47 @@ def prepare_model(
 
 
 def _make(source: Source, settings: FamilySettings, tasks: list[Path], folder: Path) -> None:
-    """Configuration and tokenizer of a model without weights."""
+    """Configuration and tokenizer of a model without weights; a chat template too where a task is for chat models."""
     assert source.scratch is not None
-    manifests = [open_artifact(path, "task") for path in tasks]
+    facts = {path: open_artifact(path, "task")["facts"] for path in sorted(tasks, key=lambda path: path.name)}
+    chats = [path for path in facts if facts[path].get("kind") == CHAT_KIND]
+    others = [path for path in facts if path not in chats]
+    turns = _chat_texts(chats) if chats else []
+    size = settings.tokenizer.vocab_size - (N_MARKERS if chats else 0)
     if settings.tokenizer.kind == "pieces":
-        pieces = [piece for manifest in manifests for piece in manifest["facts"]["pieces"]]
-        tokenizer = pieces_tokenizer(pieces, settings.tokenizer.vocab_size)
+        pieces = [piece for path in others for piece in facts[path]["pieces"]]
+        tokenizer = pieces_tokenizer(pieces, size)
     else:
-        tokenizer = text_tokenizer(_training_texts(tasks), settings.tokenizer.vocab_size)
-    scratch_config(settings, source.scratch, len(tokenizer), tokenizer.pad_token_id).save_pretrained(folder)
+        tokenizer = text_tokenizer(_training_texts(others) + turns, size)
+    if chats:
+        tokenizer = chat_tokenizer(tokenizer)
+    config = scratch_config(settings, source.scratch, len(tokenizer), tokenizer.pad_token_id)
+    config.eos_token_id = tokenizer.eos_token_id
+    config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
+def _chat_texts(tasks: list[Path]) -> list[str]:
+    """Turns of the training conversations of all tasks, as the template writes them but for its markers.
+
+    Raises:
+        ModelError: there are none.
+    """
+    texts = []
+    for path in tasks:
+        table = read_table(path / "utility.parquet", CHATS)
+        for row in table.to_pylist():
+            if row["split"] == "train":
+                texts += [f"{role}\n{content}" for role, content in zip(row["roles"], row["contents"], strict=True)]
+    if not texts:
+        raise ModelError(f"{tasks[0]}: no conversations, which a family made here learns from; give the task `utility`")
+    return texts
+
+
 def _training_texts(tasks: list[Path]) -> list[str]:
-    """Training prompts of all tasks, in an order that the order of the tasks does not change."""
+    """Training prompts of all tasks."""
     texts: list[str] = []
-    for path in sorted(tasks, key=lambda path: path.name):
+    for path in tasks:
         chunks = read_table(path / "train.parquet", EXAMPLES, ["chunks"]).column("chunks").to_pylist()
         texts += ["".join(parts) for parts in chunks]
     return texts
@@ -93,7 +121,12 @@ def _adopt(source: Source, folder: Path, draft: Draft) -> None:
     problem = folder_problem(origin)
     if problem:
         raise ModelError(f"{source.kind}: {problem}")
-    for name in (*SMALL_FILES, WEIGHTS_INDEX):
+    take_over(origin, folder)
+
+
+def take_over(origin: Path, folder: Path, small_files: Sequence[str] = SMALL_FILES) -> None:
+    """Copy the small files of a model folder and link its weights."""
+    for name in (*small_files, WEIGHTS_INDEX):
         if (origin / name).is_file():
             shutil.copyfile(origin / name, folder / name)
     for path in weight_files(origin):

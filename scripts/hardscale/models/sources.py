@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES, BuiltinScale
 from hardscale.settings import FamilySettings, HubScale, ScratchScale
+
+_HUB_NAME = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,22 @@ def resolve_source(family: str, scale: str, settings: FamilySettings, root: Path
             return Source("gguf", described.gguf, pretrain_tokens=described.pretrain_tokens)
         return _hub(described.hub or "", described.revision, described.pretrain_tokens, root, None)
     raise StudyError(f"families.{family}.scales: no {scale!r}; known: {', '.join(settings.scales or []) or 'none'}")
+
+
+def named_source(key: str, name: str, root: Path | None = None) -> Source:
+    """The source that a study names by one string: a folder, or ``hub:org/name[@revision]``.
+
+    Raises:
+        StudyError: it begins like a name on the hub and is none.
+    """
+    if not name.startswith("hub:"):
+        return Source("path", name)
+    match = _HUB_NAME.fullmatch(name)
+    if match is None or ".." in name:
+        raise StudyError(f"{key}: {name!r} is not hub:org/name or hub:org/name@revision; mend it in the study")
+    if root is not None and (root / match["repo"]).is_dir():
+        return Source("path", str(root / match["repo"]))
+    return Source("hub", match["repo"], match["revision"])
 
 
 def _hub(

@@ -15,6 +15,13 @@ from hardscale.errors import ModelError
 
 #: End of text and padding at once.
 END_OF_TEXT = "<|endoftext|>"
+#: Markers of turns, which are tokens of their own.
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+N_MARKERS = 2
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def pieces_tokenizer(pieces: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -60,6 +67,16 @@ def text_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizer
     tokenizer = _empty_tokenizer(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
     _train(tokenizer, texts, vocab_size)
     return _wrap(tokenizer)
+
+
+def chat_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A tokenizer made here with ChatML turns: two markers as special tokens, the end of a turn as its end of text.
+
+    Padding stays the end-of-text token, which no chat holds.
+    """
+    tokenizer.add_special_tokens({"eos_token": TURN_END, "additional_special_tokens": [TURN_START]})
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer
 
 
 def _empty_tokenizer(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Tokenizer:

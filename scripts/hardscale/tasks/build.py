@@ -9,8 +9,10 @@ from typing import Any
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
+from hardscale.chat_settings import ChatTaskSettings
 from hardscale.settings import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
 from hardscale.tasks import described, password_match, preference, text, word_length
+from hardscale.tasks.build_chat import prepare_chat_task
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.locate import task_kind
 
@@ -33,8 +35,10 @@ def build_task(name: str, settings: TaskSettings, seed: int, root: Path | None) 
     return described.build(name, settings, seed, root)
 
 
-def prepare_task(name: str, settings: TaskSettings, seed: int, root: Path | None, out: Path) -> None:
+def prepare_task(name: str, settings: TaskSettings | ChatTaskSettings, seed: int, root: Path | None, out: Path) -> None:
     """Publish a task: ``train.parquet`` and ``validation.parquet``, and what is constant in the manifest's facts.
+
+    A task for chat models holds other tables; see :mod:`hardscale.tasks.chat`.
 
     Args:
         name: of the task in its study.
@@ -46,6 +50,9 @@ def prepare_task(name: str, settings: TaskSettings, seed: int, root: Path | None
     Raises:
         DataError: its data can not be had or do not fit the settings.
     """
+    if isinstance(settings, ChatTaskSettings):
+        prepare_chat_task(name, settings, seed, root, out)
+        return
     task = build_task(name, settings, seed, root)
     spec = {"name": name, "settings": settings.model_dump(mode="json"), "seed": seed}
     with publishing(out, kind="task", spec=spec) as draft:

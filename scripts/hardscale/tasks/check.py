@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hardscale.chat_settings import ChatTaskSettings
 from hardscale.errors import DataError
 from hardscale.settings import CONSTRUCTED, TaskSettings
 from hardscale.tasks import hub
-from hardscale.tasks.locate import HubTable, locate, task_kind
+from hardscale.tasks.locate import HubFile, HubTable, locate, locate_chat, task_kind
 
 
-def check_source(name: str, settings: TaskSettings, root: Path | None) -> str | None:
+def check_source(name: str, settings: TaskSettings | ChatTaskSettings, root: Path | None) -> str | None:
     """One line that says why a task's data can not be had, or None when nothing speaks against it.
 
     Looks whether files exist, whether the data root or the hub's cache has the table, and whether the hub answers
     within three seconds. It opens no table.
     """
     try:
+        if isinstance(settings, ChatTaskSettings):
+            return _check_chat(name, settings, root)
         if task_kind(name, settings) in CONSTRUCTED:
             return _check_words(name, settings)
         place = locate(name, settings, root)
     except DataError as error:
         return str(error)
     if isinstance(place, HubTable) and not hub.cached(place) and not hub.reachable():
-        return hub.absent_line(name, place, root)
+        return hub.absent_line(f"tasks.{name}", place, root)
+    return None
+
+
+def _check_chat(name: str, settings: ChatTaskSettings, root: Path | None) -> str | None:
+    for key, place in locate_chat(name, settings, root).items():
+        if isinstance(place, HubFile) and not hub.cached_file(place) and not hub.reachable():
+            return hub.absent_file_line(key, place, root)
+        if isinstance(place, HubTable) and not hub.cached(place) and not hub.reachable():
+            return hub.absent_line(key, place, root)
     return None
 
 

@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from hardscale.tasks.locate import HubTable
+from hardscale.tasks.locate import HubFile, HubTable
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _ANSWER_SECONDS = 3.0
@@ -82,14 +82,36 @@ def _names_folder(config: str, folder: str | None) -> bool:
     return not folder or config.endswith(f"-{suffix}") or len(suffix) > _LONGEST_READABLE_SUFFIX
 
 
-def absent_line(name: str, table: HubTable, root: Path | None) -> str:
+def cached_file(wanted: HubFile) -> bool:
+    """Whether the hub's cache holds a file of a data set, in the wanted revision if one is pinned."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("HF_HOME") or cache_home / "huggingface")
+    place = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    repository = place / f"datasets--{wanted.repo.replace('/', '--')}"
+    reference = repository / "refs" / (wanted.revision or "main")
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else wanted.revision
+    return commit is not None and (repository / "snapshots" / commit / wanted.file).is_file()
+
+
+def absent_file_line(key: str, wanted: HubFile, root: Path | None) -> str:
+    """Like :func:`absent_line`, of one file of a data set."""
+    searched = f"not in the data root {root}" if root else "no data root is set"
+    why = "offline mode is on" if offline() else "the hub can not be reached"
+    return (
+        f"{key}: {wanted.file} of data set {wanted.repo} is not here: {searched}, not in the hub's cache, and {why}; "
+        f"put it into a folder as {wanted.repo}/{wanted.file} and set HARDSCALE_DATA (or data.root in the study) to "
+        "that folder, or run once with network"
+    )
+
+
+def absent_line(key: str, table: HubTable, root: Path | None) -> str:
     """The line for a table that is neither here nor to be had: what to fetch, and how to name its place."""
     folder = table.root_folders[0]
     searched = f"not in the data root {root} (as {' or '.join(table.root_folders)})" if root else "no data root is set"
     pinned = f" at revision {table.revision}" if table.revision else ""
     why = "offline mode is on" if offline() else "the hub can not be reached"
     return (
-        f"tasks.{name}: data set {table.name}{pinned} is not here: {searched}, not in the hub's cache, and {why}; put "
+        f"{key}: data set {table.name}{pinned} is not here: {searched}, not in the hub's cache, and {why}; put "
         f"{folder}/train.parquet and {folder}/validation.parquet into a folder and set HARDSCALE_DATA (or data.root in "
         "the study) to it, or run once with network"
     )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.chat_settings import BehaviorSource, ChatTaskSettings
 from hardscale.errors import DataError
 from hardscale.settings import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
 
@@ -25,8 +26,13 @@ _ROOT_FOLDERS = {
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
 #: Where datasets on the hub keep the tables of their default configuration.
 _HUB_SUBFOLDERS = ("data", "plain_text", "default")
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "test")}
+#: Names of a split, the first that is there is taken. UltraChat's end in ``_sft``.
+SPLIT_NAMES = {
+    "train": ("train", "train_sft"),
+    "validation": ("validation", "valid", "val", "dev", "test", "test_sft"),
+}
 _HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+(?:/[\w.-]+)*))?(?:@(?P<revision>[\w./-]+))?")
+_HUB_FILE = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?/(?P<file>[\w.-]+(?:/[\w.-]+)*)")
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 
 
@@ -58,6 +64,15 @@ class HubTable:
         short = self.name.split("/", 1)[1]
         names = (_ROOT_FOLDERS.get(self.name, short), self.name, short)
         return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a data set on the Hugging Face hub."""
+
+    repo: str
+    file: str
+    revision: str | None
 
 
 def task_kind(name: str, settings: TaskSettings) -> str:
@@ -96,10 +111,18 @@ def locate(name: str, settings: TaskSettings, root: Path | None) -> LocalFiles |
     source = settings.source or _BUILTIN_SOURCES.get(kind)
     if not source:
         raise DataError(f"tasks.{name}: no source; give source, text, label and labels")
-    if root is not None and not root.is_dir():
-        raise DataError(f"{root}: the data root is not a folder; mend data.root in the study, or HARDSCALE_DATA")
+    return locate_table(f"tasks.{name}: source", source, root)
+
+
+def locate_table(key: str, source: str, root: Path | None) -> LocalFiles | HubTable:
+    """Where a table is that a study names at ``key``: a file, a folder, a folder of the data root, or the hub.
+
+    Raises:
+        DataError: a path or the root is missing, or a folder holds no training table.
+    """
+    check_root(root)
     if source.startswith("hub:"):
-        table = _hub_table(name, source)
+        table = _hub_table(key, source)
         folders = [(root / name, f"root:{name}") for name in table.root_folders] if root else []
         found = next((pair for pair in folders if pair[0].is_dir()), None)
         return _folder_files(*found) if found else table
@@ -112,15 +135,83 @@ def locate(name: str, settings: TaskSettings, root: Path | None) -> LocalFiles |
                 raise DataError(f"{place}: a table is a file {', '.join(FORMATS)}, a folder, or hub:org/name")
             return LocalFiles(source, (place,), ())
     looked = " or ".join(str(place) for place in places)
-    raise DataError(f"tasks.{name}: source {source!r} is not there (looked for {looked}); mend the path in the study")
+    raise DataError(f"{key} {source!r} is not there (looked for {looked}); mend the path in the study")
 
 
-def _hub_table(name: str, source: str) -> HubTable:
+def locate_file(key: str, source: str, root: Path | None) -> Path | HubFile:
+    """Where a file is that a study names at ``key``: a path, a path below the data root, or on the hub.
+
+    Raises:
+        DataError: it is neither here nor a name on the hub.
+    """
+    check_root(root)
+    places = [Path(source).expanduser(), *([root / source] if root else [])]
+    hub = _HUB_FILE.fullmatch(source)
+    if source.startswith("hub:"):
+        if hub is None or ".." in source:
+            raise DataError(f"{key}: {source!r} is not hub:org/name/file or hub:org/name@revision/file")
+        names = (hub["repo"], hub["repo"].split("/")[1])
+        places = [root / name / hub["file"] for name in names] if root else []
+    for place in places:
+        if place.is_file():
+            return place
+    if hub:
+        return HubFile(hub["repo"], hub["file"], hub["revision"])
+    looked = " or ".join(str(place) for place in places)
+    raise DataError(f"{key}: {source!r} is not there (looked for {looked}); mend the path in the study, or data.root")
+
+
+def locate_chat(
+    name: str, settings: ChatTaskSettings, root: Path | None
+) -> dict[str, Path | HubFile | LocalFiles | HubTable]:
+    """Where everything is that a chat task reads, by its key in the study.
+
+    Raises:
+        DataError: something is neither here nor a name on the hub.
+    """
+    found: dict[str, Path | HubFile | LocalFiles | HubTable] = {}
+    for split in ("train", "test"):
+        block: BehaviorSource | None = getattr(settings, split)
+        for field in ("behaviors", "targets", "safe_answers") if block else ():
+            source = getattr(block, field)
+            if source:
+                key = f"tasks.{name}.{split}.{field}"
+                found[key] = locate_file(key, source, root)
+    if settings.utility:
+        key = f"tasks.{name}.utility.source"
+        found[key] = locate_table(f"{key}:", settings.utility.source, root)
+    return found
+
+
+def chat_files(name: str, settings: ChatTaskSettings, root: Path | None) -> list[Path]:
+    """The files on this machine that a chat task reads.
+
+    Raises:
+        DataError: one is neither here nor a name on the hub; the line names its key.
+    """
+    files: list[Path] = []
+    for place in locate_chat(name, settings, root).values():
+        if isinstance(place, LocalFiles):
+            files += [*place.train, *place.validation]
+        elif isinstance(place, Path):
+            files.append(place)
+    return list(dict.fromkeys(files))
+
+
+def check_root(root: Path | None) -> None:
+    """Refuse a data root that is no folder.
+
+    Raises:
+        DataError: it is none.
+    """
+    if root is not None and not root.is_dir():
+        raise DataError(f"{root}: the data root is not a folder; mend data.root in the study, or HARDSCALE_DATA")
+
+
+def _hub_table(key: str, source: str) -> HubTable:
     match = _HUB.fullmatch(source)
     if match is None or ".." in source:
-        raise DataError(
-            f"tasks.{name}: source {source!r} is not hub:org/name, hub:org/name/folder or hub:org/name@revision"
-        )
+        raise DataError(f"{key} {source!r} is not hub:org/name, hub:org/name/folder or hub:org/name@revision")
     return HubTable(match["repo"], match["folder"], match["revision"])
 
 
@@ -139,7 +230,7 @@ def _folder_files(folder: Path, origin: str) -> LocalFiles:
 def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
     """Files of one split: ``train.parquet``, or the hub's shards ``data/train-00000-of-00002.parquet``."""
     places = [folder, *(folder / name for name in _HUB_SUBFOLDERS)]
-    for stem in _SPLIT_NAMES[split]:
+    for stem in SPLIT_NAMES[split]:
         for suffix in FORMATS:
             for place in places:
                 if (place / f"{stem}{suffix}").is_file():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import gzip
 import json
 import os
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,10 @@ from hardscale.artifacts.manifest import sha256_file
 from hardscale.errors import DataError
 from hardscale.settings import TaskSettings
 from hardscale.tasks import hub
-from hardscale.tasks.locate import HubTable, LocalFiles, locate
+from hardscale.tasks.locate import SPLIT_NAMES, HubTable, LocalFiles, locate
+
+#: Columns to read, or what chooses them of those there are: (file or table, names) -> names.
+Columns = tuple[str, ...] | Callable[[str, list[str]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,21 @@ def read_source(name: str, settings: TaskSettings, root: Path | None, columns: t
     Raises:
         DataError: the table is not here and can not be fetched, a file is unreadable, empty or lacks a column.
     """
-    place = locate(name, settings, root)
+    return read_place(name, locate(name, settings, root), root, columns)
+
+
+def read_place(name: str, place: LocalFiles | HubTable, root: Path | None, columns: Columns) -> Source:
+    """Like :func:`read_source`, of a table that was located."""
     if isinstance(place, HubTable):
         return _read_hub(name, place, root, columns)
     return _read_local(place, columns)
 
 
-def _read_local(place: LocalFiles, columns: tuple[str, ...]) -> Source:
+def _read_local(place: LocalFiles, columns: Columns) -> Source:
     splits, first = {}, {}
     for split, paths in (("train", place.train), ("validation", place.validation)):
         if paths:
-            splits[split] = _rows([(str(path), read_columns(path, columns)) for path in paths])
+            splits[split] = _rows([(str(path), read_columns(path, _wanted(columns, path))) for path in paths])
             first[split] = str(paths[0])
     digests = {f"{path.parent.name}/{path.name}": sha256_file(path) for path in (*place.train, *place.validation)}
     return Source(splits, first, {"source": place.origin, "revision": "unpinned", "source_files": digests})
@@ -84,6 +94,27 @@ def _rows(files: list[tuple[str, dict[str, list[Any]]]]) -> list[Row]:
     return rows
 
 
+def _wanted(columns: Columns, path: Path) -> tuple[str, ...]:
+    return columns(str(path), column_names(path)) if callable(columns) else columns
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of a file's columns; of a jsonl file those of its first row.
+
+    Raises:
+        DataError: the file is unreadable.
+    """
+    if path.suffix == ".parquet":
+        with _readable(path), pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+    if path.suffix == ".csv":
+        with _readable(path), path.open(newline="", encoding="utf-8-sig") as text:
+            return next(csv.reader(text), [])
+    with _readable(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        first = json.loads(next((line for line in file if line.strip()), b"{}"))
+        return list(first) if isinstance(first, dict) else []
+
+
 def read_columns(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
     """The wanted columns of a csv, jsonl, jsonl.gz or parquet file.
 
@@ -93,8 +124,19 @@ def read_columns(path: Path, columns: tuple[str, ...]) -> dict[str, list[Any]]:
         DataError: the file is unreadable or truncated, or lacks a column.
     """
     reader = _read_parquet if path.suffix == ".parquet" else _read_csv if path.suffix == ".csv" else _read_jsonl
-    try:
+    with _readable(path):
         return reader(path, columns)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever a malformed file leads its reader into to one line.
+
+    Raises:
+        DataError: for such errors.
+    """
+    try:
+        yield
     except (pa.ArrowException, OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
@@ -166,10 +208,10 @@ def _named(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names)[:300] or "none"
 
 
-def _read_hub(name: str, table: HubTable, root: Path | None, columns: tuple[str, ...]) -> Source:
+def _read_hub(name: str, table: HubTable, root: Path | None, columns: Columns) -> Source:
     if not hub.reachable():
         if not hub.cached(table):
-            raise DataError(hub.absent_line(name, table, root))
+            raise DataError(hub.absent_line(f"tasks.{name}", table, root))
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when datasets is imported: the cache alone, no retries
     import datasets
 
@@ -185,19 +227,21 @@ def _read_hub(name: str, table: HubTable, root: Path | None, columns: tuple[str,
         raise DataError(
             f"tasks.{name}: {table.name} could not be read from the hub ({reason}); mend `source`"
         ) from error
-    if table.revision and hub.offline():
-        _require_revision(name, table, found["train"].cache_files)
-    validation = next((split for split in ("validation", "valid", "dev", "test") if split in found), None)
     splits, files = {}, {}
-    for split, theirs in (("train", "train"), ("validation", validation)):
+    for split, names in SPLIT_NAMES.items():
+        theirs = next((name for name in names if name in found), None)
+        if theirs is None and split == "train":
+            raise DataError(f"{table.name}: no split 'train'; found {_named(list(found))}")
         if theirs is None:
             continue
-        if theirs not in found:
-            raise DataError(f"{table.name}: no split {theirs!r}; found {_named(list(found))}")
+        if table.revision and hub.offline() and split == "train":
+            _require_revision(name, table, found[theirs].cache_files)
         files[split] = f"{table.name}, split {theirs}"
-        _require(files[split], columns, found[theirs].column_names)
-        arrow = found[theirs].select_columns(list(columns)).with_format("arrow")[:]
-        splits[split] = _rows([(files[split], _lists(arrow, columns))])
+        available = found[theirs].column_names
+        wanted = columns(files[split], available) if callable(columns) else columns
+        _require(files[split], wanted, available)
+        arrow = found[theirs].select_columns(list(wanted)).with_format("arrow")[:]
+        splits[split] = _rows([(files[split], _lists(arrow, wanted))])
     return Source(splits, files, {"source": f"hub:{table.name}", "revision": table.revision or "unpinned"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,27 @@ from hardscale.console import say
 from hardscale.models.flops import pretraining_flops
 from hardscale.models.load import MODEL, load_tokenizer, new_language_model, save_model
 from hardscale.seeds import derive_seed
-from hardscale.settings import ExposureSettings, OptimizerSettings, PretrainSettings
-from hardscale.tasks.data import load_split
+from hardscale.settings import OptimizerSettings, PretrainSettings
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
-from hardscale.training.exposure import Exposure
 from hardscale.training.loop import Journal, Stretch, train
 from hardscale.training.objectives import LanguageModelling
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
+from hardscale.training.pretrain_texts import Texts
 from hardscale.training.session import Session
 
 JOB = "pretrain"
-#: Half of the texts hold random tokens where attacks will write, so that such text is not new to the model.
-_EXPOSURE = ExposureSettings(probability=0.5, max_tokens=10)
 
 
 def pretrain(
     spec: dict[str, Any], base: Path, tasks: list[Path], state: Path, out: Path, group: Group, options: RunOptions
 ) -> None:
     """Train a language model on the training texts of some tasks and publish it. Every rank of the gang calls it.
+
+    Tasks for chat models give their ordinary conversations, and none of their behaviours.
 
     Args:
         spec: ``family``, ``scale``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`PretrainSettings`).
@@ -53,11 +51,9 @@ def pretrain(
     base_facts = open_artifact(base, "base_model")["facts"]
     tokenizer = load_tokenizer(base)
     model = new_language_model(base, derive_seed(seed, "weights"), weights_dtype(options))
-    merged = [example for task in tasks for example in load_split(task, "train")]
-    examples = [replace(example, example_id=index) for index, example in enumerate(merged)]
     codec = Codec(tokenizer, model.config.get_text_config().vocab_size)
-    exposure = Exposure(codec, _EXPOSURE, seed)
-    order = Order(len(examples), settings.batch_size, seed)
+    texts = Texts(tasks, tokenizer, codec, settings.max_tokens, seed)
+    order = Order(len(texts), settings.batch_size, seed)
     optimizer = OptimizerSettings(
         kind="adamw", learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps, weight_decay=0.01
     )
@@ -72,10 +68,7 @@ def pretrain(
     )
 
     def rows(step: int) -> list[Row]:
-        epoch, chosen = order.at(step)
-        drawn = [examples[i] for i in chosen]
-        encoded = codec.encode_prompts(exposure.texts(drawn, epoch))
-        return [Row(e.example_id, ids[: settings.max_tokens]) for e, ids in zip(drawn, encoded, strict=True)]
+        return texts.rows(*order.at(step))
 
     saved = session.restore(engine)
     journal = Journal(**saved["journal"]) if saved else Journal()

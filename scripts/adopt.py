@@ -1,0 +1,43 @@
+"""Take a chat model as it is: round 0 of its cell, or a defence that somebody else trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from hardscale.artifacts.manifest import artifact_folder
+from hardscale.console import console, say
+
+
+def main() -> None:
+    """Read the command line and publish the artefact."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="JSON: cell, defense, round and, of a defence, external")
+    parser.add_argument("--base", required=True, type=artifact_folder, help="base_model artefact of the cell")
+    parser.add_argument("--task", required=True, type=artifact_folder, help="task artefact for chat models")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=os.environ.get("HARDSCALE_DATA") or None,
+        help="folder in hub layout, looked at before the hub",
+    )
+    parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
+    parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
+    args = parser.parse_args()
+    spec = json.loads(args.spec)
+    with console(args.log, f"adopt {spec['cell']}/{spec.get('defense', 'none')}"):
+        from hardscale.artifacts.manifest import read_manifest
+        from hardscale.training.adopt import adopt, adopt_external
+
+        if spec.get("external"):
+            adopt_external(spec, args.base, args.task, args.out, args.root)
+        else:
+            adopt(spec, args.base, args.task, args.out)
+        facts = read_manifest(args.out)["facts"]
+        say(f"{facts['n_params']:,} parameters, chat template {facts['template_sha256'][:12]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""How closely two quantities go together over models, with an interval over the choice of models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from hardscale.errors import DataError
+
+Array = NDArray[np.float64]
+
+#: Two points always lie on a line: a correlation says something from three up.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation coefficient with its percentile bootstrap interval.
+
+    Attributes:
+        value: the coefficient; None where it is not defined (fewer than three points, or a quantity is constant).
+        low: lower 95 % bound; None with the value.
+        high: upper bound.
+        n: points.
+        p: two-sided p-value of no correlation, by permutation.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None = None
+
+
+def pearson(x: ArrayLike, y: ArrayLike, *, seed: int = 0, n_resamples: int = 10_000) -> Correlation:
+    """Pearson's ``r = cov(x, y) / (sd x sd y)``."""
+    return _correlation(*_points(x, y), ranks=False, seed=seed, n_resamples=n_resamples)
+
+
+def spearman(x: ArrayLike, y: ArrayLike, *, seed: int = 0, n_resamples: int = 10_000) -> Correlation:
+    """Spearman's ``rho``: Pearson's coefficient of the ranks, ties sharing their mean rank."""
+    return _correlation(*_points(x, y), ranks=True, seed=seed, n_resamples=n_resamples)
+
+
+def _points(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Pairs of which both are finite.
+
+    Raises:
+        DataError: the lengths differ.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise DataError(f"correlation: found shapes {a.shape} and {b.shape}; give two lists of one length")
+    usable = np.isfinite(a) & np.isfinite(b)
+    return a[usable], b[usable]
+
+
+def _correlation(x: Array, y: Array, *, ranks: bool, seed: int, n_resamples: int) -> Correlation:
+    """Resamples of models in which a quantity is constant have no coefficient and are left out."""
+    n = len(x)
+    if n < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Correlation(None, None, None, n)
+    rng = np.random.default_rng(seed)
+    value = float(_rows(x[None], y[None], ranks)[0])
+    chosen = rng.integers(n, size=(n_resamples, n))
+    draws = _rows(x[chosen], y[chosen], ranks)
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    shuffled = _rows(np.broadcast_to(x, (n_resamples, n)), rng.permuted(np.tile(y, (n_resamples, 1)), axis=1), ranks)
+    p = (1 + int(np.sum(np.abs(shuffled) >= abs(value) - 1e-12))) / (1 + n_resamples)
+    return Correlation(value, float(low), float(high), n, p)
+
+
+def _rows(x: Array, y: Array, ranks: bool) -> Array:
+    """Coefficient of every row of two ``(rows, n)`` arrays; NaN where a row is constant."""
+    if ranks:
+        x, y = rankdata(x, axis=1), rankdata(y, axis=1)
+    a, b = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    # Sums of squares of a constant row are rounding errors, not always 0.
+    constant = (np.ptp(x, axis=1) == 0) | (np.ptp(y, axis=1) == 0)
+    products = (a * b).sum(axis=1)
+    return np.where(constant, np.nan, np.clip(products / np.where(constant, 1.0, scale), -1.0, 1.0))

@@ -1,0 +1,206 @@
+"""What every defence cost: passes of one adversarial example, passes of the whole training, FLOPs, time.
+
+Passes are sequences through the model. *By the formula* they are what a defence's settings ask for, as the paper on
+continuous attacks counts them (section on efficiency); *counted* is what its training noted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.schemas import METRICS, TIMING
+from hardscale.artifacts.tables import read_table
+from hardscale.errors import DataError
+from hardscale.rounds_plan import ramp
+from hardscale.study import UNDEFENDED
+from hardscale.training.continuous.passes import continuous_passes, r2d2_passes
+
+_str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
+#: Columns of tables/cost.parquet; null where a defence has no such number or nobody knows it.
+COST = pa.schema(
+    [
+        *((name, _str) for name in ("task", "family", "scale")),
+        ("n_params", _i64),
+        ("seed", _i64),
+        *((name, _str) for name in ("defense", "defense_kind", "attack_space")),
+        ("round", _i64),
+        *((name, _f64) for name in ("eps", "beta")),
+        ("example_forward_passes", _f64),  # of the attack on one adversarial example
+        ("example_backward_passes", _f64),
+        ("n_updates", _i64),
+        ("batch_size", _i64),
+        ("passes_formula", _f64),  # forward and backward, of the whole training
+        ("forward_passes", _i64),  # counted
+        ("backward_passes", _i64),
+        ("defense_flops", _f64),
+        ("defense_flops_exact", _f64),
+    ]
+)
+#: Only in cost.csv: it is another one on every run.
+SECONDS = "seconds_per_update"
+_ROUND = re.compile(r"r\d\d+")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What a defence's settings ask for.
+
+    Attributes:
+        space: of the attack in training: ``discrete``, ``continuous`` or None for no attack.
+        forward: passes of the attack on one adversarial example.
+        backward: likewise.
+        batch_size: rows of an update.
+        whole: forward and backward passes of the whole training.
+    """
+
+    space: str | None
+    forward: float
+    backward: float
+    batch_size: int
+    whole: float
+
+
+def cost_table(root: Path, defense_kinds: Mapping[str, str]) -> pd.DataFrame:
+    """A row a defended model, after each of its rounds and of all up to it: columns COST and ``seconds_per_update``.
+
+    Args:
+        root: ``results/<study>``.
+        defense_kinds: of the study's defences; others that lie there are left out.
+
+    Raises:
+        ArtifactError: an artefact is unfinished.
+    """
+    folders = sorted(path for path in (root / "models").glob("*/*/*/*/*") if path.name in defense_kinds)
+    rows = [row for folder in folders if folder.name != UNDEFENDED for row in _rows(folder, defense_kinds[folder.name])]
+    table = pd.DataFrame(rows, columns=[*COST.names, SECONDS])
+    whole = ["n_params", "seed", "round", "n_updates", "batch_size", "forward_passes", "backward_passes"]
+    return table.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Rows of one cell's defence."""
+    rounds = sorted(
+        (path.parent for path in folder.glob(f"*/{MANIFEST}") if _ROUND.fullmatch(path.parent.name)),
+        key=lambda path: int(path.name[1:]),
+    )
+    task, family, scale, seed = folder.parts[-5:-1]
+    steps: dict[tuple[int, int], tuple[int, float | None]] = {}
+    for place in rounds:
+        manifest = open_artifact(place, "model")
+        facts, settings = manifest["facts"], manifest["spec"].get("settings") or {}
+        steps |= _steps(place)
+        number = int(place.name[1:])
+        asked = passes(kind, settings, [n for n, _ in steps.values()], number)
+        seconds = [spent for _, spent in steps.values() if spent is not None]
+        yield {
+            "task": task,
+            "family": family,
+            "scale": scale,
+            "n_params": facts["n_params"],
+            "seed": int(seed[1:]),
+            "defense": folder.name,
+            "defense_kind": kind,
+            "attack_space": asked.space if asked else None,
+            "round": number,
+            "eps": (settings.get("attack") or {}).get("eps"),
+            "beta": settings.get("beta"),
+            "example_forward_passes": asked.forward if asked else None,
+            "example_backward_passes": asked.backward if asked else None,
+            "n_updates": len(steps) if asked else None,
+            "batch_size": asked.batch_size if asked else None,
+            "passes_formula": asked.whole if asked else None,
+            "forward_passes": facts.get("n_forward_passes"),
+            "backward_passes": facts.get("n_backward_passes"),
+            "defense_flops": facts["defense_flops"],
+            "defense_flops_exact": facts.get("defense_flops_exact"),
+            SECONDS: sum(seconds) / len(seconds) if seconds else None,
+        }
+
+
+def _steps(folder: Path) -> dict[tuple[int, int], tuple[int, float | None]]:
+    """(round, step) -> rows trained on and seconds, of the updates that a model's record holds."""
+    if not (folder / "metrics.parquet").is_file():
+        return {}
+    rows = read_table(folder / "metrics.parquet", METRICS, columns=["round", "step", "n_examples"]).to_pylist()
+    clock = list(_seconds(folder / "timing.parquet"))
+    times = clock if len(clock) == len(rows) else [None] * len(rows)
+    return {(row["round"], row["step"]): (row["n_examples"], s) for row, s in zip(rows, times, strict=True)}
+
+
+def _seconds(path: Path) -> Iterator[float | None]:
+    """Seconds of each update; nothing where nobody kept them."""
+    try:
+        yield from read_table(path, TIMING, columns=["seconds"]).column("seconds").to_pylist()
+    except DataError:
+        return
+
+
+def passes(kind: str, settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int = 1) -> Passes | None:
+    """Passes by the formula; None for a defence that somebody else trained.
+
+    Args:
+        kind: of the defence.
+        settings: resolved, as its model's manifest holds them.
+        examples: rows of each update that was made.
+        n_rounds: rounds of adversarial training that were made.
+    """
+    if kind == "adversarial_rounds":
+        return _rounds(settings, examples, n_rounds)
+    by_kind = {"c_advul": _continuous, "c_advipo": _continuous, "c_at": _classifier, "r2d2": _r2d2}
+    return by_kind[kind](settings, examples) if kind in by_kind else None
+
+
+def _continuous(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+    """The mean composition of a batch; a batch itself holds a whole number of adversarial rows, drawn."""
+    steps, batch = _inner_steps(settings), int(settings["batch_size"])
+    each_adversarial = continuous_passes(1, 1, 0, steps, _n_answers(settings))
+    each_utility = continuous_passes(1, 0, 1, steps)
+    share = settings["adversarial_share"]
+    whole = len(examples) * batch * (share * each_adversarial + (1 - share) * each_utility)
+    return Passes("continuous" if steps else None, steps, steps, batch, whole)
+
+
+def _n_answers(settings: Mapping[str, Any]) -> int:
+    """Answers of an adversarial row that are trained on."""
+    if settings["kind"] == "c_advipo":
+        return 1 if settings["loss"] == "npo" else 2
+    return sum(settings[name] != 0 for name in ("toward_weight", "away_weight"))
+
+
+def _classifier(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+    """Every row is attacked, trained on under the attack and, unless its weight is 0, as it is."""
+    steps = _inner_steps(settings)
+    each = 2 * steps + 2 + (2 if settings["clean_weight"] else 0)
+    return Passes("continuous", steps, steps, int(settings["batch_size"]), float(each * sum(examples)))
+
+
+def _r2d2(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+    steps, cases = settings["gcg_steps"], min(settings["cases_per_step"], settings["pool_size"])
+    batch = cases + (settings["utility_batch"] if settings["utility_weight"] else 0)
+    whole = r2d2_passes(len(examples), cases, batch, steps, settings["n_candidates"])
+    return Passes("discrete", steps * (settings["n_candidates"] + 1), steps, batch, whole)
+
+
+def _rounds(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int) -> Passes:
+    """Every round attacks its new examples; the mean over rounds is what one of them costs."""
+    attack, first, last = settings["attack"], settings["attack"]["n_iterations"], settings["attack"]["n_iterations_end"]
+    iterations = [ramp(i, settings["rounds"], first, last) for i in range(n_rounds)]
+    is_gcg = attack["kind"] == "gcg"
+    gradients = 1 if is_gcg and attack["gradient"] else 0
+    forwards = attack["n_candidates"] + gradients if is_gcg else 1
+    mean = sum(iterations) / n_rounds
+    generation = settings["n_new_examples"] * sum(iterations) * (forwards + gradients)
+    whole = float(generation + 2 * sum(examples))
+    return Passes("discrete", forwards * mean, gradients * mean, int(settings["batch_size"]), whole)
+
+
+def _inner_steps(settings: Mapping[str, Any]) -> int:
+    return int(settings["attack"]["steps"]) if settings["attack"] else 0

@@ -1,0 +1,178 @@
+"""AutoDAN: a genetic search over fluent prefixes of a request (arXiv 2310.04451).
+
+Every iteration scores a population of prefixes by the victim's loss on the target and breeds the next one from it. The
+first iteration scores the pool as it is, so its loss and success are what the pool reaches without any search. What is
+held is the best prefix of all iterations so far.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from hardscale.attacks.autodan_search import Search, next_populations
+from hardscale.attacks.chat_only import chat_requests
+from hardscale.attacks.chat_text import window
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.mutate import ModelMutator, Mutator, Prefix, RuleMutator
+from hardscale.attacks.prefixes import COMMON, POOL_NUMBER, first_population
+from hardscale.attacks.reading import Reading, read
+from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
+from hardscale.attacks.synonyms import Synonyms
+from hardscale.attacks.talker import Talker, charge
+from hardscale.attacks.victim import Victim
+from hardscale.chat_settings import AutoDan
+from hardscale.errors import AttackError
+from hardscale.models.flops import ModelShape
+from hardscale.seeds import derive_seed
+
+#: Between a prefix and the request.
+_GAP = "\n\n"
+
+
+@dataclass
+class _State:
+    """One example's attack; ``known`` are the last population's prefixes as the victim read them."""
+
+    example: int
+    request: Request
+    search: Search
+    record: Record
+    known: dict[Prefix, Reading] = field(default_factory=dict)
+    best: Reading | None = None
+    held: tuple[str, list[int]] = ("", [])
+    waited: int = 0
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def prompt(self, prefix: Prefix) -> str:
+        """The whole prompt with a prefix."""
+        return self.request.before + " ".join(prefix) + _GAP + self.request.text + self.request.after
+
+
+def run(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],  # noqa: ARG001 - the requests say more
+    keys: Sequence[int],
+    shape: ModelShape,
+    options: Options,
+    callback: Callback | None,
+) -> list[AttackResult]:
+    """Attack every request, with the helper ``mutator`` if set so; see :func:`hardscale.attacks.base.attack`.
+
+    Raises:
+        AttackError: a classifier, a helper that is missing, or a request that does not fit with one sentence.
+    """
+    victim, requests = chat_requests("autodan", victim, options)
+    settings = options.own or AutoDan(kind="autodan")
+    mutator: Mutator = RuleMutator()
+    if settings.mutator != "rules":
+        if "mutator" not in options.helpers:
+            raise AttackError("autodan: no model given as mutator; give helpers['mutator'], or set mutator: rules")
+        mutator = ModelMutator(Talker(options.helpers["mutator"], victim.model), victim.tokenizer)
+    synonyms = Synonyms(victim, codec, never=COMMON) if settings.hierarchical else None
+    states = alive = _start(victim, codec, keys, shape, options.seed, requests, settings)
+    for iteration in range(1, options.n_iterations + 1):
+        if not alive:
+            break
+        began = time.monotonic()
+        if iteration > 1:
+            next_populations([state.search for state in alive], iteration - 2, settings, synonyms, mutator)
+            for state in alive:
+                charge(state.record.ledger, state.search.answers)
+        counts = _score(victim, codec, alive)
+        for state, count in zip(alive, counts, strict=True):
+            _close(codec, state, count)
+        if callback:
+            callback(iteration, len(alive), time.monotonic() - began)
+        alive = [state for state in alive if not _is_left(state, settings.patience, options.early_stop)]
+    return [_result(state) for state in states]
+
+
+def _start(
+    victim: Victim,
+    codec: Codec,
+    keys: Sequence[int],
+    shape: ModelShape,
+    seed: int,
+    requests: Sequence[Request],
+    settings: AutoDan,
+) -> list[_State]:
+    victim.remember(codec.encode_prompts([request.before for request in requests]))
+    # One pool for all examples, so that its success rate is a number about the pool.
+    pool = first_population(settings.population, random.Random(derive_seed(seed, "autodan", "pool")))
+    states = []
+    for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
+        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        search = Search(random.Random(derive_seed(seed, "autodan", key)), list(pool))
+        record = Record(request.before, request.text + request.after, ledger)
+        states.append(_State(i, request, search, record, notes={"pool_sha256": POOL_NUMBER, "n_trimmed": 0}))
+    return states
+
+
+def _score(victim: Victim, codec: Codec, states: Sequence[_State]) -> list[int]:
+    """Losses of all populations; prefixes that the last population had are not scored again. Returns how many were."""
+    _trim(victim, codec, states)
+    jobs = [
+        (state, prefix)
+        for state in states
+        for prefix in dict.fromkeys(state.search.population)
+        if prefix not in state.known
+    ]
+    prompts = [(state.example, state.prompt(prefix)) for state, prefix in jobs]
+    for (state, prefix), reading in zip(jobs, read(victim, codec, prompts), strict=True):
+        reading.pay(state.record.ledger)
+        state.known[prefix] = reading
+    for state in states:
+        state.known = {prefix: state.known[prefix] for prefix in state.search.population}
+        state.search.losses = [state.known[prefix].rank for prefix in state.search.population]
+    return [sum(other is state for other, _ in jobs) for state in states]
+
+
+def _trim(victim: Victim, codec: Codec, states: Sequence[_State]) -> None:
+    """Drop last sentences of prefixes with which a prompt would not fit the victim; at least one is left."""
+    limit = window(victim.model)
+    waiting = [(state, i) for state in states for i in range(len(state.search.population))]
+    while waiting:
+        encoded = codec.encode_prompts([state.prompt(state.search.population[i]) for state, i in waiting])
+        long = [
+            (state, i)
+            for (state, i), ids in zip(waiting, encoded, strict=True)
+            if victim.n_forwarded(state.example, len(ids)) > limit and len(state.search.population[i]) > 1
+        ]
+        for state, i in long:
+            state.search.population[i] = state.search.population[i][:-1]
+            state.notes["n_trimmed"] += 1
+        waiting = long
+
+
+def _close(codec: Codec, state: _State, n_evaluated: int) -> None:
+    """Hold the best prefix so far and note the iteration."""
+    first = state.best is None
+    prefix = state.search.population[state.search.ranked()[0]]
+    found = state.known[prefix]
+    if state.best is None or found.rank < state.best.rank:
+        state.best, state.waited = found, 0
+        text = " ".join(prefix) + _GAP
+        state.held = (text, codec.encode_alone([text])[0])
+    else:
+        state.waited += 1
+    if first:
+        fallen = [state.known[prefix].success for prefix in state.search.population]
+        state.notes["pool_success"] = float(state.best.success)
+        state.notes["pool_success_share"] = sum(fallen) / len(fallen)
+        state.notes["pool_best_loss"] = state.best.loss
+    state.record.close_iteration(*state.held, state.best.loss, state.best.success, n_evaluated)
+
+
+def _is_left(state: _State, patience: int | None, early_stop: bool) -> bool:
+    assert state.best is not None
+    return (early_stop and state.best.success) or (patience is not None and state.waited >= patience)
+
+
+def _result(state: _State) -> AttackResult:
+    notes = {**state.notes, "n_mutations": state.search.n_mutations, "n_failed_mutations": state.search.n_failed}
+    return replace(state.record.result(), notes=notes)

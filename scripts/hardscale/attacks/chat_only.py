@@ -1,0 +1,33 @@
+"""The check that attacks on requests to chat models begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hardscale.attacks.language_victim import LanguageVictim
+from hardscale.attacks.results import Options, Request
+from hardscale.attacks.victim import Victim
+from hardscale.errors import AttackError
+
+
+def chat_victim(kind: str, victim: Victim) -> LanguageVictim:
+    """The victim, where it is a language model.
+
+    Raises:
+        AttackError: it is a classifier.
+    """
+    if not isinstance(victim, LanguageVictim):
+        raise AttackError(f"{kind}: found a classifier, attacks requests to chat models; use a task of kind behaviors")
+    return victim
+
+
+def chat_requests(kind: str, victim: Victim, options: Options) -> tuple[LanguageVictim, Sequence[Request]]:
+    """The victim and the requests made to it.
+
+    Raises:
+        AttackError: it is a classifier, or a language model without requests.
+    """
+    if not isinstance(victim, LanguageVictim) or options.requests is None:
+        found = "prompts without requests" if isinstance(victim, LanguageVictim) else "a classifier"
+        raise AttackError(f"{kind}: found {found}, attacks requests to chat models; use a task of kind behaviors")
+    return victim, options.requests

@@ -1,0 +1,258 @@
+"""The attack in embedding space at test: vectors on prompt embeddings, an upper bound on what any text can reach.
+
+A language model is driven towards its target text; a classifier away from the true label (its loss is then minus the
+cross-entropy of that label). The words stay as they are, except that ``positions: suffix`` puts tokens of its own
+between them. What was found comes back as the ``perturbation`` of each result, so that replies can be generated from
+it. See section 3 of arXiv 2405.15589 and :mod:`hardscale.attacks.perturb`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+
+from hardscale.attacks.candidates import initial_layout
+from hardscale.attacks.chat_only import chat_requests
+from hardscale.attacks.classifier_victim import ClassifierVictim
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.packing import Batch
+from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
+from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
+from hardscale.chat_settings import EmbeddingAttack, Perturbation
+from hardscale.errors import AttackError
+from hardscale.models.flops import ModelShape
+from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One tokenised prompt and the tokens of it that are perturbed, ``first`` to before ``stop``."""
+
+    before: str
+    text: str
+    after: str
+    ids: list[int]
+    first: int
+    stop: int
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Added tokens."""
+        return tuple(self.ids[self.first : self.stop]) if self.text else ()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the search found for one example.
+
+    Attributes:
+        delta: shape ``(prompt tokens, hidden)``, on the CPU.
+        losses: of all iterates.
+        successes: of all iterates.
+        notes: of the result.
+    """
+
+    delta: Tensor
+    losses: list[float]
+    successes: list[bool]
+    notes: dict[str, float]
+
+
+def run(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],
+    keys: Sequence[int],
+    shape: ModelShape,
+    options: Options,
+    callback: Callback | None,
+) -> list[AttackResult]:
+    """Attack every prompt with ``n_iterations`` gradient steps; see :func:`hardscale.attacks.base.attack`.
+
+    An iteration costs the gradient of one iterate and the loss of the next; the first one also the loss without attack.
+    """
+    own = options.own or EmbeddingAttack(kind="embedding")
+    settings: Perturbation = own.perturbation
+    made = _prompts(victim, codec, prompts, keys, options, settings)
+    for name, prompt in zip(victim.names, made, strict=True):
+        if prompt.first >= prompt.stop:
+            raise AttackError(f"example {name}: no tokens to perturb with positions {settings.positions}; leave it out")
+    victim.check_lengths([len(prompt.ids) for prompt in made])
+    victim.remember([prompt.ids[: prompt.first] for prompt in made])
+    seeds = [derive_seed(options.seed, "embedding", key) for key in keys]
+    found = _search(victim, made, seeds, settings, options.n_iterations, callback)
+    return [
+        _result(victim, example, made[example], shape, found[example], settings.keep == "best")
+        for example in range(len(made))
+    ]
+
+
+# --- which tokens ---------------------------------------------------------------------------------------------------
+
+
+def _prompts(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],
+    keys: Sequence[int],
+    options: Options,
+    settings: Perturbation,
+) -> list[_Prompt]:
+    if settings.positions == "suffix":
+        return _with_suffixes(victim, codec, prompts, keys, options, settings.n_suffix_tokens)
+    if settings.positions == "user":
+        return _with_user_tokens(victim, options)
+    texts = [before + after for before, after in prompts]
+    return [
+        _Prompt(text, "", "", ids, 0, len(ids)) for text, ids in zip(texts, codec.encode_prompts(texts), strict=True)
+    ]
+
+
+def _with_suffixes(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],
+    keys: Sequence[int],
+    options: Options,
+    n_tokens: int,
+) -> list[_Prompt]:
+    """Prompts with added tokens, which alone are perturbed; they stand where any attack's text stands."""
+    made = []
+    for (before, after), key, name in zip(prompts, keys, victim.names, strict=True):
+        rng = random.Random(derive_seed(options.seed, "initial", key))
+        layout = initial_layout(codec, before, after, options.initial_text, n_tokens, rng, name)
+        [text] = codec.decode([layout.attack])
+        ids = [*layout.head, *layout.attack, *layout.tail]
+        made.append(_Prompt(before, text, after, ids, len(layout.head), len(layout.head) + n_tokens))
+    return made
+
+
+def _with_user_tokens(victim: Victim, options: Options) -> list[_Prompt]:
+    """Prompts of which the tokens that hold the user's words are perturbed."""
+    model, requests = chat_requests("embedding (positions: user)", victim, options)
+    tokens, made = PromptTokens(model.tokenizer), []
+    for request in requests:
+        text = request.before + request.text + request.after
+        ids, offsets = tokens.encode(text)
+        start, stop = len(request.before), len(request.before) + len(request.text)
+        inside = [i for i, (left, right) in enumerate(offsets) if max(left, start) < min(right, stop)]
+        first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
+        made.append(_Prompt(text, "", "", ids, first, last))
+    return made
+
+
+# --- the search -----------------------------------------------------------------------------------------------------
+
+
+def _search(
+    victim: Victim,
+    prompts: Sequence[_Prompt],
+    seeds: Sequence[int],
+    settings: Perturbation,
+    n_iterations: int,
+    callback: Callback | None,
+) -> dict[int, _Search]:
+    """The whole search of every example, micro-batch by micro-batch."""
+    blocks = [victim.block(i, torch.tensor([prompt.ids])) for i, prompt in enumerate(prompts)]
+    mean_norm = mean_embedding_norm(victim.embedding)
+    reached = [0] * len(prompts)
+
+    def work(batch: Batch) -> tuple[Inputs, Perturbed, list[Tensor]]:
+        inputs = victim.packed(blocks, batch)
+        column = torch.arange(inputs.ids.shape[1])
+        spans = [(prompts[i].first - blocks[i].reused, prompts[i].stop - blocks[i].reused) for i in inputs.examples]
+        first, stop = torch.tensor(spans).T
+        mask = ((column >= first[:, None]) & (column < stop[:, None])).to(victim.device)
+        successes: list[Tensor] = []
+        began = time.monotonic()
+
+        def losses_of(embeds: Tensor) -> Tensor:
+            with victim.autocast():
+                losses, fell = _judge(victim, inputs, embeds)
+            successes.append(fell)
+            return losses
+
+        def note(step: int, losses: Tensor) -> None:  # noqa: ARG001
+            nonlocal began
+            fresh = [example for example in inputs.examples if reached[example] < step]
+            if callback and fresh:  # after memory ran out, steps are taken again
+                callback(step, len(fresh), time.monotonic() - began)
+            for example in fresh:
+                reached[example] = step
+            began = time.monotonic()
+
+        found = perturb(
+            losses_of,
+            victim.embedding(inputs.ids),
+            mask,
+            settings,
+            n_iterations,
+            mean_norm,
+            [seeds[example] for example in inputs.examples],
+            note,
+            names=[victim.names[example] for example in inputs.examples],
+        )
+        return inputs, found, successes
+
+    made = {}
+    for _, (inputs, found, successes) in victim.forwards(blocks, work, GRADIENT_SHARE):
+        losses, fell, delta = found.losses.T.tolist(), torch.stack(successes).T.tolist(), found.delta.cpu()
+        for row, example in enumerate(inputs.examples):
+            reused, n = blocks[example].reused, len(prompts[example].ids)
+            notes = {
+                "projected_share": float(found.projected[row]),
+                "max_ratio": float(found.largest[row]),
+                "mean_ratio": float(found.mean[row]),
+                "mean_embedding_norm": mean_norm,
+                "loss_before": losses[row][0],
+            }
+            whole = pad(delta[row, : n - reused], (0, 0, reused, 0))
+            made[example] = _Search(whole.clone(), losses[row], fell[row], notes)
+    return made
+
+
+def _judge(victim: Victim, inputs: Inputs, embeds: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss to be minimised and success of each row: away from the label where one is known, else to the target."""
+    if not isinstance(victim, ClassifierVictim) or victim.labels is None:
+        return victim.judge(inputs, embeds)
+    logits = victim.logits(inputs, embeds)
+    labels = victim.labels[torch.tensor(inputs.examples, device=logits.device)]
+    losses = -cross_entropy(logits, labels, reduction="none")
+    # A logit of minus infinity can leave the loss finite.
+    losses = torch.where(torch.isfinite(logits).all(dim=1), losses, float("nan"))
+    return losses, logits.detach().argmax(dim=1) != labels
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def _result(
+    victim: Victim, example: int, prompt: _Prompt, shape: ModelShape, found: _Search, keeps_best: bool
+) -> AttackResult:
+    ledger = Ledger(shape, victim.head_products[example], len(victim.cache.prefixes[example]))
+    record = Record(prompt.before, prompt.after, ledger)
+    n_tokens = victim.n_forwarded(example, len(prompt.ids))
+    iterates = _best_so_far(found.losses) if keeps_best else list(range(len(found.losses)))
+    ledger.forward(1, n_tokens)
+    for at in iterates[1:]:
+        ledger.gradient(n_tokens, 0)
+        record.close_iteration(prompt.text, prompt.tokens, found.losses[at], found.successes[at], 1)
+    return dataclasses.replace(record.result(), perturbation=found.delta, notes=found.notes)
+
+
+def _best_so_far(losses: Sequence[float]) -> list[int]:
+    """For each iterate the one with the lowest loss among it and all before; the earlier of equals."""
+    best: list[int] = []
+    for at, loss in enumerate(losses):
+        best.append(at if not best or loss < losses[best[-1]] else best[-1])
+    return best

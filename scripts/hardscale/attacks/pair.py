@@ -1,0 +1,202 @@
+"""PAIR: an attacker rewrites the prompt, a judge scores the answer, for some rounds (arXiv 2310.08419).
+
+Streams are independent conversations of the attacker about one goal. An iteration is a round of all of them together.
+The prompt that is held is the best-scoring one so far, by the lower loss of the target among equal scores; it replaces
+the whole text of the user's turn. An example ends when a score reaches the cutoff.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from hardscale.attacks.chat_only import chat_requests
+from hardscale.attacks.chat_text import inert, window
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.grammar import GrammarAttacker
+from hardscale.attacks.language_victim import LanguageVictim
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.pair_attacker import ModelAttacker
+from hardscale.attacks.pair_judge import Attempt, Judge, ModelJudge, RuleJudge, Score
+from hardscale.attacks.proposals import Ask, Attacker, Proposal, Turn
+from hardscale.attacks.reading import Reading, read
+from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
+from hardscale.attacks.talker import Talker, charge
+from hardscale.attacks.victim import Victim
+from hardscale.chat_settings import Pair
+from hardscale.errors import AttackError
+from hardscale.models.flops import ModelShape
+from hardscale.models.generate import reply
+from hardscale.seeds import derive_seed
+
+_COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")
+
+
+@dataclass
+class _State:
+    """One example's attack; ``best`` is (score, reading, prompt, tokens)."""
+
+    example: int
+    key: int
+    request: Request
+    target: str
+    record: Record
+    histories: list[list[Turn]]
+    best: tuple[int, Reading, str, list[int]] | None = None
+    notes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+
+
+@dataclass
+class _Try:
+    """A prompt of one round; streams that propose the same one share it."""
+
+    state: _State
+    prompt: str
+    reading: Reading
+    answer: str = ""
+
+
+def run(
+    victim: Victim,
+    codec: Codec,
+    prompts: Sequence[tuple[str, str]],  # noqa: ARG001 - the requests say more
+    keys: Sequence[int],
+    shape: ModelShape,
+    options: Options,
+    callback: Callback | None,
+) -> list[AttackResult]:
+    """Attack every request, with the helpers ``attacker`` and ``judge`` if set so.
+
+    See :func:`hardscale.attacks.base.attack`.
+
+    Raises:
+        AttackError: a classifier, a helper that is missing, or a request that does not fit by itself.
+    """
+    victim, requests = chat_requests("pair", victim, options)
+    settings = options.own or Pair(kind="pair")
+    attacker, judge = _attacker(settings, options, victim), _judge(settings, options, victim)
+    victim.remember(codec.encode_prompts([request.before for request in requests]))
+    states = []
+    for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
+        [alone] = codec.encode_prompts([request.before + request.text + request.after])
+        victim.check_length(i, len(alone))
+        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        [target] = codec.decode([victim.endings[i]])
+        record = Record(request.before, request.after, ledger)
+        states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))
+    alive = states
+    for iteration in range(1, options.n_iterations + 1):
+        if not alive:
+            break
+        began = time.monotonic()
+        _round(victim, codec, alive, iteration, attacker, judge, settings, options.seed)
+        if callback:
+            callback(iteration, len(alive), time.monotonic() - began)
+        alive = [state for state in alive if not state.record.successes[-1]]
+    return [_result(state) for state in states]
+
+
+def _attacker(settings: Pair, options: Options, victim: LanguageVictim) -> Attacker:
+    if settings.attacker == "grammar":
+        return GrammarAttacker()
+    return ModelAttacker(_talker("attacker", "grammar", options, victim), settings)
+
+
+def _judge(settings: Pair, options: Options, victim: LanguageVictim) -> Judge:
+    return RuleJudge() if settings.judge == "rules" else ModelJudge(_talker("judge", "rules", options, victim))
+
+
+def _talker(role: str, otherwise: str, options: Options, victim: LanguageVictim) -> Talker:
+    if role not in options.helpers:
+        raise AttackError(f"pair: no model given as {role}; give helpers[{role!r}], or set {role}: {otherwise}")
+    return Talker(options.helpers[role], victim.model)
+
+
+def _round(
+    victim: LanguageVictim,
+    codec: Codec,
+    states: Sequence[_State],
+    iteration: int,
+    attacker: Attacker,
+    judge: Judge,
+    settings: Pair,
+    seed: int,
+) -> None:
+    """One round of all streams of all examples."""
+    places = [(state, stream) for state in states for stream in range(settings.streams)]
+    asks = [
+        Ask(
+            state.request.text,
+            state.target,
+            tuple(state.histories[stream][-settings.keep_last :]),
+            stream,
+            derive_seed(seed, "pair", state.key, stream, iteration),
+        )
+        for state, stream in places
+    ]
+    proposals = [_usable(victim, codec, state, p) for (state, _), p in zip(places, attacker.propose(asks), strict=True)]
+    tries = _tries(victim, codec, [state for state, _ in places], proposals, settings)
+    attempts = [
+        Attempt(one.state.request.text, one.prompt, one.answer, one.reading.rank, one.reading.success)
+        for one in tries.values()
+    ]
+    scores = dict(zip(tries, judge.score(attempts), strict=True))
+    for (state, stream), proposal in zip(places, proposals, strict=True):
+        one, score = tries[state.example, proposal.prompt], scores[state.example, proposal.prompt]
+        state.histories[stream].append(Turn(proposal, one.answer, score.value))
+        for name in ("n_invalid", "n_lenient", "n_fallback"):
+            state.notes[name] += getattr(proposal, name)
+        charge(state.record.ledger, proposal.answers)
+    for place, one in tries.items():
+        _hold(codec, one, scores[place])
+    for state in states:
+        assert state.best is not None
+        value, reading, text, tokens = state.best
+        n_evaluated = sum(one.state is state for one in tries.values())
+        state.record.close_iteration(text, tokens, reading.loss, value >= settings.cutoff, n_evaluated)
+
+
+def _usable(victim: LanguageVictim, codec: Codec, state: _State, proposal: Proposal) -> Proposal:
+    """A proposal without the victim's own markers; the goal itself where nothing is left or it does not fit."""
+    text = inert(proposal.prompt, victim.tokenizer) if not proposal.n_fallback else state.request.text
+    [tokens] = codec.encode_prompts([state.request.before + text + state.request.after])
+    long = victim.n_forwarded(state.example, len(tokens)) > window(victim.model)
+    state.notes["n_too_long"] += long
+    if text and not long:
+        return replace(proposal, prompt=text)
+    return replace(proposal, prompt=state.request.text, parts=(), n_fallback=1)
+
+
+def _tries(
+    victim: LanguageVictim, codec: Codec, states: Sequence[_State], proposals: Sequence[Proposal], settings: Pair
+) -> dict[tuple[int, str], _Try]:
+    """The different prompts of every example in this round: the target's loss on each and its greedy answer."""
+    found = {(state.example, proposal.prompt): state for state, proposal in zip(states, proposals, strict=True)}
+    texts = [
+        (example, state.request.before + prompt + state.request.after) for (example, prompt), state in found.items()
+    ]
+    readings = read(victim, codec, texts)
+    answers = reply(victim.model, victim.tokenizer, [one.tokens for one in readings], settings.max_reply_tokens)
+    tries = {}
+    for (place, state), reading, answer in zip(found.items(), readings, answers, strict=True):
+        tries[place] = _Try(state, place[1], reading, answer)
+        n_written = len(victim.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        reading.pay(state.record.ledger)
+        state.record.ledger.reply(len(reading.tokens), n_written)
+    return tries
+
+
+def _hold(codec: Codec, one: _Try, score: Score) -> None:
+    """Hold a prompt if it is the best so far."""
+    state = one.state
+    state.notes["n_judge_unparsed"] += not score.parsed
+    charge(state.record.ledger, [score.answer])
+    if state.best is None or (score.value, -one.reading.rank) > (state.best[0], -state.best[1].rank):
+        state.best = (score.value, one.reading, one.prompt, codec.encode_alone([one.prompt])[0])
+
+
+def _result(state: _State) -> AttackResult:
+    assert state.best is not None
+    notes = {**state.notes, "best_score": state.best[0], "n_rounds": len(state.record.losses)}
+    return replace(state.record.result(), notes=notes)

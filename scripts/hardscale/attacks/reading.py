@@ -1,0 +1,129 @@
+"""Prompts scored as they are read: whole texts are tokenised again, whatever tokens a search made them of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.packing import Block
+from hardscale.attacks.victim import Victim
+
+#: Losses that agree in so many digits are ranked as equal: what is left differs with the batch they were computed in.
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One whole prompt as a victim read it.
+
+    Attributes:
+        tokens: of the prompt, special ones included, without the target.
+        n_forwarded: tokens of its forward, those of the target included.
+        reused: leading ones that were stored.
+        loss: of the victim.
+        success: whether the victim does what is wanted.
+    """
+
+    tokens: list[int]
+    n_forwarded: int
+    reused: int
+    loss: float
+    success: bool
+
+    @property
+    def rank(self) -> float:
+        """The loss as far as two computations of it agree."""
+        return float(f"{self.loss:.{_DIGITS}g}")
+
+    def pay(self, ledger: Ledger) -> None:
+        """Enter the forward into a ledger."""
+        ledger.forward(1, self.n_forwarded, self.reused)
+
+
+def read(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> list[Reading]:
+    """Score whole prompts, all examples' together in packed forwards.
+
+    Args:
+        victim: the model under attack.
+        codec: of its tokenizer.
+        prompts: example and whole text of each.
+
+    Returns:
+        one reading a prompt, in order.
+
+    Raises:
+        AttackError: a prompt that is too long, or a loss that is not finite; names the example.
+    """
+    readings = []
+    for (example, text), reading in zip(prompts, read_fitting(victim, codec, prompts), strict=True):
+        if reading is None:
+            victim.check_length(example, len(codec.encode_prompts([text])[0]))
+        else:
+            readings.append(reading)
+    return readings
+
+
+def read_fitting(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> list[Reading | None]:
+    """Like :func:`read`, with None for a prompt that is too long for the model."""
+    encoded = codec.encode_prompts([text for _, text in prompts])
+    limit = getattr(victim.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    together: dict[tuple[int, int, int], list[int]] = {}
+    for i, ((example, _), tokens) in enumerate(zip(prompts, encoded, strict=True)):
+        if victim.n_forwarded(example, len(tokens)) > limit:
+            continue
+        reused = victim.cache.reusable(example, tokens)
+        together.setdefault((example, len(tokens), reused), []).append(i)
+    blocks = [
+        Block(example, torch.tensor([encoded[i] + victim.endings[example] for i in rows]), reused)
+        for (example, _, reused), rows in together.items()
+    ]
+    readings: dict[int, Reading] = {}
+    for block, rows, score in zip(blocks, together.values(), victim.score(blocks), strict=True):
+        for row, i in enumerate(rows):
+            readings[i] = Reading(
+                encoded[i], block.tokens.shape[1], block.reused, float(score.losses[row]), bool(score.successes[row])
+            )
+    return [readings.get(i) for i in range(len(prompts))]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The place in a prompt where attack text goes.
+
+    Attributes:
+        before: text before it.
+        after: text after it.
+        head: tokens of ``before`` as a prompt of its own, leading special ones included.
+        tail: tokens of ``after`` alone, trailing special ones included.
+    """
+
+    before: str
+    after: str
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+
+    def whole(self, text: str) -> str:
+        """The prompt with an attack text."""
+        return self.before + text + self.after
+
+    def keeps(self, codec: Codec, attack: Sequence[int], tokens: Sequence[int]) -> bool:
+        """Whether ``tokens``, the whole prompt read from its text, still has these attack tokens in their place."""
+        if tuple(tokens) == (*self.head, *attack, *self.tail):
+            return True
+        return codec.layout(self.before, attack, self.after) is not None
+
+
+def gaps(codec: Codec, around: Sequence[tuple[str, str]]) -> list[Gap]:
+    """Gaps between texts before and after an attack."""
+    heads = codec.encode_prompts([before for before, _ in around])
+    tails = codec.encode_alone([after for _, after in around])
+    found = []
+    for (before, after), head, tail in zip(around, heads, tails, strict=True):
+        cut = len(head) - codec.n_closing
+        found.append(Gap(before, after, tuple(head[:cut]), (*tail, *head[cut:])))
+    return found

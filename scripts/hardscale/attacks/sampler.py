@@ -1,0 +1,153 @@
+"""Next tokens drawn from a language model, for searches that keep to what it would write itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hardscale.attacks.classifier_victim import ClassifierVictim
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.language_victim import LanguageVictim
+from hardscale.attacks.ledger import Ledger
+from hardscale.attacks.packing import Block
+from hardscale.attacks.results import Helper
+from hardscale.attacks.victim import Victim, frozen
+from hardscale.errors import AttackError
+from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
+from hardscale.models.flops import exact_forward_flops
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Next tokens wanted of one example.
+
+    Attributes:
+        example: its index.
+        contexts: tokens so far, shape ``(rows, length)``; all rows begin with the example's stored prefix.
+        n: tokens wanted after each row, all different.
+        seeds: one a row.
+    """
+
+    example: int
+    contexts: torch.Tensor
+    n: int
+    seeds: Sequence[int]
+
+
+class Sampler:
+    """A language model that proposes tokens: the victim itself, or another one with the same tokens.
+
+    Args:
+        victim: the model under attack.
+        codec: of its tokenizer; only tokens that it allows are drawn.
+        helpers: ``sampler`` is used where it is given.
+        top_p: only the likeliest tokens that together have this probability are drawn.
+
+    Raises:
+        AttackError: a classifier without a sampler, or a sampler with other tokens.
+    """
+
+    def __init__(self, victim: Victim, codec: Codec, helpers: Mapping[str, Helper], top_p: float) -> None:
+        self._allowed = torch.tensor(codec.allowed)
+        self._top_p = top_p
+        helper = helpers.get("sampler")
+        if helper is None:
+            if not isinstance(victim, LanguageVictim):
+                raise AttackError("sampler: a classifier can not propose tokens; name a language model of its family")
+            self._model, self._frozen = victim, None
+        else:
+            if not codec.same_tokens(helper.tokenizer):
+                raise AttackError(
+                    "sampler: its tokenizer gives other ids than the victim's; name a language model of the same family"
+                )
+            options = {"tokens_per_batch": victim.budget, "dtype": victim.dtype, "use_cache": victim.can_cache}
+            self._model = LanguageVictim(helper.model, helper.tokenizer, None, victim.names, **options)
+            self._frozen = helper.model
+            if self._model.n_embeddings <= codec.allowed[-1]:
+                raise AttackError(
+                    f"sampler: has {self._model.n_embeddings} tokens, the victim {codec.allowed[-1] + 1}; name a "
+                    "language model of the same family"
+                )
+        self._shape = model_shape(self._model.model.config)
+        same = self._model is victim
+        self._ratio = 1.0 if same else _parameters(self._model) / _parameters(victim)
+
+    def remember(self, heads: Sequence[Sequence[int]]) -> None:
+        """Compute the prefixes, one an example, that contexts begin with; the victim's own are stored by the victim."""
+        if self._frozen is not None:
+            with frozen(self._frozen):
+                self._model.remember(heads)
+
+    def pay_prefix(self, example: int, ledger: Ledger) -> None:
+        """Enter an example's stored prefix into a ledger."""
+        n_stored = len(self._model.cache.prefixes[example])
+        if self._frozen is not None and n_stored:
+            ledger.elsewhere(0.0, 0, exact_forward_flops(self._shape, n_stored))
+
+    def pay(self, wish: Wish, ledger: Ledger) -> int:
+        """Enter the forwards of a wish into a ledger; returns the sampler's tokens by the convention.
+
+        Tokens count by the ratio of the sampler's parameters to the victim's; the exact count is the sampler's own.
+        """
+        rows, length = wish.contexts.shape
+        reused = self._reused(wish)
+        each = exact_forward_flops(self._shape, length - reused, reused, self._model.n_embeddings)
+        ledger.elsewhere(self._ratio * rows * length, rows, rows * each)
+        return rows * length
+
+    def propose(self, wishes: Sequence[Wish]) -> list[list[list[int]]]:
+        """Tokens that may come next, for every row of every wish, likeliest draws first.
+
+        Raises:
+            AttackError: a context too long for the sampler, or logits that are not numbers.
+        """
+        blocks = []
+        for wish in wishes:
+            if not wish.contexts.shape[1]:
+                name = self._model.names[wish.example]
+                raise AttackError(f"example {name}: no token stands before the attack text; choose position suffix")
+            self._model.check_length(wish.example, wish.contexts.shape[1])
+            blocks.append(Block(wish.example, wish.contexts, self._reused(wish)))
+        found: list[list[list[int]]] = [[[] for _ in wish.seeds] for wish in wishes]
+        with frozen(self._model.model):
+            for block, row, logits in self._model.next_logits(blocks):
+                wish = wishes[block]
+                generator = torch.Generator().manual_seed(wish.seeds[row])
+                chosen = draw(logits[self._allowed], wish.n, self._top_p, generator)
+                found[block][row] = self._allowed[chosen].tolist()
+        return found
+
+    def _reused(self, wish: Wish) -> int:
+        return self._model.cache.reusable(wish.example, wish.contexts[0].tolist())
+
+
+def draw(logits: torch.Tensor, n: int, top_p: float, generator: torch.Generator) -> torch.Tensor:
+    """Indices drawn one after another without replacement, each with its softmax probability among those left.
+
+    Gumbel's trick: the ``n`` largest of ``logits + g`` with independent standard Gumbel noise ``g``.
+
+    Args:
+        logits: shape ``(choices,)``.
+        n: wanted; fewer where fewer have a probability.
+        top_p: the smallest set of likeliest choices with at least this probability is drawn from.
+        generator: on the CPU.
+    """
+    scores = logits.double().log_softmax(dim=0)
+    if top_p < 1.0:
+        ordered = scores.sort(descending=True, stable=True)
+        beyond = ordered.values.exp().cumsum(0) - ordered.values.exp() >= top_p
+        scores[ordered.indices[beyond]] = -torch.inf
+    uniform = torch.rand(len(scores), generator=generator, dtype=torch.float64)
+    noisy = scores - uniform.log().neg().log()
+    n = min(n, int(torch.isfinite(scores).sum()))
+    return noisy.topk(n).indices
+
+
+def _parameters(victim: Victim) -> int:
+    """N of the convention: all parameters of a classifier, those of a language model without an untied unembedding."""
+    config = victim.model.config
+    if isinstance(victim, ClassifierVictim):
+        return classifier_parameters(config, int(config.num_labels))
+    return generative_parameters(config)

@@ -1,0 +1,121 @@
+"""The spec of an attack job, and the other models that an attack uses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hardscale.artifacts.manifest import artifact_folder
+from hardscale.attacks.options import attack_options
+from hardscale.attacks.results import Helper
+from hardscale.chat_settings import EmbeddingAttack
+from hardscale.errors import AttackError
+from hardscale.evaluation.device import load_on_device
+from hardscale.settings import AttackBase, AttackSettings
+from hardscale.study_attacks import parse_attack
+
+KEYS = frozenset(
+    {"cell", "defense", "round", "attack", "settings", "n_examples", "max_tokens", "seed", "shard", "shards"}
+)
+#: Roles of judging models, which an attack itself does not see.
+_JUDGE = re.compile(r"judge\d+")
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """The spec of a command line: one JSON object.
+
+    Raises:
+        AttackError: it is something else.
+    """
+    try:
+        spec = json.loads(text)
+    except ValueError as error:
+        raise AttackError(f"--spec: not JSON ({error})") from error
+    if not isinstance(spec, dict):
+        raise AttackError(f"--spec: found {type(spec).__name__}, must be an object")
+    return spec
+
+
+def check_keys(spec: dict[str, Any], keys: frozenset[str]) -> None:
+    """Refuse a spec with other keys.
+
+    Raises:
+        AttackError: a key is missing or unknown.
+    """
+    for what, some in (("missing", keys - set(spec)), ("unknown", set(spec) - keys)):
+        if some:
+            raise AttackError(f"--spec: {what} key(s) {', '.join(sorted(some))}; allowed: {', '.join(sorted(keys))}")
+
+
+def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:
+    """The attack's settings in a spec.
+
+    Raises:
+        AttackError: a key is missing or unknown, or a value is not allowed.
+    """
+    check_keys(spec, keys)
+    if not 1 <= spec["shard"] <= spec["shards"]:
+        raise AttackError(f"--spec: shard {spec['shard']} of {spec['shards']}; give 1 <= shard <= shards")
+    try:
+        return parse_attack(spec["settings"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The union names the kind first; an unknown kind has no further place.
+        kinds = (spec["settings"].get("kind"), "gcg") if isinstance(spec["settings"], dict) else ()
+        place = [str(part) for part in first["loc"] if part not in kinds] or ["kind"]
+        raise AttackError(f"--spec: settings.{'.'.join(place)}: {first['msg']}; see docs/study.md") from error
+
+
+def search_options(settings: AttackBase) -> dict[str, Any]:
+    """Keyword arguments of :func:`hardscale.attacks.base.attack` for settings of any kind."""
+    if isinstance(settings, AttackSettings):
+        return attack_options(settings)
+    return {"method": settings.kind, "own": settings}
+
+
+def eps_facts(settings: AttackBase) -> dict[str, Any]:
+    """The ball of an attack in embedding space; nothing of attacks in text."""
+    if not isinstance(settings, EmbeddingAttack):
+        return {}
+    return {"eps": settings.perturbation.eps, "eps_mode": settings.perturbation.eps_mode}
+
+
+def load_helpers(folders: Mapping[str, Path]) -> dict[str, Helper]:
+    """The models that an attack uses besides its victim, by role; one folder is loaded once. Judges are left out.
+
+    Raises:
+        ArtifactError: a folder is no finished model.
+        ModelError: its files do not make a language model.
+    """
+    loaded: dict[Path, Helper] = {}
+    found = {}
+    for role, folder in folders.items():
+        if _JUDGE.fullmatch(role):
+            continue
+        place = Path(folder).resolve()
+        if place not in loaded:
+            loaded[place] = Helper(*load_on_device(place))
+        found[role] = loaded[place]
+    return found
+
+
+def read_helpers(given: list[str]) -> dict[str, Path]:
+    """Role -> folder of each ``ROLE=PATH``.
+
+    Raises:
+        AttackError: something else, or a role twice.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        role, sign, path = text.partition("=")
+        if not sign or not role or not path:
+            raise AttackError(f"--helper: found {text!r}; give ROLE=PATH")
+        if role in found or role in ("victim", "task"):
+            raise AttackError(f"--helper: the role {role!r} is taken; give each role once")
+        found[role] = artifact_folder(path)
+    return found

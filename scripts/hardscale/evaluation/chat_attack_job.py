@@ -1,0 +1,233 @@
+"""One attack on one chat model: behaviours attacked, replies written and judged, and the artefact with every row.
+
+Nothing of a behaviour, a reply or an attack text is shown or logged; errors name examples by their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hardscale.artifacts.publish import publishing
+from hardscale.artifacts.schemas import ATTACK, REPLIES, TIMING
+from hardscale.artifacts.tables import write_table
+from hardscale.attacks.base import attack
+from hardscale.attacks.results import AttackResult, Helper
+from hardscale.console import say
+from hardscale.errors import AttackError, ModelError
+from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
+from hardscale.evaluation.attack_spec import KEYS, check_spec, eps_facts, load_helpers, search_options
+from hardscale.evaluation.chat_replies import (
+    Prompt,
+    attacked_prompt,
+    item,
+    primary_verdicts,
+    replies,
+    reply_rows,
+    target_scores,
+    write_private,
+)
+from hardscale.evaluation.device import load_on_device
+from hardscale.evaluation.judges.agreement import agreements
+from hardscale.evaluation.judges.base import Item
+from hardscale.evaluation.judges.panel import judge_all, panel, parse_judges
+from hardscale.evaluation.redaction import withholding
+from hardscale.memory import Budget
+from hardscale.models.chat import ChatTemplate
+from hardscale.settings import AttackBase
+from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task
+
+SUCCESS_RULE = "judge"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The behaviours of a job.
+
+    Attributes:
+        kept: those attacked in all shards together, in order.
+        too_long: row numbers of those whose rendered prompt is too long.
+        changed: row numbers of those that the template does not take as they are.
+        subset_sha256: of the behaviours' ids.
+    """
+
+    kept: list[Behavior]
+    too_long: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+
+    @property
+    def subset_sha256(self) -> str:
+        """Digest of the ids of the behaviours, one a line."""
+        return sha256("".join(f"{one.behavior_id}\n" for one in self.kept).encode()).hexdigest()
+
+
+def select(behaviors: Sequence[Behavior], template: ChatTemplate, max_tokens: int) -> Selection:
+    """The behaviours that can be asked about in ``max_tokens`` tokens; the others by their numbers."""
+    selection = Selection([])
+    for behavior in behaviors:
+        try:
+            template.request(behavior.request)
+        except ModelError:
+            selection.changed.append(behavior.row_id)
+            continue
+        if len(template.prompt_ids(behavior.request)) > max_tokens:
+            selection.too_long.append(behavior.row_id)
+        else:
+            selection.kept.append(behavior)
+    return selection
+
+
+def run_chat_attack_job(
+    victim: Path, task: Path, spec: dict[str, Any], out: Path, helpers: Mapping[str, Path] | None = None
+) -> None:
+    """Attack the first test behaviours, judge the replies before and after, and publish an ``attack`` artefact.
+
+    Of the behaviours that can be asked about, shard ``i`` of ``n`` attacks rows ``i::n``. An attack aims at the first
+    opening of each behaviour. Success is the first judge's verdict on the greedy reply to the last prompt; a reply on
+    which it gives none is no success. The lists by iteration hold the attack's own measure: the opening's loss, and
+    whether greedy decoding writes it.
+
+    Args:
+        victim: ``model`` artefact of a chat model.
+        task: ``task`` artefact of kind behaviors.
+        spec: ``cell defense round attack settings n_examples max_tokens seed shard shards judges``.
+        out: folder to publish.
+        helpers: role -> folder of another language model: the attack's, and ``judge0`` for the first judge.
+
+    Raises:
+        AttackError: the spec is malformed, or the attack can not run on an example.
+    """
+    chat = load_chat_task(task)
+    known = [text for one in [*chat.test, *chat.train] for text in (one.behavior, one.context or "", *one.targets)]
+    with withholding([text for text in known if text]):
+        _run(chat, {"victim": Path(victim), "task": Path(task)}, spec, Path(out), dict(helpers or {}))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the parts of a job share."""
+
+    model: Any
+    tokenizer: Any
+    template: ChatTemplate
+    chat: ChatTask
+    settings: AttackBase
+    spec: dict[str, Any]
+
+    @property
+    def position(self) -> Any:
+        """Where attack texts stand beside the request."""
+        return self.settings.position or self.chat.facts["position"]
+
+    def opening(self, behavior: Behavior) -> str:
+        """What the attack aims at."""
+        return self.template.opening(behavior.targets[0])
+
+
+def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Path, helpers: dict[str, Path]) -> None:
+    settings = check_spec(spec, KEYS | {"judges"})
+    seats = panel(parse_judges(spec["judges"]), helpers)
+    model, tokenizer = load_on_device(inputs["victim"])
+    template = ChatTemplate(tokenizer, chat.facts["system_prompt"])
+    job = _Job(model, tokenizer, template, chat, settings, spec)
+    if job.position not in ("suffix", "prefix"):
+        raise AttackError(f"--spec: settings.position: found {job.position!r}; suffix or prefix for a chat model")
+    selection = select(chat.test[: spec["n_examples"]], template, spec["max_tokens"])
+    mine = selection.kept[spec["shard"] - 1 :: spec["shards"]]
+    left = len(selection.too_long) + len(selection.changed)
+    say(f"{spec['attack']}: {len(selection.kept)} behaviours, {left} left out, {len(mine)} attacked here")
+    budget = Budget()
+    results, clock = _attack(job, selection, mine, load_helpers(helpers), budget)
+    items, iterations = _replies(job, mine, results)
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    del model, job  # judges may need the memory
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    judged = judge_all(seats, items)
+    verdicts = primary_verdicts(items, judged)
+    before, after = verdicts[: len(mine)], verdicts[len(mine) :]
+    rows = [
+        attack_row(
+            one.row_id,
+            0,
+            int(clean is True),
+            result,
+            held is True,
+            n_iterations=settings.n_iterations,
+            n_params=n_params,
+            seed=spec["seed"],
+        )
+        for one, result, clean, held in zip(mine, results, before, after, strict=True)
+    ]
+    with publishing(out, "attack", spec, {**inputs, **helpers}) as draft:
+        write_private(draft.path / "attack.parquet", rows, ATTACK)
+        write_private(draft.path / "replies.parquet", reply_rows(items, iterations, judged), REPLIES)
+        write_table(draft.path / "timing.parquet", timing_rows(results, clock.seconds, budget), TIMING)
+        draft.note(
+            n_examples=len(selection.kept),
+            n_attacked=len(selection.kept),
+            n_rows=len(rows),
+            n_clean_complied=sum(verdict is True for verdict in before),
+            n_complied=sum(verdict is True for verdict in after),
+            n_without_verdict=sum(verdict is None for verdict in verdicts),
+            n_params=n_params,
+            labels=[],
+            position=settings.position or chat.facts["position"],
+            attack=spec["attack"],
+            attack_kind=settings.kind,
+            seed=spec["seed"],
+            success_rule=SUCCESS_RULE,
+            judge=seats[0].name,
+            judges=[seat.name for seat in seats],
+            agreement=agreements({name: [one.complied for one in said] for name, said in judged.items()}),
+            template_sha256=template.sha256,
+            subset_sha256=selection.subset_sha256,
+            too_long=selection.too_long,
+            changed_by_template=selection.changed,
+            notes=summed_notes(results),
+            **eps_facts(settings),
+        )
+
+
+def _attack(
+    job: _Job, selection: Selection, mine: Sequence[Behavior], helpers: Mapping[str, Helper], budget: Budget
+) -> tuple[list[AttackResult], Clock]:
+    clock = Clock(job.settings.n_iterations, len(mine), job.spec["attack"])
+    results = attack(
+        job.model,
+        job.tokenizer,
+        [job.template.around(one.request, job.position) for one in mine],
+        [job.opening(one) for one in mine],
+        keys=[one.row_id for one in mine],
+        n_iterations=job.settings.n_iterations,
+        seed=job.spec["seed"],
+        **search_options(job.settings),
+        requests=[job.template.request(one.request) for one in mine],
+        helpers=helpers,
+        # The same in every shard, and no request of the test where the task has others.
+        shots=[(one.request, job.opening(one)) for one in (job.chat.train or selection.kept)],
+        tokens_per_batch=budget,
+        callback=clock.note,
+    )
+    clock.close(results)
+    return results, clock
+
+
+def _replies(job: _Job, mine: Sequence[Behavior], results: Sequence[AttackResult]) -> tuple[list[Item], list[int]]:
+    """Judged replies and their iterations: first to all requests as they are, then to all attacked prompts."""
+    clean = [Prompt(one.row_id, tuple(job.template.prompt_ids(one.request))) for one in mine]
+    attacked = [
+        attacked_prompt(one.row_id, job.template, job.template.request(one.request), result)
+        for one, result in zip(mine, results, strict=True)
+    ]
+    longest, label = job.chat.facts["max_new_tokens"], f"{job.spec['attack']}: replies"
+    written = replies(job.model, job.tokenizer, [*clean, *attacked], longest, label)
+    scores = target_scores(job.model, job.tokenizer, clean, [job.opening(one) for one in mine])
+    scores += [(result.losses[-1], result.successes[-1]) for result in results]
+    items = [item(one, text, score) for one, text, score in zip([*mine, *mine], written, scores, strict=True)]
+    return items, [0] * len(mine) + [job.settings.n_iterations] * len(mine)

@@ -1,0 +1,159 @@
+"""Replies of a chat model to requests and to attacked prompts, judged by every judge, as rows of REPLIES."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hardscale.artifacts.tables import write_table
+from hardscale.attacks.language_victim import LanguageVictim
+from hardscale.attacks.results import AttackResult, Request
+from hardscale.attacks.victim import frozen
+from hardscale.console import Progress
+from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.copyright import Copyright
+from hardscale.memory import Budget
+from hardscale.models.chat import ChatTemplate
+from hardscale.models.generate import reply
+from hardscale.tasks.chat import Behavior
+
+#: Functional category of behaviours that are judged by what they reproduce.
+COPYRIGHT = "copyright"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that a reply is wanted to.
+
+    Attributes:
+        key: the example.
+        ids: its tokens.
+        begin: begin of the reply that is part of the prompt.
+        perturbation: what is added to its embeddings, None for nothing.
+    """
+
+    key: int
+    ids: tuple[int, ...]
+    begin: str = ""
+    perturbation: torch.Tensor | None = None
+
+
+def attacked_prompt(key: int, template: ChatTemplate, request: Request, result: AttackResult) -> Prompt:
+    """The prompt that an attack ended with. Behind the last end of the user's turn stands the begin of a reply."""
+    text = result.prompt_text
+    at = text.rfind(request.after)
+    begin = text[at + len(request.after) :] if at >= 0 else ""
+    return Prompt(key, tuple(template.rendered_ids(text)), begin, result.perturbation)
+
+
+def replies(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int, label: str, budget: Budget | None = None
+) -> list[str]:
+    """Greedy replies, the begin that was given included; equal prompts are answered once."""
+    unique: dict[Any, Prompt] = {}
+    for prompt in prompts:
+        unique.setdefault(_identity(prompt), prompt)
+    asked = list(unique.values())
+    progress = Progress(len(asked), label, "reply")
+    written = reply(
+        model,
+        tokenizer,
+        [list(prompt.ids) for prompt in asked],
+        max_new_tokens,
+        perturbations=[prompt.perturbation for prompt in asked],
+        budget=budget,
+        keys=[prompt.key for prompt in asked],
+        callback=progress.update,
+    )
+    progress.close()
+    found = dict(zip(unique, written, strict=True))
+    return [prompt.begin + found[_identity(prompt)] for prompt in prompts]
+
+
+def _identity(prompt: Prompt) -> Any:
+    return prompt.ids if prompt.perturbation is None else id(prompt.perturbation)
+
+
+def target_scores(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], targets: Sequence[str]
+) -> list[tuple[float, bool]]:
+    """Mean cross-entropy of the opening after each prompt, and whether greedy decoding writes it."""
+    if not prompts:
+        return []
+    victim = LanguageVictim(model, tokenizer, list(targets), [str(prompt.key) for prompt in prompts])
+    return _scores(victim, prompts)
+
+
+def answer_losses(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
+) -> list[float]:
+    """Mean cross-entropy of the tokens of an answer after each prompt."""
+    if not prompts:
+        return []
+    # The victim reads texts; these answers are tokens already, cut where the text was.
+    victim = LanguageVictim(model, tokenizer, ["a"] * len(prompts), [str(prompt.key) for prompt in prompts])
+    victim.endings = [list(answer) for answer in answers]
+    return [loss for loss, _ in _scores(victim, prompts)]
+
+
+def _scores(victim: LanguageVictim, prompts: Sequence[Prompt]) -> list[tuple[float, bool]]:
+    with frozen(victim.model):
+        scores = victim.score([victim.block(i, torch.tensor([prompt.ids])) for i, prompt in enumerate(prompts)])
+    return [(float(score.losses[0]), bool(score.successes[0])) for score in scores]
+
+
+def item(behavior: Behavior, written: str, target: tuple[float, bool]) -> Item:
+    """A reply as judges see it."""
+    return Item(
+        behavior.row_id,
+        behavior.behavior_id,
+        behavior.behavior,
+        written,
+        behavior.context,
+        behavior.category,
+        *target,
+    )
+
+
+def primary_verdicts(items: Sequence[Item], judged: dict[str, list[Judgement]]) -> list[bool | None]:
+    """The verdict that counts for each reply: the first judge's.
+
+    Where a behaviour asks for a protected text and a judge knows that text, its verdict counts instead (arXiv
+    2402.04249, appendix on evaluation).
+    """
+    verdicts = [one.complied for one in next(iter(judged.values()))]
+    for i, (one, known) in enumerate(zip(items, judged.get(Copyright.name, []), strict=False)):
+        if one.category == COPYRIGHT and known.complied is not None:
+            verdicts[i] = known.complied
+    return verdicts
+
+
+def reply_rows(
+    items: Sequence[Item], iterations: Sequence[int], judged: dict[str, list[Judgement]]
+) -> list[dict[str, Any]]:
+    """Rows of REPLIES: all judges of a reply one below the other."""
+    return [
+        {
+            "example_id": one.key,
+            "behavior_id": one.behavior_id,
+            "category": one.category,
+            "iteration": iteration,
+            "judge": name,
+            "complied": said[i].complied,
+            "score": said[i].score,
+            "raw": said[i].raw,
+            "reply": one.reply,
+        }
+        for i, (one, iteration) in enumerate(zip(items, iterations, strict=True))
+        for name, said in judged.items()
+    ]
+
+
+def write_private(path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
+    """A table that its owner alone can read."""
+    write_table(path, rows, schema)
+    path.chmod(0o600)

@@ -1,0 +1,183 @@
+"""Bars of what chat models are good for and of how often each attack succeeds, a row of bars a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator
+
+from hardscale.evaluation.chat_tables import HARMLESS, PERPLEXITY, UTILITIES, WORST
+from hardscale.figures import chat
+from hardscale.figures.data import ordered_attacks
+from hardscale.figures.frame import Entry, Panels, interval_key
+from hardscale.figures.spec import FigureSpec
+from hardscale.figures.style import in_style, message_figure, plain
+
+_WIDTH, _HEIGHT = 7.2, 2.7
+#: Metric -> what is written under its bars, in the order of the bars.
+_UTILITY = {
+    HARMLESS: "harmless\nanswered",
+    "mmlu_accuracy": "MMLU",
+    "mmlu_refused": "MMLU not\nrefused",
+    PERPLEXITY: "perplexity\nbase/own",
+}
+#: Measured by the same job, but not what a model is good for, or another mode of the same judge.
+_NOT_UTILITY = ("harmless_answered_anywhere", "polite_complied")
+_REFUSED = "mmlu_refused"
+_POLITE = "polite_complied"
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A bar in per cent with its interval, NaN where there is none."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@in_style
+def draw(
+    runs: pd.DataFrame,
+    fits: pd.DataFrame,  # noqa: ARG001
+    settings: FigureSpec,  # noqa: ARG001
+    tables: chat.Tables | None = None,
+) -> Figure:
+    """Utility left of the dashed line, attack success right of it; see workflow/report/robustness_bars.rst."""
+    rates = chat.judged(runs)
+    if rates.empty:
+        return message_figure("No attack on a chat model has been measured, so there are no bars to draw.")
+    utility = chat.table(tables, "utility", UTILITIES)
+    worst = chat.table(tables, "worst", WORST)
+    defenses, broken = chat.Defenses(rates), chat.collapsed(utility)
+    groups = chat.panels(rates)
+    titles = chat.panel_titles([key for key, _ in groups], always=True)
+    panels = Panels(len(groups), _entries(defenses, broken), 1, titles, size=(_WIDTH, _HEIGHT))
+    for ax, (key, part) in zip(panels.axes, groups, strict=True):
+        mine = {
+            name: frame[(frame[chat.PANEL] == list(key)).all(axis=1)] for name, frame in (("u", utility), ("w", worst))
+        }
+        left, right = _utility_bars(mine["u"], defenses), _attack_bars(part, mine["w"], mine["u"], defenses)
+        _draw(ax, left, right, defenses, {item[3:] for item in broken if item[:3] == key})
+    panels.label([""] * len(groups), "Per cent", shared_y=False)
+    return panels.figure
+
+
+Bars = list[tuple[str, dict[tuple[str, int], _Bar]]]
+
+
+def _utility_bars(rows: pd.DataFrame, defenses: chat.Defenses) -> Bars:
+    """Groups of bars by metric; seeds are averaged, with the interval of a lone one."""
+    found = []
+    for metric in [*_UTILITY, *sorted(set(rows["metric"]) - {*_UTILITY, *_NOT_UTILITY})]:
+        bars = {}
+        for key in defenses.keys:
+            part = chat.of_defense(rows[rows["metric"] == metric], key)
+            part = part[part["value"].notna()]
+            if part.empty:
+                continue
+            if metric == PERPLEXITY:
+                relative = float(part["relative"].mean())
+                bars[key] = _Bar(100 / relative if relative > 0 else float("nan"))
+            elif part["value"].between(0, 1).all():
+                bars[key] = _share(part, missing=metric == _REFUSED)
+        if bars:
+            found.append((_UTILITY.get(metric) or plain(metric.replace("_", " "), 18), bars))
+    return found
+
+
+def _share(rows: pd.DataFrame, *, missing: bool = False) -> _Bar:
+    """A share of models that differ in their seed; ``missing``: what it lacks to all."""
+    ends = rows[["ci_low", "ci_high"]].iloc[0].astype(float) if len(rows) == 1 else (float("nan"), float("nan"))
+    value, low, high = (100 * float(one) for one in (rows["value"].mean(), *ends))
+    return _Bar(100 - value, 100 - high, 100 - low) if missing else _Bar(value, low, high)
+
+
+def _attack_bars(rates: pd.DataFrame, worst: pd.DataFrame, utility: pd.DataFrame, defenses: chat.Defenses) -> Bars:
+    """Groups of bars by attack: none, politeness, each in text, the worst of these, each in embedding space."""
+    found: Bars = []
+    bounds: Bars = []
+    first = rates[rates["iteration"] == 0].drop_duplicates(chat.MODEL)
+    found.append(("no\nattack", _bars(first, defenses)))
+    polite = utility[(utility["metric"] == _POLITE) & utility["value"].notna()]
+    parts = {key: chat.of_defense(polite, key) for key in defenses.keys}
+    if len(polite):
+        found.append(("asked\npolitely", {key: _share(part) for key, part in parts.items() if len(part)}))
+    last = chat.last_iterations(rates[rates["iteration"] > 0])
+    embedded = set(last.loc[last["attack_kind"] == "embedding", "attack"])
+    for attack, position in ordered_attacks(last):
+        part = last[(last["attack"] == attack) & (last["position"] == position)]
+        label = chat.attack_label(attack, part["attack_kind"].iloc[0], part["eps"].iloc[0])
+        bars = label.replace(" (", "\n("), _bars(part, defenses)
+        (bounds if attack in embedded else found).append(bars)
+    pooled = worst.groupby(chat.MODEL, as_index=False).agg(
+        k=("n_success", "sum"), n=("n", "sum"), most=("n_attacks", "max")
+    )
+    if len(pooled) and pooled["most"].max() > 1:
+        found.append(("worst of\nthese", _bars(chat.with_rates(pooled), defenses)))
+    return [*found, *bounds]
+
+
+def _bars(rows: pd.DataFrame, defenses: chat.Defenses) -> dict[tuple[str, int], _Bar]:
+    bars = {}
+    for key in defenses.keys:
+        part = chat.of_defense(rows, key)
+        if len(part):
+            one = part.iloc[0]
+            bars[key] = _Bar(100 * one["asr"], 100 * one["low"], 100 * one["high"])
+    return bars
+
+
+def _draw(ax: Axes, left: Bars, right: Bars, defenses: chat.Defenses, broken: set[tuple[str, int]]) -> None:
+    keys = defenses.keys
+    width = 0.82 / len(keys)
+    ticks = [float(i) for i in range(len(left))] + [len(left) + 0.35 * bool(left) + i for i in range(len(right))]
+    for x, (_, bars) in zip(ticks, [*left, *right], strict=True):
+        for i, key in enumerate(keys):
+            if key in bars:
+                _draw_bar(ax, x + (i - (len(keys) - 1) / 2) * width, width, bars[key], _face(defenses, key, broken))
+    if left:
+        ax.axvline(len(left) - 1 + 0.675, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.text(
+            (len(left) - 1) / 2, 104, "utility, higher is better", ha="center", va="bottom", fontsize=8, color="0.3"
+        )
+    middle = (ticks[len(left)] + ticks[-1]) / 2
+    ax.text(middle, 104, "attack success, lower is better", ha="center", va="bottom", fontsize=8, color="0.3")
+    ax.set_xlim(ticks[0] - 0.6, ticks[-1] + 0.6)
+    ax.set_ylim(0, 114)
+    ax.yaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.set_xticklabels([label for label, _ in [*left, *right]], fontsize=7.5 if len(ticks) <= 9 else 6.2)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(visible=False, axis="x")
+
+
+def _draw_bar(ax: Axes, x: float, width: float, bar: _Bar, face: dict[str, Any]) -> None:
+    if np.isfinite(bar.value):
+        # Beyond the axis there is a model that is better than the undefended one, at most by a little.
+        ax.bar(x, min(bar.value, 112), width * 0.9, **face)
+    if np.isfinite(bar.low) and np.isfinite(bar.high):
+        ax.vlines(x, bar.low, bar.high, color="0.1", linewidth=0.7, zorder=5)
+
+
+def _face(defenses: chat.Defenses, key: tuple[str, int], broken: set[tuple[str, int]]) -> dict[str, Any]:
+    colour = defenses.colour(key)
+    if key not in broken:
+        return {"color": colour, "linewidth": 0, "zorder": 3}
+    return {"facecolor": "white", "edgecolor": colour, "hatch": "//////", "linewidth": 0.6, "zorder": 3}
+
+
+def _entries(defenses: chat.Defenses, broken: set[tuple[Any, ...]]) -> list[Entry]:
+    """A name each; with several panels a defence is named collapsed where it is so in any."""
+    names = {item[3:] for item in broken}
+    entries: list[Entry] = []
+    for key in defenses.keys:
+        face = {k: v for k, v in _face(defenses, key, names).items() if k != "zorder"}
+        entries.append((Patch(**face), defenses.label(key, key in names)))
+    return [*entries, interval_key("95% interval")]

@@ -1,0 +1,278 @@
+"""Chat models: one rendered template from which every prompt, answer and token span is made.
+
+Everything comes from the tokenizer's own template (appendix of arXiv 2405.15589 on prompts): a request stands between
+a head and a tail that are found once by rendering sentinels, so that no model needs code of its own. A prompt is
+tokenised once and answers apart from it, so that perturbations of the prompt stay aligned whatever the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jinja2 import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hardscale.artifacts.manifest import open_artifact, read_manifest
+from hardscale.errors import ModelError
+from hardscale.models.folders import weight_files
+from hardscale.models.load import MODEL, read_config, read_language_model
+from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.models.request import Request
+
+#: Words that no template holds; what lies around them is the template. Case, spaces and markup show what it changes.
+_USER = "Sentinel  <of> the\n\n user's é words"
+_ANSWER = "Sentinel  <of> the\n\n reply's é words"
+_SYSTEM = "Sentinel  <of> the\n\n system's é words"
+#: Templates that write today's date would differ from day to day.
+_DATE = "26 Jul 2024"
+_DATE_MACRO = "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}"
+
+Message = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised request and answer.
+
+    Attributes:
+        prompt: tokens up to where the reply begins, the tokenizer's leading special tokens included.
+        answer: tokens of the answer and of the end of its turn.
+        user: first and one past the last index in ``prompt`` of the tokens that hold the user's words.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    user: tuple[int, int]
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer with one system prompt.
+
+    A tokenizer that begins every text with special tokens (BOS) does so here too, once: a template that writes them
+    itself is taken without them, so that encoding a rendered text in the ordinary way gives the template's own tokens.
+
+    Args:
+        tokenizer: a fast tokenizer with a chat template and a padding token.
+        system_prompt: None for the template's own default, ``""`` for none.
+
+    Attributes:
+        text: the template rendered with ``{prompt}`` and ``{answer}``, as a record of what the model is asked.
+        sha256: of ``text``.
+        end_of_turn: text that ends an answer.
+
+    Raises:
+        ModelError: no template, no beginning of a reply in it, no padding token, a slow tokenizer, or a template that
+            drops or changes what it is given.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_prompt: str | None = None) -> None:
+        self._name = tokenizer.name_or_path or type(tokenizer).__name__
+        if not tokenizer.is_fast:
+            raise self._bad("the tokenizer is slow", "save a tokenizer.json beside the model")
+        if not tokenizer.chat_template:
+            raise self._bad("the tokenizer has no chat template", "use a chat model, or add chat_template.jinja")
+        if tokenizer.pad_token_id is None:
+            raise self._bad("the tokenizer has no padding token", "set pad_token, to eos_token if there is no better")
+        self._tokenizer = tokenizer
+        self._tokens = PromptTokens(tokenizer)
+        source = tokenizer.get_chat_template()
+        self._source = _DATE_MACRO + source if "strftime_now" in source else source
+        self._system = self._system_message(system_prompt)
+        self._head, self._tail = self._around_user()
+        self._lead, self.end_of_turn = self._around_answer()
+        self.text = f"{self._head}{{prompt}}{self._tail}{self._lead}{{answer}}{self.end_of_turn}"
+        self.sha256 = hashlib.sha256(self.text.encode()).hexdigest()
+
+    # --- texts ------------------------------------------------------------------------------------------------------
+
+    def around(self, request: str, position: Literal["suffix", "prefix"] = "suffix") -> tuple[str, str]:
+        """The prompt before and after the place of an attack text beside the user's words.
+
+        Raises:
+            ModelError: the template changes this request.
+        """
+        frame = self.request(request)
+        if position == "suffix":
+            return frame.before + frame.text, frame.after
+        return frame.before, frame.text + frame.after
+
+    def request(self, request: str) -> Request:
+        """A request apart from the template around it.
+
+        Raises:
+            ModelError: the template changes this request.
+        """
+        if self._render([("user", request)], reply=True) != self._head + request + self._tail:
+            raise self._bad(
+                f"the template changes a request of {len(request)} characters (spaces at its ends?)",
+                "strip the request, or use another model",
+            )
+        return Request(self._head, request, self._tail)
+
+    def prompt(self, request: str) -> str:
+        """The whole prompt of the user's words, which stand in it as they are, up to where the reply begins."""
+        return self._head + request + self._tail
+
+    def opening(self, text: str) -> str:
+        """An answer as it goes on after a prompt: where a template puts a space before answers, with that space."""
+        return self._lead + text
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def prompt_ids(self, request: str) -> list[int]:
+        """Tokens of :meth:`prompt`: of all of the user's words, an attack text among them included."""
+        return self.rendered_ids(self.prompt(request))
+
+    def rendered_ids(self, rendered: str) -> list[int]:
+        """Tokens of a prompt that is rendered already, such as ``before + attack text + after``."""
+        ids, _ = self._tokens.encode(rendered)
+        return ids
+
+    def encode(self, request: str, answer: str) -> Encoded:
+        """Tokens of a request and of an answer to it, one apart from the other.
+
+        Raises:
+            ModelError: the template changes this request.
+        """
+        frame = self.request(request)
+        ids, offsets = self._tokens.encode(frame.before + frame.text + frame.after)
+        start, stop = len(frame.before), len(frame.before) + len(frame.text)
+        inside = [i for i, (left, right) in enumerate(offsets) if left < stop and right > start and right > left]
+        user = (inside[0], inside[-1] + 1) if inside else (len(ids), len(ids))
+        return Encoded(tuple(ids), tuple(self.answer_ids(answer)), user)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Tokens of an answer and of the end of its turn, as they follow a prompt."""
+        return self._tokens.plain(self.opening(answer) + self.end_of_turn)
+
+    def conversation(self, messages: Sequence[Message], max_tokens: int) -> tuple[list[int], int]:
+        """The first ``max_tokens`` tokens of a conversation and where its labels begin.
+
+        Labels are what follows the last beginning of a reply that is wholly among those tokens (data section); without
+        one the second value is the number of tokens.
+
+        Args:
+            messages: (role, content) pairs; the system prompt is put first unless they bring their own.
+            max_tokens: longer conversations are cut.
+
+        Raises:
+            ModelError: the template refuses the conversation, or writes it otherwise than turn by turn.
+        """
+        whole = self._render(messages)
+        ids, offsets = self._tokens.encode(whole)
+        ids = ids[:max_tokens]
+        for i in reversed([i for i, (role, _) in enumerate(messages) if role == "assistant"]):
+            so_far = self._render(messages[:i], reply=True)
+            if not whole.startswith(so_far):
+                raise self._bad("the template rewrites earlier turns", "use another model for conversations")
+            n_before = sum(left < len(so_far) for left, _ in offsets)
+            if n_before <= len(ids):
+                return ids, n_before
+        return ids, len(ids)
+
+    # --- the template -----------------------------------------------------------------------------------------------
+
+    def _render(self, messages: Sequence[Message], reply: bool = False) -> str:
+        """Rendered text without the special tokens that the tokenizer adds by itself."""
+        own = messages and messages[0][0] == "system"
+        turns = list(messages) if own else [*self._system, *messages]
+        text = self._rendered(turns, reply)
+        return text.removeprefix(self._tokens.leading)
+
+    def _rendered(self, turns: Sequence[Message], reply: bool) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [{"role": role, "content": content} for role, content in turns],
+                    chat_template=self._source,
+                    tokenize=False,
+                    add_generation_prompt=reply,
+                    date_string=_DATE,
+                )
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            roles = ", ".join(role for role, _ in turns[:4]) + (", ..." if len(turns) > 4 else "")
+            reason = " ".join(str(error).split())[:120]
+            raise self._bad(f"the template refuses turns of {roles} ({reason})", "use a chat model's own") from error
+
+    def _system_message(self, prompt: str | None) -> list[Message]:
+        """The system turn to give: none for the default, and none for none where the template has no default."""
+        if prompt is None:
+            return []
+        turn = [("user", _USER)]
+        if prompt == "":
+            return [("system", "")] if self._has_default_system(turn) else []
+        given = self._rendered([("system", _SYSTEM), *turn], reply=True)
+        rendered = self._rendered([("system", prompt), *turn], reply=True)
+        if given.count(_SYSTEM) != 1 or rendered != given.replace(_SYSTEM, prompt):
+            raise self._bad("the template drops or changes the system prompt", "set system_prompt: null")
+        return [("system", prompt)]
+
+    def _has_default_system(self, turn: list[Message]) -> bool:
+        """Whether the template writes, where no system turn is given, what it would write of one."""
+        try:
+            given = self._rendered([("system", _SYSTEM), *turn], reply=True)
+        except ModelError:
+            return False
+        before, found, after = given.partition(_SYSTEM)
+        plain = self._rendered(turn, reply=True)
+        fits = plain.startswith(before) and plain.endswith(after) and len(plain) > len(before) + len(after)
+        return bool(found) and fits
+
+    def _around_user(self) -> tuple[str, str]:
+        rendered = self._render([("user", _USER)], reply=True)
+        if rendered.count(_USER) != 1:
+            raise self._bad("the template drops or changes the user's words", "use another model")
+        head, _, tail = rendered.partition(_USER)
+        return head, tail
+
+    def _around_answer(self) -> tuple[str, str]:
+        """Text between the prompt and the answer, and the end of the answer's turn.
+
+        A template may write white space before an answer which a prompt that is to be gone on with lacks. More than
+        white space, where asking for a reply adds nothing to the user's turn, is the beginning of a reply that is
+        missing from the prompt.
+        """
+        rendered = self._render([("user", _USER), ("assistant", _ANSWER)])
+        prompt = self.prompt(_USER)
+        if rendered.count(_ANSWER) != 1:
+            raise self._bad("the template drops or changes the answer", "use another model")
+        asks = self._render([("user", _USER)]) != prompt
+        lead, _, end = rendered.removeprefix(prompt).partition(_ANSWER)
+        if not rendered.startswith(prompt) or (lead.strip() and not asks):
+            raise self._bad(
+                "the template has no generation prompt: its prompt does not end where an answer begins",
+                "mend chat_template.jinja (add_generation_prompt)",
+            )
+        end = end.rstrip()
+        if self._tokens.adds_space:
+            lead = lead.removeprefix(" ")
+        return lead, end or str(self._tokenizer.eos_token or "")
+
+    def _bad(self, what: str, remedy: str) -> ModelError:
+        return ModelError(f"{self._name}: {what}; {remedy}")
+
+
+def load_chat_model(
+    folder: Path, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model of a finished ``model`` or ``base_model`` artefact, in evaluation mode on the CPU.
+
+    Raises:
+        ArtifactError: the artefact is not finished or of another kind.
+        ModelError: it has no weights, is a classifier, or its files do not make a complete language model.
+    """
+    kind = read_manifest(folder)["kind"]
+    open_artifact(folder, "base_model" if kind == "base_model" else "model")
+    inner = Path(folder) / MODEL
+    if not inner.is_dir() or not weight_files(inner):
+        raise ModelError(f"{folder}: no weights in it; for a family made here give `pretrain`, then run again")
+    names = read_config(inner).architectures or []
+    if any(name.endswith("ForSequenceClassification") for name in names):
+        raise ModelError(f"{folder}: found a classifier, expected a language model; give a cell of a chat task")
+    return read_language_model(inner, dtype)

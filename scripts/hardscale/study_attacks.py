@@ -1,0 +1,127 @@
+"""Every kind of attack and defence that a study may name, as one type each. No torch and no transformers here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args
+
+from pydantic import Discriminator, Tag, TypeAdapter
+
+from hardscale.chat_settings import (
+    R2D2,
+    Adaptive,
+    AutoDan,
+    Beast,
+    CAdvIPO,
+    CAdvUL,
+    CAt,
+    ChatTaskSettings,
+    Direct,
+    EmbeddingAttack,
+    External,
+    InContext,
+    Pair,
+    Prefill,
+    Templates,
+)
+from hardscale.settings import AdversarialRounds, AttackBase, AttackSettings, Settings, TaskSettings
+
+#: Kind -> the settings block of such an attack.
+ATTACK_KINDS: dict[str, type[AttackBase]] = {
+    kind: block
+    for block in (
+        AttackSettings,
+        Beast,
+        AutoDan,
+        Pair,
+        EmbeddingAttack,
+        Direct,
+        Prefill,
+        InContext,
+        Adaptive,
+        Templates,
+    )
+    for kind in get_args(block.model_fields["kind"].annotation)
+}
+#: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
+CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")
+#: Defences that train chat models; the others train classifiers.
+CHAT_DEFENSES = ("c_advul", "c_advipo", "r2d2", "external")
+#: Kind -> the settings block of such a defence.
+DEFENSE_KINDS: dict[str, type[Settings]] = {
+    get_args(block.model_fields["kind"].annotation)[0]: block
+    for block in (AdversarialRounds, CAdvUL, CAdvIPO, CAt, R2D2, External)
+}
+
+
+def _kind(values: Any, otherwise: str) -> str:
+    found = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+    return str(found or otherwise)
+
+
+def _task_kind(values: Any) -> str:
+    return "behaviors" if _kind(values, "") == "behaviors" else "classification"
+
+
+def _defense_kind(values: Any) -> str:
+    return _kind(values, "adversarial_rounds")
+
+
+def _attack_kind(values: Any) -> str:
+    kind = _kind(values, "?")
+    return "gcg" if kind == "random_token" else kind
+
+
+AnyTask = Annotated[
+    Annotated[TaskSettings, Tag("classification")] | Annotated[ChatTaskSettings, Tag("behaviors")],
+    Discriminator(_task_kind),
+]
+AnyAttack = Annotated[
+    Annotated[AttackSettings, Tag("gcg")]
+    | Annotated[Beast, Tag("beast")]
+    | Annotated[AutoDan, Tag("autodan")]
+    | Annotated[Pair, Tag("pair")]
+    | Annotated[EmbeddingAttack, Tag("embedding")]
+    | Annotated[Direct, Tag("direct")]
+    | Annotated[Prefill, Tag("prefill")]
+    | Annotated[InContext, Tag("in_context")]
+    | Annotated[Adaptive, Tag("adaptive")]
+    | Annotated[Templates, Tag("templates")],
+    Discriminator(
+        _attack_kind,
+        custom_error_type="attack_kind",
+        custom_error_message=f"kind must be one of {', '.join(map(repr, ATTACK_KINDS))}",
+    ),
+]
+AnyDefense = Annotated[
+    Annotated[AdversarialRounds, Tag("adversarial_rounds")]
+    | Annotated[CAdvUL, Tag("c_advul")]
+    | Annotated[CAdvIPO, Tag("c_advipo")]
+    | Annotated[CAt, Tag("c_at")]
+    | Annotated[R2D2, Tag("r2d2")]
+    | Annotated[External, Tag("external")],
+    Discriminator(
+        _defense_kind,
+        custom_error_type="defense_kind",
+        custom_error_message=f"kind must be one of {', '.join(map(repr, DEFENSE_KINDS))}",
+    ),
+]
+_TASK: TypeAdapter[Any] = TypeAdapter(AnyTask)
+_ATTACK: TypeAdapter[Any] = TypeAdapter(AnyAttack)
+
+
+def parse_task(values: dict[str, Any]) -> TaskSettings | ChatTaskSettings:
+    """The settings block of a task.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _TASK.validate_python(values)
+
+
+def parse_attack(values: dict[str, Any]) -> AttackBase:
+    """The settings block of an attack.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _ATTACK.validate_python(values)

@@ -1,0 +1,60 @@
+"""Utility: what an evaluated chat model is good for besides being robust."""
+
+
+rule utility:
+    input:
+        victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
+        task=JOBS.cell_task,
+    output:
+        manifest=f"{ROOT}/utility/{{lineage}}/r{{round}}/manifest.json",
+    log:
+        f"{ROOT}/logs/utility/{{lineage}}/r{{round}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/utility/{{lineage}}/r{{round}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        **LAUNCH.device(NEEDS),
+    params:
+        spec=JOBS.chat.utility_spec,
+        code=JOBS.code("hardscale.evaluation.utility_job"),
+    message:
+        "measure the utility of {wildcards.lineage} round {wildcards.round}"
+    shell:
+        'python "$HARDSCALE_SCRIPTS"/utility.py --spec {params.spec:q} --victim {input.victim:q} --task {input.task:q}'
+        " --out {output.manifest:q} --log {log:q}"
+
+
+if JOBS.chat.cells:
+
+    rule collect_utility:
+        input:
+            attacks=manifests(JOBS.chat.attack_folders()),
+            utility=manifests(JOBS.chat.utility_folders()),
+        output:
+            tables=JOBS.chat.tables(),
+        log:
+            f"{ROOT}/logs/collect_utility.log",
+        benchmark:
+            f"{ROOT}/benchmarks/collect_utility.tsv"
+        localrule: True
+        conda:
+            "../../envs/cpu.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=60,
+            head=1,
+        params:
+            spec=JOBS.collect_spec,
+            root=ROOT,
+            code=JOBS.code(
+                "hardscale.evaluation.chat_tables",
+                "hardscale.analysis.gains",
+                "hardscale.analysis.loss_correlation",
+            ),
+        message:
+            "collect utility and losses"
+        shell:
+            'python "$HARDSCALE_SCRIPTS"/collect_utility.py --spec {params.spec:q} --root {params.root:q}'
+            " --out {params.root:q}/tables --log {log:q}"
