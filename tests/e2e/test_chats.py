@@ -46,8 +46,9 @@ def test_the_passes_of_the_cost_table_are_those_of_the_formula(chats):
     run, _ = chats
     cost = {row["defense"]: row for row in rows_of(run.results / "tables/cost.parquet")}
     # 2 steps of 4 rows; 2 inner steps: 4 passes of the attack and 4 of the two answers; utility rows 2.
-    assert cost["c-advipo"]["n_forward_passes"] + cost["c-advipo"]["n_backward_passes"] == 2 * 4 * (4 + 4)
-    assert cost["c-advul"]["n_forward_passes"] + cost["c-advul"]["n_backward_passes"] == 2 * (2 * (4 + 4) + 2 * 2)
+    wanted = {"c-advipo": 2 * 4 * (4 + 4), "c-advul": 2 * (2 * (4 + 4) + 2 * 2)}
+    assert {name: row["passes_formula"] for name, row in cost.items()} == wanted
+    assert {name: row["forward_passes"] + row["backward_passes"] for name, row in cost.items()} == wanted
 
 
 def test_utility_stands_beside_robustness(chats):

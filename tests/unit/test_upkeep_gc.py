@@ -356,7 +356,7 @@ def test_a_place_that_is_not_there_is_one_line(tmp_path, script):
     done = call(script, tmp_path / "nowhere")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"[{script[:-3]}] error: --directory {tmp_path}/nowhere: No such file or directory; "
+        f"[{'gc' if script == 'reclaim.py' else script[:-3]}] error: --directory {tmp_path}/nowhere: No such file or directory; "
         "give the folder that holds results/"
     ]
 

@@ -133,7 +133,7 @@ class _Training:
                 f"checkpoints: found {self.n_stages} for {self.n_steps} steps; give at most one for each step"
             )
         self.mean_norm = mean_embedding_norm(model.get_input_embeddings())
-        meter = Meter(self._shape(model), 0, trains_all=True)
+        meter = Meter(self._shape(model), 0, trains_all=True, reads_last=True)
         self.engine = Engine(
             model,
             self.settings.optimizer,

@@ -90,9 +90,11 @@ class Meter:
         shape: the model, without adapters.
         n_adapter_params: weights of the adapters, run besides it; 0 without.
         trains_all: whether all weights are trained, else the adapters alone.
+        reads_last: whether a sequence's last token is read; a language model only predicts it.
     """
 
-    def __init__(self, shape: ModelShape, n_adapter_params: int, trains_all: bool) -> None:
+    def __init__(self, shape: ModelShape, n_adapter_params: int, trains_all: bool, reads_last: bool = False) -> None:
+        self._unread = 0 if reads_last else 1
         self._shape = replace(shape, n_body_params=shape.n_body_params + n_adapter_params)
         self._n_trained = shape.n_body_params if trains_all else n_adapter_params
         self._head_trained = trains_all
@@ -101,7 +103,7 @@ class Meter:
         """Passes of an attack on sequences given as (tokens, answer tokens); gradients of the inputs alone."""
         work = Work()
         for n_tokens, n_labels in lengths:
-            head, n_read = n_labels * self._shape.vocab, n_tokens - 1  # the last token is predicted and not read
+            head, n_read = n_labels * self._shape.vocab, n_tokens - self._unread
             work += Work(
                 n_forward,
                 n_backward,
@@ -116,7 +118,8 @@ class Meter:
         """One forward and one backward pass with the gradients of the trained weights."""
         work = self.attack(lengths, 1, 1)
         products = sum(
-            self._n_trained * (n_tokens - 1) + self._head_trained * self._shape.width * self._shape.vocab * n_labels
+            self._n_trained * (n_tokens - self._unread)
+            + self._head_trained * self._shape.width * self._shape.vocab * n_labels
             for n_tokens, n_labels in lengths
         )
         return replace(work, flops_exact=work.flops_exact + 2.0 * products)
