@@ -355,8 +355,9 @@ def test_gc_lists_then_removes_and_a_second_controller_is_refused(tmp_path):
 def test_a_place_that_is_not_there_is_one_line(tmp_path, script):
     done = call(script, tmp_path / "nowhere")
     assert done.returncode == 1
+    called = {"reclaim.py": "gc"}.get(script, script[:-3])
     assert done.stderr.splitlines() == [
-        f"[{'gc' if script == 'reclaim.py' else script[:-3]}] error: --directory {tmp_path}/nowhere: No such file or directory; "
+        f"[{called}] error: --directory {tmp_path}/nowhere: No such file or directory; "
         "give the folder that holds results/"
     ]
 
