@@ -21,8 +21,15 @@ study: $(STAMP)
 report: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
 
+# Unit tests on both cores; the others share studies that are run once.
+QUICK := -m "not long and not gpu"
 test: $(DEV_STAMP)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not long and not gpu" $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) -n 2 --dist worksteal tests/unit
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) --ignore tests/unit
+else
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) $(ARGS)
+endif
 
 test-long: $(DEV_STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "long" $(ARGS)

@@ -13,13 +13,13 @@ import torch
 from chat_job_kit import WORDS, behaviors, publish_task, publish_victim
 from planted import REFUSAL, TARGET, TRIGGER, never_obeys, obeys_trigger
 
-from attack import _helpers
 from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.schemas import ATTACK, REPLIES
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import AttackError, HardscaleError, ModelError
 from hardscale.evaluation import chat_attack_job
 from hardscale.evaluation.attack_rows import summed_notes
+from hardscale.evaluation.attack_spec import read_helpers
 from hardscale.evaluation.chat_attack_job import run_chat_attack_job, select
 from hardscale.evaluation.redaction import quotes, withholding
 from hardscale.models.chat import ChatTemplate
@@ -318,10 +318,10 @@ def test_the_command_line_logs_no_text(folders: tuple[Path, Path], tmp_path: Pat
 
 
 def test_helpers_of_the_command_line(tmp_path: Path) -> None:
-    assert _helpers(["judge=a/manifest.json", "sampler=b=c"]) == {"judge": Path("a"), "sampler": Path("b=c")}
+    assert read_helpers(["judge=a/manifest.json", "sampler=b=c"]) == {"judge": Path("a"), "sampler": Path("b=c")}
     for given in (["judge0"], ["=x"], ["judge0="], ["victim=x"], ["judge0=x", "judge0=y"]):
         with pytest.raises(AttackError, match="--helper"):
-            _helpers(given)
+            read_helpers(given)
 
 
 def test_a_task_for_classifiers_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:

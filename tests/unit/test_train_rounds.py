@@ -66,7 +66,7 @@ def same_rounds(one, other, numbers=(1, 2, 3)):
 
 
 def test_what_is_published(whole, inputs):
-    spent = 0.0
+    spent, passes = 0.0, 0
     for number in (1, 2, 3):
         manifest = verify(whole / f"r{number}")
         facts = manifest["facts"]
@@ -84,6 +84,10 @@ def test_what_is_published(whole, inputs):
         assert facts["generation_flops"] > 0
         spent += facts["training_flops"] + facts["generation_flops"]
         assert facts["defense_flops"] == spent
+        passes += 5 * number + 14  # of GCG one gradient an iteration and example, of training one a row
+        assert facts["n_backward_passes"] == passes
+        assert facts["n_forward_passes"] > passes
+        assert 0 < facts["defense_flops_exact"] < spent  # embeddings are no products, input gradients cost half
         assert facts["attack_asr"] == sum(row["success"] for row in new) / 5
         assert facts["adafactor"] == "factored"
     labels = {row["example_id"]: row["label"] for row in read_table(inputs[1] / "train.parquet").to_pylist()}

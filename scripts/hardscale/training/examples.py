@@ -12,11 +12,14 @@ from torch import nn
 from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.options import attack_options
+from hardscale.attacks.results import AttackResult
 from hardscale.memory import Budget
-from hardscale.models.flops import backward_flops, forward_flops
+from hardscale.models.counts import model_shape
+from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
 from hardscale.settings import AttackInTraining
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
+from hardscale.training.continuous.passes import Work
 from hardscale.training.pool import PoolEntry
 from hardscale.training.session import Session
 
@@ -28,12 +31,21 @@ _CHUNK_FLOPS = {"cpu": 1e12, "cuda": 6e14}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the attack made of an example: the attacked prompt, and the tokens read forwards and backwards for it."""
+    """What the attack made of an example: the attacked prompt, and what it cost.
+
+    Attributes:
+        text: the attacked prompt.
+        success: whether the model misclassifies it.
+        n_forward: tokens read forwards by the convention.
+        n_backward: ... and backwards.
+        work: as :meth:`Work.values`, with the operations as computed.
+    """
 
     text: str
     success: bool
     n_forward: int
     n_backward: int
+    work: list[float]
 
 
 @dataclass
@@ -43,11 +55,13 @@ class Attacked:
     Attributes:
         targets: the class that the attack wants of each example.
         n_scored: tokens read to find them.
+        scored: the same as :meth:`Work.values`.
         outcomes: of the examples done, in the order of all.
     """
 
     targets: list[int]
     n_scored: int
+    scored: list[float] = field(default_factory=lambda: Work().values())
     outcomes: list[Outcome] = field(default_factory=list)
 
     def dump(self) -> dict[str, Any]:
@@ -64,6 +78,11 @@ class Attacked:
         n_forward = sum(outcome.n_forward for outcome in self.outcomes) + self.n_scored
         n_backward = sum(outcome.n_backward for outcome in self.outcomes)
         return forward_flops(n_params, n_forward) + backward_flops(n_params, n_backward)
+
+    @property
+    def work(self) -> Work:
+        """Passes, tokens and operations as they were done."""
+        return sum((Work(*outcome.work) for outcome in self.outcomes), start=Work(*self.scored))
 
     @property
     def success_share(self) -> float:
@@ -121,7 +140,11 @@ class Generation:
         texts = [example.text for example in self.examples]
         logits, n_tokens = classify(module, self.codec, texts, self.session.group, self.tokenizer.pad_token_id)
         logits[torch.arange(len(labels)), labels] = -torch.inf
-        return Attacked(logits.argmax(dim=-1).tolist(), n_tokens)
+        shape = model_shape(module.config)  # type: ignore[arg-type]
+        lengths = [len(ids) for ids in self.codec.encode_prompts(texts)]
+        flops = sum(exact_forward_flops(shape, length, 0, n_labels) for length in lengths)
+        scored = Work(len(texts), 0, n_tokens, 0, flops)
+        return Attacked(logits.argmax(dim=-1).tolist(), n_tokens, scored.values())
 
     def go_on(self, module: nn.Module, attacked: Attacked, progress: Callable[[int], None]) -> tuple[bool, bool]:
         """Attack chunk by chunk until all examples are done or the ranks agree to stop or to save.
@@ -176,10 +199,15 @@ class Generation:
             **attack_options(self.settings),
             callback=self._stop_if_told,
         )
-        return [
-            Outcome(r.prompt_text, bool(r.successes[-1]), r.forward_tokens[-1], r.backward_tokens[-1]) for r in results
-        ]
+        return [_outcome(result) for result in results]
 
     def _stop_if_told(self, iteration: int, alive: int, seconds: float) -> None:  # noqa: ARG002
         if self.session.stop_asked and self.session.group.world == 1:
             raise _ToldToStopError
+
+
+def _outcome(result: AttackResult) -> Outcome:
+    n_forward, n_backward = result.forward_tokens[-1], result.backward_tokens[-1]
+    passes = result.forward_passes[-1], result.backward_passes[-1]
+    work = Work(*passes, n_forward, n_backward, result.flops_exact[-1])
+    return Outcome(result.prompt_text, bool(result.successes[-1]), n_forward, n_backward, work.values())

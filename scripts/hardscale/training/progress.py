@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardscale.training.continuous.passes import Work
 from hardscale.training.examples import Attacked
 from hardscale.training.loop import Journal
 from hardscale.training.pool import PoolEntry, RoundSet, pool_rows
@@ -23,6 +24,8 @@ class Progress:
         journal: the round's training so far.
         attack_asr: success share of the round's attack.
         generation_flops: of the round.
+        work: of the round so far, generation and training, as :meth:`Work.values`.
+        earlier_work: of all earlier rounds.
         defense_flops: of all earlier rounds.
         n_seen_tokens: trained on in all earlier rounds.
     """
@@ -35,6 +38,8 @@ class Progress:
     journal: Journal = field(default_factory=Journal)
     attack_asr: float = 0.0
     generation_flops: float = 0.0
+    work: list[float] = field(default_factory=lambda: Work().values())
+    earlier_work: list[float] = field(default_factory=lambda: Work().values())
     defense_flops: float = 0.0
     n_seen_tokens: int = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hardscale.attacks.codec import Codec
 from hardscale.console import Progress as Bar
 from hardscale.console import say
 from hardscale.errors import TrainingError
+from hardscale.models.counts import model_shape
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
 from hardscale.rounds_plan import ramp
@@ -25,6 +27,7 @@ from hardscale.tasks.example import Example
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.carry import CARRY, read_carry, write_carry
+from hardscale.training.continuous.passes import Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.examples import Attacked, Generation
@@ -39,6 +42,8 @@ from hardscale.training.session import Session
 from hardscale.training.shelf import Shelf
 
 JOB = "adversarial_rounds"
+#: Facts of a round in the order of :meth:`Work.values`: what all rounds up to it did.
+_WORK = ("n_forward_passes", "n_backward_passes", "n_forward_tokens", "n_backward_tokens", "defense_flops_exact")
 
 
 def adversarial_rounds(
@@ -89,6 +94,8 @@ class _Block:
         self.examples = load_split(task, "train", self.tokenizer, spec["max_tokens"])
         self.validation = load_split(task, "validation", self.tokenizer, spec["max_tokens"])[: self.settings.n_clean]
         self.exposure = Exposure(self.codec, self.settings.exposure, self.seed)
+        shape = replace(model_shape(model.config), vocab=self.n_labels)  # its head has an output for every label
+        self.meter = Meter(shape, 0, trains_all=True, reads_last=True)
         self.engine = self._engine(model, options)
         self.progress = self._begin(facts)
 
@@ -136,6 +143,7 @@ class _Block:
             self.first,
             pool=[PoolEntry(**row) for row in rows],
             defense_flops=facts["defense_flops"],
+            earlier_work=[facts[name] for name in _WORK],
             n_seen_tokens=facts["n_seen_tokens"],
         )
 
@@ -167,6 +175,8 @@ class _Block:
             for row, loss in zip(batch, losses, strict=True):
                 if row.pool_index is not None:
                     progress.pool[row.pool_index].last_loss = loss
+            done = self.meter.training([(len(row.ids), 1) for row in batch])
+            progress.work = (Work(*progress.work) + done).values()
 
         before = self._steps_before(number)
         label = f"round {number}/{self.settings.rounds}"
@@ -212,6 +222,7 @@ class _Block:
         progress = self.progress
         progress.pool.extend(attacked.entries(new, number))
         progress.generation_flops, progress.attack_asr = attacked.flops(self.engine.n_params), attacked.success_share
+        progress.work = attacked.work.values()
         progress.chosen = draw_set(progress.pool, len(self.examples), self.settings, seed)
         progress.attacked = None
 
@@ -276,6 +287,7 @@ class _Block:
             "generation_flops": progress.generation_flops,
             "defense_flops": progress.defense_flops + trained + progress.generation_flops,
             "n_seen_tokens": progress.n_seen_tokens + progress.journal.n_tokens,
+            **dict(zip(_WORK, (Work(*progress.earlier_work) + Work(*progress.work)).values(), strict=True)),
             "attack_asr": progress.attack_asr,
             "n_adversarial": len(progress.chosen.adversarial),
             "n_clean_in_set": len(progress.chosen.clean),
@@ -289,7 +301,11 @@ class _Block:
     def _advance(self, number: int) -> None:
         facts, pool = self._facts(number), self.progress.pool
         self.progress = Progress(
-            number + 1, pool=pool, defense_flops=facts["defense_flops"], n_seen_tokens=facts["n_seen_tokens"]
+            number + 1,
+            pool=pool,
+            defense_flops=facts["defense_flops"],
+            earlier_work=[facts[name] for name in _WORK],
+            n_seen_tokens=facts["n_seen_tokens"],
         )
         if not self.settings.carry_optimizer:
             self.engine.reset_optimizer()
