@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from hardscale.settings import (
     AttackBase,
+    ExposureSettings,
     Fraction,
     Name,
     NonNegativeFloat,
@@ -327,6 +328,7 @@ class CAt(Overridable):
     clean_weight: NonNegativeFloat = 1.0
     adversarial_weight: PositiveFloat = 1.0
     optimizer: OptimizerSettings = OptimizerSettings(schedule="constant")
+    exposure: ExposureSettings = Field(ExposureSettings(), description="Random tokens where attacks write.")
     checkpoints: PositiveInt = Field(1, description="Rounds published: equal shares of the steps.")
     n_clean: PositiveInt = 1_000
 

@@ -67,6 +67,7 @@ def test_units_read_what_others_publish(jobs):
         "prepare_model": (OTHER, 2),
         "finetune": (TRAINING, 2),
         "adversarial_rounds": (TRAINING, 2),
+        "c_at": (TRAINING, 2),
         "attack": (ATTACK, 2),
     }
 

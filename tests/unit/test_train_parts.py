@@ -10,6 +10,7 @@ import torch
 from train_kit import tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
+from hardscale.models.flops import ModelShape, exact_forward_flops
 from hardscale.settings import AttackInTraining, ExposureSettings, OptimizerSettings
 from hardscale.tasks.example import Example
 from hardscale.training.batches import Order, Row, collate
@@ -144,20 +145,26 @@ class Alone:
 def test_the_target_of_an_attack_is_the_likeliest_wrong_class(monkeypatch):
     logits = torch.tensor([[0.1, 0.9, 0.5], [0.7, 0.2, 0.1], [0.0, 0.0, 3.0]])
     monkeypatch.setattr("hardscale.training.examples.classify", lambda *a: (logits.clone(), 12))
+    shape = ModelShape(1, 2, 8, 1, 1, 10, True, 100)
+    monkeypatch.setattr("hardscale.training.examples.model_shape", lambda config: shape)
     session, tokenizer = SimpleNamespace(group=Alone()), SimpleNamespace(pad_token_id=0)
+    codec = SimpleNamespace(encode_prompts=lambda texts: [[0] * 4 for _ in texts])
 
     def targets(examples, n_labels):
-        begun = Generation(tokenizer, None, examples, None, 1, 0, session).begin(None, n_labels)
-        return begun.targets, begun.n_scored
+        module = SimpleNamespace(config=None)
+        begun = Generation(tokenizer, codec, examples, None, 1, 0, session).begin(module, n_labels)
+        return begun.targets, begun.n_scored, begun.scored
 
     three = [Example(i, ("a",), 0, label) for i, label in enumerate([1, 1, 2])]
-    assert targets(three, 3) == ([2, 0, 0], 12)
+    assert targets(three, 3) == ([2, 0, 0], 12, [3, 0, 12, 0, 3 * exact_forward_flops(shape, 4, 0, 3)])
     two = [Example(i, ("a",), 0, label) for i, label in enumerate([1, 0])]
-    assert targets(two, 2) == ([0, 1], 0)
+    assert targets(two, 2) == ([0, 1], 0, [0, 0, 0, 0, 0])
 
 
 def test_attacked_examples_survive_json_and_count_their_tokens():
-    attacked = Attacked([1, 0], 5, [Outcome("a", True, 10, 4), Outcome("b", False, 20, 0)])
+    outcomes = [Outcome("a", True, 10, 4, [2, 1, 10, 4, 7.5]), Outcome("b", False, 20, 0, [4, 0, 20, 0, 1.5])]
+    attacked = Attacked([1, 0], 5, [2, 0, 5, 0, 1.0], outcomes)
+    assert attacked.work.values() == [8, 1, 35, 4, 10.0]
     assert Attacked.load(json.loads(json.dumps(attacked.dump()))) == attacked
     assert attacked.flops(3) == 2 * 3 * 35 + 4 * 3 * 4
     assert attacked.success_share == 0.5

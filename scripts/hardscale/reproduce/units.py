@@ -50,7 +50,7 @@ def units(jobs: Jobs) -> Iterator[Unit]:
 
 
 def _kind(rule: str) -> str:
-    training = rule in ("pretrain", "finetune") or rule.startswith("adversarial_rounds_")
+    training = rule in ("pretrain", "finetune", "continuous") or rule.startswith(("adversarial_rounds_", "c_at_"))
     return TRAINING if training else ATTACK if rule == "attack" else OTHER
 
 

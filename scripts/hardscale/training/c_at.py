@@ -34,6 +34,7 @@ from hardscale.training.continuous.history import History
 from hardscale.training.continuous.passes import Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
+from hardscale.training.exposure import Exposure
 from hardscale.training.loop import Journal, Stretch, train
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
@@ -126,6 +127,7 @@ class _Training:
         self.codec = Codec(self.tokenizer, model.config.get_text_config().vocab_size)
         self.examples = load_split(task, "train", self.tokenizer, spec["max_tokens"])
         self.validation = load_split(task, "validation", self.tokenizer, spec["max_tokens"])[: self.settings.n_clean]
+        self.exposure = Exposure(self.codec, self.settings.exposure, self.seed)
         self.order = Order(len(self.examples), self.settings.batch_size, self.seed)
         self.n_steps = self.settings.steps or self.order.n_steps(self.settings.epochs or 1)
         if self.n_steps < self.n_stages:
@@ -198,9 +200,9 @@ class _Training:
         self.session.save(self.engine, self._ends(stage), progress.dump())
 
     def _rows(self, step: int) -> list[Row]:
-        _, chosen = self.order.at(step)
+        epoch, chosen = self.order.at(step)
         drawn = [self.examples[i] for i in chosen]
-        encoded = self.codec.encode_prompts([example.text for example in drawn])
+        encoded = self.codec.encode_prompts(self.exposure.texts(drawn, epoch))
         return [Row(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
 
     # --- publishing -------------------------------------------------------------------------------------------------
