@@ -6,6 +6,7 @@ Nothing here reaches a job's spec: asking for another machine never retrains a m
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -34,12 +35,21 @@ def n_parameters(study: Study, family: str, scale: str) -> int:
     shape = settings.scales[scale] if isinstance(settings.scales, dict) else None
     if isinstance(shape, ScratchScale):
         return 12 * shape.n_layers * shape.width**2 + settings.tokenizer.vocab_size * shape.width
-    if isinstance(shape, HubScale) and shape.hub:
+    if isinstance(shape, HubScale):
+        if shape.n_params:
+            return shape.n_params
         for known in BUILTIN_FAMILIES.values():
             for builtin in known.values():
-                if builtin.hub == shape.hub:
+                if shape.hub and builtin.hub == shape.hub:
                     return builtin.classifier_parameters
+        return _size_in(scale) or _size_in(shape.hub or "") or _UNKNOWN_PARAMETERS
     return _UNKNOWN_PARAMETERS
+
+
+def _size_in(name: str) -> int | None:
+    """The size that a name tells: 7e9 of ``zephyr-7b-beta``, 135e6 of ``135m``."""
+    found = re.search(r"(?<![\dA-Za-z.])(\d+(?:\.\d+)?)([mb])(?![A-Za-z0-9])", name, flags=re.IGNORECASE)
+    return int(float(found[1]) * {"m": 1e6, "b": 1e9}[found[2].lower()]) if found else None
 
 
 def rounds_per_job(study: Study, cell: Cell) -> int:

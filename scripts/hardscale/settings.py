@@ -185,6 +185,9 @@ class HubScale(Settings):
     path: str | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
     gguf: str | None = Field(None, description="Local .gguf file, dequantised and converted once.")
     pretrain_tokens: PositiveInt | None = Field(None, description="Tokens seen in pretraining; null = unknown compute.")
+    n_params: PositiveInt | None = Field(
+        None, description="About how many, for estimates of memory and time alone; read from names like 7b if absent."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> HubScale:

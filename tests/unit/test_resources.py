@@ -8,8 +8,8 @@ from hardscale.errors import StudyError
 from hardscale.gangs import Launch
 from hardscale.jobs import Jobs
 from hardscale.preflight import check_plan, optimizer_problems
-from hardscale.resources import Needs, n_moments, training_bytes, zero_stage
-from hardscale.settings import OptimizerSettings
+from hardscale.resources import Needs, n_moments, n_parameters, training_bytes, zero_stage
+from hardscale.settings import FamilySettings, OptimizerSettings
 from hardscale.site import Correction, Site, read_site
 from hardscale.study import parse_study
 
@@ -195,3 +195,21 @@ def test_gangs_take_their_site_from_the_profile():
 def test_ranks_are_one_number_or_by_scale():
     assert [STUDY.ranks_of(scale) for scale in ("14m", "6.9b", "12b")] == [1, 4, 8]
     assert parse_study({**STUDY.model_dump(exclude_unset=True), "ranks": 2}, "s.yaml").ranks_of("12b") == 2
+
+
+@pytest.mark.parametrize(
+    ("scale", "described", "wanted"),
+    [
+        ("7b", {"hub": "org/zephyr"}, 7_000_000_000),
+        ("135m", {"path": "m"}, 135_000_000),
+        ("it", {"hub": "org/gemma-1.1-2b-it"}, 2_000_000_000),
+        ("mini", {"hub": "org/mini", "n_params": 3_800_000_000}, 3_800_000_000),
+        ("mini", {"hub": "org/mini-4k"}, 500_000_000),
+        ("base", {"hub": "EleutherAI/pythia-14m"}, 7_629_056),
+    ],
+)
+def test_the_size_of_a_described_model(scale, described, wanted):
+    study = large()
+    families = {"mine": {"source": "models", "scales": {scale: described}}}
+    found = study.model_copy(update={"families": {"mine": FamilySettings.model_validate(families["mine"])}})
+    assert n_parameters(found, "mine", scale) == wanted

@@ -96,8 +96,11 @@ def _gangs(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
         if jobs.study.families[family].pretrain is not None:
             yield "pretrain", SimpleNamespace(family=family, scale=scale), f"{family}/{scale}"
     for cell in jobs.cells:
-        yield "finetune", SimpleNamespace(cell=cell.key), cell.key
-    for block in jobs.blocks:
+        if not jobs.study.is_chat(cell.task):
+            yield "finetune", SimpleNamespace(cell=cell.key), cell.key
+    for lineage in jobs.chat.trained():
+        yield "continuous", SimpleNamespace(lineage=lineage.key), lineage.key
+    for block in [*jobs.blocks, *jobs.chat.c_at_blocks]:
         for lineage in block.lineages:
             yield block.name, SimpleNamespace(lineage=lineage.key), lineage.key
 
