@@ -1,5 +1,6 @@
 """A chat study from nothing: a model made here, two continuous defences, attacks, utility, tables, figures."""
 
+import re
 import stat
 from pathlib import Path
 
@@ -85,8 +86,13 @@ def test_nothing_is_left_to_do_and_a_deleted_model_is_trained_again(chats):
     assert "Nothing to be done" in run.snakemake("-n").text
     (run.results / "models" / CELL / "c-advipo/r01/manifest.json").rename(run.folder / "kept.json")
     try:
-        planned = run.snakemake("-n", "--quiet", "host").text
-        assert "continuous" in planned
-        assert "c-advul" not in planned
+        planned = run.snakemake("-n", "--quiet", "rules").text
+        counted = dict(re.findall(r"^(\w+) +(\d+)$", planned, flags=re.MULTILINE))
+        assert {name: counted.get(name) for name in ("continuous", "attack", "utility", "adopt")} == {
+            "continuous": "1",
+            "attack": "2",
+            "utility": "1",
+            "adopt": None,
+        }
     finally:
         (run.folder / "kept.json").rename(run.results / "models" / CELL / "c-advipo/r01/manifest.json")
