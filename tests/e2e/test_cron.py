@@ -49,7 +49,7 @@ def pinned(tiny, tmp_path_factory):
     run = tiny.elsewhere(folder)
     done = cron(run, "pin")
     assert done.status == 0, done.text
-    assert "pinned 8 artefacts and 3 tables" in done.text
+    assert "pinned 8 artefacts and 4 tables" in done.text
     return run
 
 
@@ -188,7 +188,7 @@ def test_full_compares_the_tables_of_its_own_folder(pinned, copy):
     options = ["full", "--into", again, "--cores", "1"]
     done = cron(copy, *options)
     assert done.status == 0, done.text
-    assert [row["what"] for row in record(copy)] == [f"tables/{n}.parquet" for n in ("claims", "fits", "runs")]
+    assert [row["what"] for row in record(copy)] == [f"tables/{n}.parquet" for n in ("claims", "cost", "fits", "runs")]
     path = again / "results" / "tiny" / "tables" / "claims.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)

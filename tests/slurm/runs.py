@@ -41,7 +41,8 @@ class OnSlurm:
         slurm = {"PATH": self.env["PATH"], "SLURM_CONF": self.env["SLURM_CONF"]}
         with (self.run.folder / "controller.log").open("a") as log:
             return subprocess.Popen(
-                self.command(*options),
+                # A shell's background job ignores Ctrl-C, and so would all that it starts.
+                ["env", "--default-signal=INT", *self.command(*options)],
                 cwd=self.run.sources,
                 env={**plain, **slurm, **self.extra},
                 stdout=log,
