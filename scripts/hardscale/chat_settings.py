@@ -412,4 +412,3 @@ class UtilitySettings(Settings):
     polite: str | None = Field(None, description="csv of politely phrased behaviours, HarmBench's columns.")
     n_polite: PositiveInt = 40
     max_new_tokens: PositiveInt = 64
-    lm_eval: list[str] = Field(default_factory=list, description="Tasks of lm-evaluation-harness, own environment.")
