@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 #: Two points always lie on a line: a correlation says something from three up.
 FEWEST = 3
+#: Resamples of fewer points are mostly repeats, and their spread says nothing.
+FEWEST_FOR_INTERVAL = 5
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Correlation:
 
     Attributes:
         value: the coefficient; None where it is not defined (fewer than three points, or a quantity is constant).
-        low: lower 95 % bound; None with the value.
+        low: lower 95 % bound; None with the value, and below five points.
         high: upper bound.
         n: points.
         p: two-sided p-value of no correlation, by permutation.
@@ -67,10 +69,11 @@ def _correlation(x: Array, y: Array, *, ranks: bool, seed: int, n_resamples: int
     value = float(_rows(x[None], y[None], ranks)[0])
     chosen = rng.integers(n, size=(n_resamples, n))
     draws = _rows(x[chosen], y[chosen], ranks)
-    low, high = np.nanquantile(draws, [0.025, 0.975])
+    bounds = np.nanquantile(draws, [0.025, 0.975]) if n >= FEWEST_FOR_INTERVAL else (None, None)
+    low, high = (None if bound is None else float(bound) for bound in bounds)
     shuffled = _rows(np.broadcast_to(x, (n_resamples, n)), rng.permuted(np.tile(y, (n_resamples, 1)), axis=1), ranks)
     p = (1 + int(np.sum(np.abs(shuffled) >= abs(value) - 1e-12))) / (1 + n_resamples)
-    return Correlation(value, float(low), float(high), n, p)
+    return Correlation(value, low, high, n, p)
 
 
 def _rows(x: Array, y: Array, ranks: bool) -> Array:

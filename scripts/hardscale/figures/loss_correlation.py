@@ -119,4 +119,6 @@ def _said(found: Sequence[Correlation]) -> str:
 def _with_interval(one: Correlation) -> str:
     if one.value is None:
         return "not defined"
+    if one.low is None:
+        return f"{one.value:.2f} (too few models for an interval)"
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.evaluation.device import load_on_device
-from hardscale.evaluation.judges.base import Item
+from hardscale.evaluation.judges.base import Item, Judgement
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
@@ -23,6 +23,26 @@ _MARKERS = re.compile(
 #: Raw verdicts of a judge that wrote nothing, or can not read the question; an empty one means that it was not asked.
 NOTHING, TOO_LONG = "(nothing)", "(too long to read)"
 _PLACES = re.compile(r"\{(behavior|context|completion)\}")
+
+
+class AskedJudge:
+    """A judge that asks a language model: a question of its own and a reading of the answer.
+
+    Args:
+        name: what the judge is called in tables.
+        asker: the judging model.
+        prompt: the wording it was trained on; our own words when absent.
+    """
+
+    question: Callable[[Item], str]
+    verdict: Callable[[str], Judgement]
+
+    def __init__(self, name: str, asker: Asker, prompt: str | None = None) -> None:
+        self.name, self._asker, self._prompt = name, asker, prompt
+
+    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+        """Judge all items; an answer that can not be read is no verdict."""
+        return [self.verdict(raw) for raw in self._asker.ask(items, self.question, self._prompt)]
 
 
 class Asker:
