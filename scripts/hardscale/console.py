@@ -28,9 +28,9 @@ def say(message: str) -> None:
     """One line on the terminal, and in the log when there is one."""
     prefix = f"[{_label}] " if _label else ""
     line = printable(f"{prefix}{message}")
-    print(line, file=_terminal, flush=True)
-    if _terminal is not sys.stderr:
-        print(line, file=sys.stderr, flush=True)
+    for stream in dict.fromkeys((_terminal, sys.stderr)):
+        with contextlib.suppress(OSError):  # a line that finds no place, on a full disk, is not worth the work
+            print(line, file=stream, flush=True)
 
 
 @contextlib.contextmanager
@@ -56,18 +56,18 @@ def console(log: Path | None, label: str) -> Iterator[None]:
         yield
     except HardscaleError as error:
         if log is not None:
-            traceback.print_exc()
+            _trace()
         say(f"error: {' '.join(str(error).splitlines())}")
         _leave(1)
     except KeyboardInterrupt:
         say("interrupted")
         _leave(130)
     except MemoryError:
-        traceback.print_exc()
+        _trace()
         say(f"error: out of memory; see {log}" if log else "error: out of memory")
         _leave(1)
     except Exception as error:
-        traceback.print_exc()
+        _trace()
         where = f"; the full trace is in {log}" if log else ""
         say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}{where}")
         _leave(1)
@@ -82,9 +82,15 @@ def _opened(log: Path) -> int:
         _leave(1)
 
 
+def _trace() -> None:
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+
+
 def _leave(status: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     raise SystemExit(status)
 
 

@@ -99,12 +99,18 @@ class Needs:
     Args:
         study: what is run.
         site: where; that of the environment when None.
+        phase: of rules whose wildcards do not tell it; None: the wildcards do.
     """
 
-    def __init__(self, study: Study, site: Site | None = None) -> None:
+    def __init__(self, study: Study, site: Site | None = None, phase: Phase | None = None) -> None:
         self.study = study
         self.site = site or site_of_environment()
+        self._given = phase
         self._corrected = cache(self._correction)
+
+    def of(self, phase: Phase) -> Needs:
+        """The same for the rule of a phase: pretraining has the wildcards of preparing a model."""
+        return Needs(self.study, self.site, phase)
 
     def _place(self, wildcards: Any) -> tuple[str, str, str]:
         """(task, family, scale) of a job."""
@@ -117,6 +123,8 @@ class Needs:
         return cell.task, cell.family, cell.scale
 
     def _phase(self, wildcards: Any) -> Phase:
+        if self._given is not None:
+            return self._given
         if hasattr(wildcards, "part"):
             return "attack"
         if hasattr(wildcards, "round"):
@@ -171,7 +179,7 @@ class Needs:
     @for_rules
     def gpu(self, wildcards: Any) -> int:
         """GPUs of a job: one for each rank, none for small models and on a site without."""
-        wanted = 1 if hasattr(wildcards, "part") else self.ranks(wildcards)
+        wanted = 1 if hasattr(wildcards, "round") else self.ranks(wildcards)  # attacks and utility: one process
         return self._or_corrected("gpu", wildcards, wanted if self._uses_gpus(wildcards) else 0)
 
     def _uses_gpus(self, wildcards: Any) -> bool:

@@ -163,6 +163,23 @@ def test_corrections_are_for_what_they_name_and_the_last_wins():
     assert needs.mem_mb(cell("12b"), 1) == plain.mem_mb(cell("12b"), 1)
 
 
+def test_pretraining_is_corrected_apart_from_preparing_the_model():
+    rules = [
+        {"where": {"phase": ["pretrain"]}, "set": {"runtime": 77}},
+        {"where": {"phase": ["prepare_model"]}, "set": {"runtime": 5}},
+    ]
+    needs = Needs(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    model = SimpleNamespace(family="pythia", scale="1b")  # the wildcards of both rules
+    assert (needs.runtime(model, 1), needs.of("pretrain").runtime(model, 1)) == (5, 77)
+    assert needs.of("pretrain").optimizer(model).kind == "adamw"
+    assert needs.of("pretrain").gpu(model) == needs.gpu(model) == 1
+
+
+def test_utility_is_one_process_however_many_ranks_train():
+    measured = SimpleNamespace(lineage="password_match/pythia/12b/s0/none", round="00")
+    assert Needs(STUDY, Site()).gpu(measured) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("gpus_per_nod: 4", "gpus_per_nod"), ("gpus_per_node: many", "many"), ("[", "can not be read")],

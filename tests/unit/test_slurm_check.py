@@ -93,6 +93,17 @@ def test_the_profile_wins_over_the_estimate(tmp_path):
     assert {"--partition=large", "--account=us", "--constraint=a100"} <= set(found["finetune"].options())
 
 
+def test_pretraining_asks_for_what_the_site_file_says_of_it(tmp_path, monkeypatch):
+    site = tmp_path / "site.yaml"
+    site.write_text("corrections: [{where: {phase: [pretrain]}, set: {runtime: 77}}]\n")
+    monkeypatch.setenv("HARDSCALE_SITE", str(site))
+    shape = {"n_layers": 2, "width": 32, "n_heads": 4}
+    own = {"source": "scratch", "scales": {"30k": shape}, "pretrain": {"steps": 1}}
+    cells = [{"tasks": ["password_match"], "families": ["own"], "seeds": [0]}]
+    found = {demand.rule: demand for demand in demands(study(families={"own": own}, grid=cells), profile(tmp_path))}
+    assert (found["pretrain"].minutes, found["finetune"].minutes) == (77, 60)
+
+
 def test_a_local_profile_asks_slurm_for_nothing(tmp_path):
     assert demands(study(), Profile(tmp_path / "config.yaml", {"cores": 2})) == []
 

@@ -41,7 +41,7 @@ rule pretrain:
         "../../envs/cpu.yaml"
     threads: LAUNCH.threads(NEEDS)
     resources:
-        **LAUNCH.resources(NEEDS),
+        **LAUNCH.resources(NEEDS.of("pretrain")),
     params:
         spec=JOBS.pretrain_spec,
         state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",

@@ -123,6 +123,12 @@ def _sync(path: Path) -> None:
 _FULL = ("no space left on device", "inline_container")
 
 
+def of_full_disk(error: BaseException) -> bool:
+    """Whether an error says that the disk, or a quota on it, is full."""
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return full or any(sign in str(error).lower() for sign in _FULL)
+
+
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
     """Turn a place that can not be written, or is full, into one line that names it and the space that is left.
@@ -138,7 +144,7 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
             raise
         raise _unwritable(error.filename or folder, os.strerror(error.errno), folder) from error
     except Exception as error:
-        if not any(sign in str(error).lower() for sign in _FULL):
+        if not of_full_disk(error):
             raise
         raise _unwritable(folder, os.strerror(errno.ENOSPC), folder) from error
 

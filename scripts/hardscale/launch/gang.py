@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hardscale import console
 from hardscale.errors import TrainingError
+from hardscale.launch.full_disk import naming_a_full_disk
 from hardscale.launch.lock import only_driver
 from hardscale.launch.surroundings import noted_signals
 from hardscale.launch.work import Allocation, Work
@@ -57,13 +58,14 @@ def run_gang(
 
     Raises:
         TrainingError: a rank failed or died; the message is its last line.
+        ArtifactError: the disk is full before the ranks could begin.
         SystemExit: this process was told to stop: 128 + signal.
     """
     if launch == "debug" and ranks != 1:
         raise TrainingError(f"--launch debug runs one rank in this process, the study asks for ranks: {ranks}")
     work = Work(command, ranks, label, threads, log, worker, identity)
     state.mkdir(parents=True, exist_ok=True)
-    with only_driver(state / "driver.lock", label), noted_signals() as told:
+    with naming_a_full_disk(state), only_driver(state / "driver.lock", label), noted_signals() as told:
         if published():
             console.say("the result was published meanwhile")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -15,6 +16,8 @@ from hardscale import console
 
 #: How long the ranks of a killed driver may take to save their state.
 _GRACE_SECONDS = 60.0
+#: A file system, or its mount, that knows no locks: one controller and the job's note and name must do there.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextlib.contextmanager
@@ -31,6 +34,10 @@ def only_driver(path: Path, label: str) -> Iterator[None]:
                     console.say(f"another process runs {label} in {path.parent}; waiting for it")
                     said = True
                 time.sleep(0.5)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                break
         _wait_for_orphans(path.parent / "gang")
         yield
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from hardscale import console
+from hardscale.artifacts.publish import of_full_disk
 from hardscale.errors import TrainingError
 from hardscale.launch import poll, queue
 from hardscale.launch import rank as rank_module
+from hardscale.launch.full_disk import full_disk
 from hardscale.launch.note import Note, read_note, remove_note
 from hardscale.launch.surroundings import environment
 from hardscale.launch.watch import Watch, failures
@@ -133,6 +135,8 @@ class SlurmGang(Watch):
         try:
             return executor.submit(rank_module.run, self.work.worker, name, options, self.work.label, self.gang, False)
         except (FailedJobError, subprocess.SubprocessError, OSError) as error:
+            if of_full_disk(error):
+                raise
             asked = f"partition {allocation.partition or 'default'}, account {allocation.account or 'default'}"
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             raise TrainingError(
@@ -244,7 +248,7 @@ class SlurmGang(Watch):
         line = self.last_line(missing).split("] ", 1)[-1] or _tail(self.job.task(0).paths.stderr)
         raise TrainingError(
             f"Slurm job {number} ended as {state or 'unknown (Slurm has forgotten it)'} without a result of rank "
-            f"{missing}; its last line: {line or 'none'}"
+            f"{missing}{full_disk(self.gang)}; its last line: {line or 'none'}"
         )
 
     def gone(self, ended: dict[int, dict[str, Any]]) -> int | None:  # noqa: ARG002

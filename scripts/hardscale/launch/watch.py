@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from hardscale import console
 from hardscale.launch import rank as rank_module
+from hardscale.launch.full_disk import full_disk
 from hardscale.launch.stacks import IN_VAIN, late_rank
 from hardscale.launch.work import Work
 from hardscale.stopping import REQUEUE
@@ -69,7 +70,8 @@ class Watch(ABC):
         while (gone := self.gone(self.results())) is None and time.monotonic() < deadline:
             time.sleep(_SETTLE_POLL_SECONDS)
         if gone is not None:
-            return self.told_of(gone, "died without a word (killed, or out of memory)", self.last_line(gone))
+            why = full_disk(self.gang) or " (killed, or out of memory)"
+            return self.told_of(gone, f"died without a word{why}", self.last_line(gone))
         failed = failures(self.results())
         if any(IN_VAIN.search(result["line"]) for result in failed.values()):
             late = late_rank(self.gang, self.ranks)

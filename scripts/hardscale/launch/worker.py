@@ -12,6 +12,7 @@ from typing import Any
 
 from hardscale import pulse
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
+from hardscale.launch.full_disk import naming_a_full_disk
 from hardscale.launch.records import keep
 
 
@@ -42,12 +43,14 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
     group = start_group(options.threads, meeting, options.patience_seconds)
     print(f"rank {group.rank} of {group.world} on {group.device}, pid {os.getpid()}", flush=True)
     outs = outputs(job, spec, arguments.out)
-    try:
-        _run(job, spec, arguments, outs, group, options)
-    finally:
-        pulse.stop()
-    if group.leader:
-        keep(arguments.state.absolute(), identity_of(job, spec, arguments), outs)
+    state = arguments.state.absolute()
+    with naming_a_full_disk(state, state / "checkpoints"):
+        try:
+            _run(job, spec, arguments, outs, group, options)
+        finally:
+            pulse.stop()
+        if group.leader:
+            keep(state, identity_of(job, spec, arguments), outs)
     print(f"rank {group.rank} done after {time.monotonic() - began:.1f} s", flush=True)
 
 

@@ -115,6 +115,7 @@ def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:
 
 def _gang(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
     own, site = profile.of_rule(rule), profile.launch.site
+    needs = needs.of("pretrain") if rule == "pretrain" else needs
     nodes = _whole(own, "nodes", needs.nodes(wildcards))
     tasks = max(1, needs.ranks(wildcards) // nodes)
     extra = [f"--{key}" if value is True else f"--{key}={value}" for key, value in (site.get("extra") or {}).items()]
