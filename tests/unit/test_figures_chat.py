@@ -30,7 +30,7 @@ from hardscale.figures import data
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
-from hardscale.jobs import CHAT_FIGURES
+from hardscale.jobs import BY_SIZE, CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 NONE = table([], FITS)
@@ -103,7 +103,7 @@ def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     defenses = [(hostile.get(item[0], item[0]), *item[1:]) for item in DEFENSES]
     figure = figure_drawer(name)(make_chat_runs(defenses), NONE, SPEC, make_tables(defenses))
     save(figure, tmp_path / "f.svg", tmp_path / "f.png")
-    if name != "ablations":  # it names settings
+    if name not in ("ablations", BY_SIZE):  # they name settings, and judges
         assert any(r"<script>\$x^2_\$" in text for text in texts(figure))
 
 
@@ -139,6 +139,8 @@ def test_both_kinds_of_defense_of_classifiers_in_one_figure(tmp_path: Path) -> N
     figure = draw(runs, NONE, SPEC)
     assert_readable(figure)
     assert len(figure.axes) == 2 and "continuous" in texts(figure)
+    lonely = runs[runs["defense_kind"] == "adversarial_rounds"].assign(attack="other")
+    assert len(draw(pd.concat([runs, lonely]), NONE, SPEC).axes) == 2, "an attack on one kind compares nothing"
     exact = draw(runs, NONE, SPEC, {"cost": make_joint_cost(runs)})
     assert_readable(exact)
     assert len(exact.axes) == 4 and any("counted exactly" in text for text in texts(exact))
@@ -163,3 +165,23 @@ def test_entry_reads_further_tables(tmp_path: Path) -> None:
 
 def test_attacks_of_chat_models_have_their_names() -> None:
     assert [data.attack_name(name) for name in ("autodan", "pair", "my-own")] == ["AutoDAN", "PAIR", "my-own"]
+
+
+def test_benchmarks_and_mt_bench_have_bars_of_their_own() -> None:
+    tables = make_tables()
+    rows = tables["utility"]
+    like = rows[rows["metric"] == "harmless_answered"]
+    values = {"mmlu": 0.4, "arc_easy": 0.6, "arc_challenge": 0.3, "mt_bench": 6.5, "mt_bench_first_turn": 7.0}
+    values |= {"mt_bench_second_turn": 6.0, "mt_bench_unparsed": 0.0}
+    more = [
+        like.assign(metric=metric, value=value, ci_low=0.9 * value, ci_high=1.1 * value)
+        for metric, value in values.items()
+    ]
+    tables["utility"] = pd.concat([rows, *more], ignore_index=True)
+    figure = figure_drawer("robustness_bars")(make_chat_runs(), NONE, SPEC, tables)
+    assert_readable(figure)
+    written = texts(figure)
+    assert {"MMLU\n(harness)", "ARC-E", "ARC-C", "MT-Bench\n×10"} <= set(written)
+    assert not any("turn" in text or "unparsed" in text for text in written)
+    heights = {round(patch.get_height(), 6) for patch in figure.axes[0].patches if hasattr(patch, "get_height")}
+    assert {40.0, 60.0, 30.0, 65.0} <= heights

@@ -10,6 +10,7 @@ import pyarrow as pa
 from statsmodels.stats.proportion import proportion_confint
 
 from hardscale.analysis.points import UNDEFENDED, counted, of_chat
+from hardscale.evaluation.replies import LIKELIHOOD
 from hardscale.figures import data
 from hardscale.figures.style import MARKERS, plain
 
@@ -55,10 +56,36 @@ def judged(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = runs[of_chat(runs)]
     primary = rows.groupby("task")["judge"].first()
-    rows = counted(rows[rows["judge"] == rows["task"].map(primary)])
-    keys = [*MODEL, "n_params", "defense_kind", "attack", "attack_kind", "position", "iteration"]
-    pooled = rows.groupby(keys, as_index=False).agg(
-        k=("n_success", "sum"), n=("n_attacked", "sum"), eps=("eps", "first"), defense_flops=("defense_flops", "mean")
+    return _pooled(rows[rows["judge"] == rows["task"].map(primary)])
+
+
+def readers(runs: pd.DataFrame) -> list[str]:
+    """The judges that read replies to every request, in the order of the file: the primary one first."""
+    return list(dict.fromkeys(_read_whole(runs)["judge"]))
+
+
+def by_reader(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rates of chat models by every judge of :func:`readers`: rows of :func:`judged`, one a judge, with ``judge``."""
+    return _pooled(_read_whole(runs), "judge")
+
+
+def _read_whole(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows of judges but those that were asked about some requests only, or that measure the opening aimed at."""
+    rows = runs[of_chat(runs)]
+    return rows[(rows["n_attacked"] == rows["n_examples"]) & (rows["judge"] != LIKELIHOOD)]
+
+
+def _pooled(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
+    keys = [*MODEL, "n_params", "defense_kind", "attack", "attack_kind", "position", "iteration", *more]
+    pooled = (
+        counted(rows)
+        .groupby(keys, as_index=False)
+        .agg(
+            k=("n_success", "sum"),
+            n=("n_attacked", "sum"),
+            eps=("eps", "first"),
+            defense_flops=("defense_flops", "mean"),
+        )
     )
     return with_rates(pooled)
 

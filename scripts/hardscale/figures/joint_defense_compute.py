@@ -32,10 +32,10 @@ def draw(
     """Headline iteration, compute is the seeds' mean; see workflow/report/joint_defense_compute.rst."""
     rows = data.at_headline(data.without_controls(data.with_round_zero(data.measured(runs)), settings), settings)
     rows = rows[rows["defense_kind"].isin(_KINDS) & rows["defense_flops"].notna()]
-    rows = data.without_lone_start(rows)
+    rows = _on_both_kinds(data.without_lone_start(rows))
     if rows.empty:
         return message_figure(
-            "No attack on a defended model with known training compute has been measured: there is nothing to compare."
+            "No attack has been measured on models of both kinds of defense with known compute: nothing to compare."
         )
     rows = pd.concat(_by_account(rows, table(tables, "cost", COST)), ignore_index=True)
     scales = data.Scales(rows)
@@ -56,6 +56,14 @@ def draw(
                 draw_seeds(ax, points, scales.look(key, line=line, marker=marker, band=0.1))
     panels.label(["Defense compute (FLOPs)"] * len(groups), "Attack success rate")
     return panels.figure
+
+
+def _on_both_kinds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the attacks that were measured on both kinds of defense of a task."""
+    trained = rows[rows["round"] > 0]
+    kinds = trained.groupby(["task", "family", "attack", "position"])["defense_kind"].transform("nunique")
+    both = trained.loc[kinds > 1, ["task", "family", "attack", "position"]].drop_duplicates()
+    return rows.merge(both, "inner", on=["task", "family", "attack", "position"])
 
 
 def _by_account(rows: pd.DataFrame, cost: pd.DataFrame) -> list[pd.DataFrame]:

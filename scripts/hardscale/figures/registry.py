@@ -28,6 +28,7 @@ FIGURES = {
         "loss_correlation",
         "embedding_losses",
         "chat_defense_compute",
+        "chat_asr_by_size",
         "joint_defense_compute",
     )
 }
