@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,8 @@ def with_signature(function: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     call.__doc__ = function.__doc__
+    if "snakemake.common" in sys.modules:  # not worth importing elsewhere
+        remember_signature(call)
     return call
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Lineage:
         return f"{self.cell.key}/{self.defense}"
 
     @classmethod
+    @functools.cache  # a plan parses each key several times
     def parse(cls, key: str) -> Lineage:
         """The lineage of a key."""
         cell, _, defense = key.rpartition("/")
@@ -80,6 +82,10 @@ class Layout:
     def utility(self, lineage: str, number: int) -> Path:
         """What a chat model is good for besides being robust."""
         return self.root / "utility" / lineage / round_name(number)
+
+    def measure(self, what: str, lineage: str, number: int) -> Path:
+        """Another measure of a chat model, with a job of its own: ``lm_eval`` or ``mt_bench``."""
+        return self.root / what / lineage / round_name(number)
 
     def table(self, name: str) -> Path:
         """A table of the study, e.g. ``runs.parquet``."""

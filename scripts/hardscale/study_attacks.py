@@ -25,32 +25,10 @@ from hardscale.chat_settings import (
 )
 from hardscale.settings import AdversarialRounds, AttackBase, AttackSettings, Settings, TaskSettings
 
-#: Kind -> the settings block of such an attack.
-ATTACK_KINDS: dict[str, type[AttackBase]] = {
-    kind: block
-    for block in (
-        AttackSettings,
-        Beast,
-        AutoDan,
-        Pair,
-        EmbeddingAttack,
-        Direct,
-        Prefill,
-        InContext,
-        Adaptive,
-        Templates,
-    )
-    for kind in get_args(block.model_fields["kind"].annotation)
-}
 #: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
 CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")
 #: Defences that train chat models; the others train classifiers.
 CHAT_DEFENSES = ("c_advul", "c_advipo", "r2d2", "external")
-#: Kind -> the settings block of such a defence.
-DEFENSE_KINDS: dict[str, type[Settings]] = {
-    get_args(block.model_fields["kind"].annotation)[0]: block
-    for block in (AdversarialRounds, CAdvUL, CAdvIPO, CAt, R2D2, External)
-}
 
 
 def _kind(values: Any, otherwise: str) -> str:
@@ -75,7 +53,7 @@ AnyTask = Annotated[
     Annotated[TaskSettings, Tag("classification")] | Annotated[ChatTaskSettings, Tag("behaviors")],
     Discriminator(_task_kind),
 ]
-AnyAttack = Annotated[
+_Attack = (
     Annotated[AttackSettings, Tag("gcg")]
     | Annotated[Beast, Tag("beast")]
     | Annotated[AutoDan, Tag("autodan")]
@@ -85,7 +63,30 @@ AnyAttack = Annotated[
     | Annotated[Prefill, Tag("prefill")]
     | Annotated[InContext, Tag("in_context")]
     | Annotated[Adaptive, Tag("adaptive")]
-    | Annotated[Templates, Tag("templates")],
+    | Annotated[Templates, Tag("templates")]
+)
+_Defense = (
+    Annotated[AdversarialRounds, Tag("adversarial_rounds")]
+    | Annotated[CAdvUL, Tag("c_advul")]
+    | Annotated[CAdvIPO, Tag("c_advipo")]
+    | Annotated[CAt, Tag("c_at")]
+    | Annotated[R2D2, Tag("r2d2")]
+    | Annotated[External, Tag("external")]
+)
+
+
+def _by_kind(union: Any) -> dict[str, Any]:
+    """Kind -> block of a union of tagged blocks; a block may be of several kinds."""
+    blocks = [get_args(tagged)[0] for tagged in get_args(union)]
+    return {kind: block for block in blocks for kind in get_args(block.model_fields["kind"].annotation)}
+
+
+#: Kind -> the settings block of such an attack.
+ATTACK_KINDS: dict[str, type[AttackBase]] = _by_kind(_Attack)
+#: Kind -> the settings block of such a defence.
+DEFENSE_KINDS: dict[str, type[Settings]] = _by_kind(_Defense)
+AnyAttack = Annotated[
+    _Attack,
     Discriminator(
         _attack_kind,
         custom_error_type="attack_kind",
@@ -93,12 +94,7 @@ AnyAttack = Annotated[
     ),
 ]
 AnyDefense = Annotated[
-    Annotated[AdversarialRounds, Tag("adversarial_rounds")]
-    | Annotated[CAdvUL, Tag("c_advul")]
-    | Annotated[CAdvIPO, Tag("c_advipo")]
-    | Annotated[CAt, Tag("c_at")]
-    | Annotated[R2D2, Tag("r2d2")]
-    | Annotated[External, Tag("external")],
+    _Defense,
     Discriminator(
         _defense_kind,
         custom_error_type="defense_kind",

@@ -15,7 +15,6 @@ from hardscale.attacks.chat_only import chat_requests, chat_victim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.frames import ADAPTIVE, framed
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Victim
@@ -65,7 +64,7 @@ def run(
     [start] = codec.encode_alone([options.initial_text * own.n_attack_tokens])
     states = []
     for i, (gap, key) in enumerate(zip(around, keys, strict=True)):
-        ledger = Ledger(shape, model.head_products[i], len(model.cache.prefixes[i]))
+        ledger = model.ledger(i, shape)
         rng = random.Random(derive_seed(options.seed, "adaptive", key))
         first = start[: own.n_attack_tokens]
         first += rng.choices(codec.allowed, k=own.n_attack_tokens - len(first))

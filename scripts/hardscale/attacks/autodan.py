@@ -16,7 +16,6 @@ from hardscale.attacks.autodan_search import Search, next_populations
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.chat_text import window
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.mutate import ModelMutator, Mutator, Prefix, RuleMutator
 from hardscale.attacks.prefixes import COMMON, POOL_NUMBER, first_population
 from hardscale.attacks.reading import Reading, read
@@ -106,7 +105,7 @@ def _start(
     pool = first_population(settings.population, random.Random(derive_seed(seed, "autodan", "pool")))
     states = []
     for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
-        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        ledger = victim.ledger(i, shape)
         search = Search(random.Random(derive_seed(seed, "autodan", key)), list(pool))
         record = Record(request.before, request.text + request.after, ledger)
         states.append(_State(i, request, search, record, notes={"pool_sha256": POOL_NUMBER, "n_trimmed": 0}))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.sampler import Sampler, Wish
@@ -69,7 +68,7 @@ def run(
     sampler.remember([gap.head for gap in around])
     states = []
     for i, (gap, key) in enumerate(zip(around, keys, strict=True)):
-        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        ledger = victim.ledger(i, shape)
         sampler.pay_prefix(i, ledger)
         states.append(_State(i, key, gap, Record(gap.before, gap.after, ledger)))
     for iteration in range(1, options.n_iterations + 1):

@@ -22,7 +22,6 @@ from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Batch
 from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
@@ -239,7 +238,7 @@ def _judge(victim: Victim, inputs: Inputs, embeds: Tensor) -> tuple[Tensor, Tens
 def _result(
     victim: Victim, example: int, prompt: _Prompt, shape: ModelShape, found: _Search, keeps_best: bool
 ) -> AttackResult:
-    ledger = Ledger(shape, victim.head_products[example], len(victim.cache.prefixes[example]))
+    ledger = victim.ledger(example, shape)
     record = Record(prompt.before, prompt.after, ledger)
     n_tokens = victim.n_forwarded(example, len(prompt.ids))
     iterates = _best_so_far(found.losses) if keeps_best else list(range(len(found.losses)))

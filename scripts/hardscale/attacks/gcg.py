@@ -16,7 +16,6 @@ import torch
 
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
 from hardscale.attacks.codec import Codec, Layout
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Victim, whole_weight
 from hardscale.models.flops import ModelShape
@@ -89,7 +88,7 @@ def _start(
     victim.remember([layout.head for layout in layouts])
     states = []
     for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
-        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        ledger = victim.ledger(i, shape)
         record = Record(layout.before, layout.after, ledger)
         rng = random.Random(_seed(options, "candidates", key))
         [text] = codec.decode([layout.attack])

@@ -16,7 +16,6 @@ from hardscale.attacks.chat_text import inert, window
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.grammar import GrammarAttacker
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.pair_attacker import ModelAttacker
 from hardscale.attacks.pair_judge import Attempt, Judge, ModelJudge, RuleJudge, Score
 from hardscale.attacks.proposals import Ask, Attacker, Proposal, Turn
@@ -81,7 +80,7 @@ def run(
     for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
         [alone] = codec.encode_prompts([request.before + request.text + request.after])
         victim.check_length(i, len(alone))
-        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        ledger = victim.ledger(i, shape)
         [target] = codec.decode([victim.endings[i]])
         record = Record(request.before, request.after, ledger)
         states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Block
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Scores, Victim
@@ -67,7 +66,7 @@ def run(
     victim.remember([head[: len(head) - codec.n_closing] for head in heads])
     states = []
     for i, ((before, after), key) in enumerate(zip(prompts, keys, strict=True)):
-        ledger = Ledger(shape, victim.head_products[i], len(victim.cache.prefixes[i]))
+        ledger = victim.ledger(i, shape)
         rng = random.Random(derive_seed(options.seed, "random_token", key))
         states.append(_State(i, before, after, rng, Record(before, after, ledger)))
     done, span = 0, _FIRST_SPAN

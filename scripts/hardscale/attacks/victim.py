@@ -10,16 +10,19 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from transformers.cache_utils import DynamicCache
 
 from hardscale import pulse
+from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Batch, Block, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.errors import AttackError
 from hardscale.memory import Budget, is_out_of_memory
+from hardscale.models.flops import ModelShape
 
 _T = TypeVar("_T")
 
@@ -150,13 +153,17 @@ class Victim(ABC):
         for example, length in enumerate(lengths):
             self.check_length(example, length)
 
+    @cached_property
+    def _limit(self) -> int | None:
+        """Tokens that the model reads. Asked for at every prompt, and a configuration answers slowly."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
     def check_length(self, example: int, length: int) -> None:
         """Refuse one prompt of ``length`` tokens that does not fit the model."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         total = self.n_forwarded(example, length)
-        if limit and total > limit:
+        if self._limit and total > self._limit:
             raise AttackError(
-                f"example {self.names[example]}: {total} tokens with its attack, the victim reads {limit}; "
+                f"example {self.names[example]}: {total} tokens with its attack, the victim reads {self._limit}; "
                 "lower the task's max_tokens"
             )
 
@@ -278,6 +285,10 @@ class Victim(ABC):
         if ending:
             tokens = torch.cat([tokens, torch.tensor(ending).expand(tokens.shape[0], -1)], dim=1)
         return Block(example, tokens, len(self.cache.prefixes[example]))
+
+    def ledger(self, example: int, shape: ModelShape) -> Ledger:
+        """An empty ledger of an example, in which its stored prefix is paid for."""
+        return Ledger(shape, self.head_products[example], len(self.cache.prefixes[example]))
 
     @torch.no_grad()
     def score(self, blocks: Sequence[Block]) -> list[Scores]:
