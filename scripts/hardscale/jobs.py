@@ -45,8 +45,17 @@ FIGURES = (
 )
 
 
+#: Of a family of chat models with several sizes.
+BY_SIZE = "chat_asr_by_size"
 #: Of chat models.
-CHAT_FIGURES = ("robustness_bars", "ablations", "loss_correlation", "embedding_losses", "chat_defense_compute")
+CHAT_FIGURES = (
+    "robustness_bars",
+    "ablations",
+    "loss_correlation",
+    "embedding_losses",
+    "chat_defense_compute",
+    BY_SIZE,
+)
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,7 @@ class Jobs:
     def targets(self) -> list[str]:
         """Every model, attack, table and figure: what rule ``all`` asks for, so that deleting any one rebuilds it."""
         folders = [*self.prepared_folders(), *self.model_folders(), *self.attack_folders()]
-        folders += self.chat.utility_folders()
+        folders += [*self.chat.utility_folders(), *self.chat.measures.folders()]
         return [*manifests(folders), *self.tables(), *self.figures()]
 
     def tables(self) -> list[str]:
@@ -192,8 +201,9 @@ class Jobs:
     def figure_names(self) -> tuple[str, ...]:
         """The figures that have something to show in this study."""
         kinds = {self.study.is_chat(cell.task) for cell in self.cells}
+        chat = [name for name in CHAT_FIGURES if name != BY_SIZE or self.chat.several_sizes]
         joint = ("joint_defense_compute",) if self.chat.c_at_blocks else ()
-        return (*(FIGURES if False in kinds else ()), *(CHAT_FIGURES if True in kinds else ()), *joint)
+        return (*(FIGURES if False in kinds else ()), *(chat if True in kinds else ()), *joint)
 
     def figures(self) -> list[str]:
         """The study's figures."""
@@ -441,8 +451,8 @@ class Jobs:
 
     @for_rules
     def cell_base(self, wildcards: Any) -> str:
-        """The model that a cell is finetuned from."""
-        cell = Cell.parse(wildcards.cell)
+        """The model that a cell, or that of a lineage, starts from."""
+        cell = Cell.parse(wildcards.cell) if hasattr(wildcards, "cell") else Lineage.parse(wildcards.lineage).cell
         pretrained = self.study.families[cell.family].pretrain is not None
         return manifest(self.layout.base(cell.family, cell.scale, pretrained))
 

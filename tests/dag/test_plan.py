@@ -28,7 +28,7 @@ def test_the_default_study_has_its_jobs_and_loads_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     found = counts(done)
     jobs = ("finetune", "adversarial_rounds_01_03", "c_at_03", "attack")
-    assert [found[job] for job in jobs] == [12, 12, 8, 100]
+    assert [found[job] for job in jobs] == [12, 12, 8, 83]
     assert not re.search(r"\| +(torch|transformers|datasets|deepspeed)$", done.stderr, flags=re.MULTILINE)
 
 
@@ -39,7 +39,7 @@ def test_another_study_replaces_the_default_one(tmp_path):
     assert counts(done)["finetune"] == 30
 
 
-@pytest.mark.parametrize("study", ["pythia", "qwen"])
+@pytest.mark.parametrize("study", ["pythia", "qwen", "chat"])
 def test_the_papers_studies_stay_under_ten_thousand_jobs(study, tmp_path):
     done, seconds = dry_run("--directory", str(tmp_path), "--configfile", str(ROOT / f"studies/{study}.yaml"))
     assert done.returncode == 0, done.stderr
