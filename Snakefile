@@ -9,7 +9,7 @@ min_version("9.19")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from hardscale.cli import prepare_environment, study_of
+from hardscale.cli import makes_environments, prepare_environment, study_of
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
 from hardscale.jobs import Jobs, manifests
@@ -50,7 +50,7 @@ for phase in JOBS.phases:
 
 
 onstart:
-    check_sources(STUDY, JOBS.layout.root)
+    check_sources(STUDY, JOBS.layout.root, makes_environments(workflow))
     stop_on_signals()
     if LAUNCH.how == "slurm":
         cancel_waiting_orphans()

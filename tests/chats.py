@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from lm_eval_stand_in import stand_in
+
 FRUITS = ["apple", "pear", "plum", "fig", "lemon", "melon", "grape", "cherry"]
 
 
@@ -40,6 +42,27 @@ def write_chats(folder: Path) -> None:
     (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def write_dialogues(folder: Path) -> None:
+    """``question.jsonl``: two questions of two turns, in MT-Bench's format."""
+    rows = [
+        {
+            "question_id": i,
+            "category": "math",
+            "turns": [f"What is {i} plus 1?", "And 1 more?"],
+            "reference": [f"{i + 1}"],
+        }
+        for i in (1, 2)
+    ]
+    (folder / "question.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+#: A judge of a user's own: the first reply is good, the next one not, and of the third it says nothing.
+JUDGE = """
+def grade(questions):
+    return [("Rating: [[9]]", "Rating: [[2]]", "Well.")[i % 3] for i in range(len(questions))]
+"""
+
+
 def describe_chats(folder: Path, **changes: Any) -> Path:
     """The study file, its data beside it."""
     data = folder / "data"
@@ -47,6 +70,9 @@ def describe_chats(folder: Path, **changes: Any) -> Path:
     write_behaviors(data, "train", FRUITS[:5], 2)
     write_behaviors(data, "test", FRUITS[5:], 1)
     write_chats(data)
+    write_dialogues(data)
+    (folder / "judge_of_mine.py").write_text(JUDGE, encoding="utf-8")
+    python = stand_in(folder / "lm-eval")
     defense = {
         "steps": 2,
         "batch_size": 4,
@@ -89,7 +115,16 @@ def describe_chats(folder: Path, **changes: Any) -> Path:
             },
         },
         "evaluate": [{"attacks": ["gcg", "embedding"], "defenses": ["none", "c-advul", "c-advipo"], "n_examples": 3}],
-        "utility": {"n_harmless": 4, "max_new_tokens": 8},
+        "utility": {
+            "n_harmless": 4,
+            "max_new_tokens": 8,
+            "lm_eval": {"tasks": ["mmlu", "arc_easy"], "limit": {"mmlu": 5}, "python": str(python)},
+            "mt_bench": {
+                "questions": str(data / "question.jsonl"),
+                "judge": "judge_of_mine:grade",
+                "max_new_tokens": 8,
+            },
+        },
         **changes,
     }
     path = folder / "chats.yaml"

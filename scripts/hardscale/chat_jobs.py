@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from hardscale.for_rules import for_rules
 from hardscale.paths import Lineage, parse_part, undefended
 from hardscale.patterns import exactly
 from hardscale.study import UNDEFENDED, Cell
+from hardscale.utility_jobs import UtilityJobs
+from hardscale.utility_settings import OTHER_JOBS
 
 if TYPE_CHECKING:
     from hardscale.jobs import Block, Jobs
@@ -33,6 +36,7 @@ _FIGURE_TABLES = {
     "loss_correlation": ("utility", "losses"),
     "embedding_losses": ("losses",),
     "chat_defense_compute": ("utility",),
+    "chat_asr_by_size": ("utility",),
     "joint_defense_compute": ("cost",),
 }
 
@@ -46,6 +50,7 @@ class ChatJobs:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs, self._study, self._layout = jobs, jobs.study, jobs.layout
+        self.measures = UtilityJobs(jobs)
 
     # --- what exists ------------------------------------------------------------------------------------------------
 
@@ -53,6 +58,12 @@ class ChatJobs:
     def cells(self) -> list[Cell]:
         """Cells of chat models."""
         return [cell for cell in self._jobs.cells if self._study.is_chat(cell.task)]
+
+    @property
+    def several_sizes(self) -> bool:
+        """Whether some family is asked one task at two scales or more."""
+        sizes = Counter((task, family) for task, family, _ in {(c.task, c.family, c.scale) for c in self.cells})
+        return max(sizes.values(), default=0) > 1
 
     def trained(self) -> list[Lineage]:
         """Lineages that the continuous rule trains."""
@@ -87,12 +98,14 @@ class ChatJobs:
 
     def utility_folders(self) -> Iterator[Path]:
         """The folder of every utility job: one for each evaluated chat model."""
-        if self._study.utility is None:
-            return
-        chats = {cell.key for cell in self.cells}
-        for key, number in self._jobs.evaluated_models():
-            if Lineage.parse(key).cell.key in chats:
+        if self._study.utility is not None:
+            for key, number in self.evaluated_models():
                 yield self._layout.utility(key, number)
+
+    def evaluated_models(self) -> Iterator[tuple[str, int]]:
+        """Lineage key and round of every chat model that some attack is run on."""
+        chats = {cell.key for cell in self.cells}
+        return ((key, n) for key, n in self._jobs.evaluated_models() if Lineage.parse(key).cell.key in chats)
 
     def attack_folders(self) -> Iterator[Path]:
         """The folder of every attack on a chat model."""
@@ -154,7 +167,7 @@ class ChatJobs:
         lineage = Lineage.parse(wildcards.lineage)
         assert self._study.utility is not None
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
-        settings = self._study.utility.model_dump()
+        settings = self._study.utility.model_dump(exclude=set(OTHER_JOBS))
         return canonical_json({**spec, "settings": settings, "seed": self._jobs.seed(lineage.cell, "utility")})
 
     # --- other models of an attack ----------------------------------------------------------------------------------

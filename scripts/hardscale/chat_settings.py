@@ -1,4 +1,4 @@
-"""The typed blocks of a study that chat models and continuous attacks bring: tasks, attacks, defences, judges, utility.
+"""The typed blocks of a study that chat models and continuous attacks bring: tasks, attacks, defences, judges.
 
 No torch and no transformers here. Sections are those of "Efficient Adversarial Training in LLMs with Continuous
 Attacks" (arXiv 2405.15589) unless another source is named.
@@ -366,7 +366,7 @@ class External(Overridable):
         return self
 
 
-# --- judges and utility ---------------------------------------------------------------------------------------------
+# --- judges -----------------------------------------------------------------------------------------------------------
 
 
 class JudgeSettings(Settings):
@@ -400,15 +400,3 @@ class JudgeSettings(Settings):
         if (self.kind in ("harmbench", "rubric")) != (self.model is not None):
             raise ValueError(f"a {self.kind} judge {'needs' if self.model is None else 'takes no'} model")
         return self
-
-
-class UtilitySettings(Settings):
-    """What is measured besides robustness."""
-
-    harmless: str | None = Field(None, description="Table with prompt and type (XSTest's columns); own list if absent.")
-    n_harmless: PositiveInt = 40
-    mmlu: str | None = Field(None, description="Table with question, choices, answer: asked with the chat template.")
-    n_mmlu: PositiveInt = 100
-    polite: str | None = Field(None, description="csv of politely phrased behaviours, HarmBench's columns.")
-    n_polite: PositiveInt = 40
-    max_new_tokens: PositiveInt = 64

@@ -58,3 +58,8 @@ def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | 
     if site:
         os.environ[SITE] = json.dumps(dict(site))
     os.environ.setdefault(RUN, f"{socket.gethostname()}-{os.getpid()}-{time.time():.3f}")
+
+
+def makes_environments(workflow: Any) -> bool:
+    """Whether jobs run in environments that Snakemake makes for them (``--sdm conda``)."""
+    return any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)

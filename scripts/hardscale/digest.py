@@ -22,6 +22,10 @@ _NEUTRAL = (
     *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
     *(
         "chat_settings",
+        "utility_settings",
+        "utility_jobs",
+        "utility_check",
+        "lm_eval_tool",
         "study_attacks",
         "chat_jobs",
         "for_rules",

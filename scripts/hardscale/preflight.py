@@ -14,10 +14,16 @@ from hardscale.jobs import Jobs
 from hardscale.resources import Needs
 from hardscale.site import VARIABLE
 from hardscale.study import Cell, Study, data_root
+from hardscale.utility_check import utility_problems
 
 
-def problems(study: Study) -> list[str]:
-    """One line for each task or model whose source is neither on disk nor reachable."""
+def problems(study: Study, conda: bool = False) -> list[str]:
+    """One line for each task, model or measure whose source is neither on disk nor reachable.
+
+    Args:
+        study: what is to be run.
+        conda: whether jobs get their environments from Snakemake.
+    """
     from hardscale.models import check as models
     from hardscale.tasks import check as tasks
 
@@ -34,7 +40,7 @@ def problems(study: Study) -> list[str]:
         models.check_source(family, scale, study.families[family], data_root(study))
         for family, scale in dict.fromkeys([*((c.family, c.scale) for c in cells), *study.other_models()])
     ]
-    return [line for line in found if line]
+    return [*(line for line in found if line), *utility_problems(study, conda)]
 
 
 def place_problem(root: Path) -> str | None:
@@ -84,9 +90,9 @@ def check_plan(jobs: Jobs, launch: Launch, needs: Needs) -> None:
         _stop(optimizer_problems(jobs, needs))
 
 
-def check_sources(study: Study, root: Path) -> None:
+def check_sources(study: Study, root: Path, conda: bool = False) -> None:
     """Stop the workflow with a line for each missing source, or where results can not be written to ``root``."""
-    _stop(problems(study) or [line for line in [place_problem(root)] if line])
+    _stop(problems(study, conda) or [line for line in [place_problem(root)] if line])
 
 
 def _stop(lines: list[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from hardscale.chat_settings import ChatTaskSettings, JudgeSettings, ModelName, UtilitySettings
+from hardscale.chat_settings import ChatTaskSettings, JudgeSettings, ModelName
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings import (
@@ -33,6 +33,7 @@ from hardscale.settings import (
     deep_merge,
 )
 from hardscale.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
+from hardscale.utility_settings import UtilitySettings
 
 UNDEFENDED = "none"
 
@@ -162,9 +163,11 @@ class Study(Settings):
                     raise ValueError(f"grid.{i}: the cell {cell.key} is already in grid.{first}; list each cell once")
 
     def _roles(self) -> Iterator[tuple[str, ModelName]]:
-        """Key and model of every role that another model plays in an attack or as a judge."""
+        """Key and model of every role that another model plays in an attack or as a judge, also of utility."""
         blocks: list[tuple[str, Settings]] = [(f"attacks.{name}", block) for name, block in self.attacks.items()]
         blocks += [(f"judges.{i}", judge) for i, judge in enumerate(self.judges)]
+        if self.utility and self.utility.mt_bench:
+            blocks.append(("utility.mt_bench", self.utility.mt_bench))
         for key, block in blocks:
             for role in type(block).model_fields:
                 if isinstance(other := getattr(block, role), ModelName):

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chats import FRUITS, describe_chats
+from lm_eval_stand_in import asked
 from study_runs import StudyRun
 
 CELL = Path("fruit/toy/20k/s0")
@@ -62,9 +63,25 @@ def test_utility_stands_beside_robustness(chats):
     )
 
 
+def test_benchmarks_and_mt_bench_stand_there_too(chats):
+    run, _ = chats
+    rows = {(row["defense"], row["metric"]): row for row in rows_of(run.results / "tables/utility.parquet")}
+    for defense in VICTIMS:
+        assert (rows[defense, "mmlu"]["value"], rows[defense, "mmlu"]["n"]) == (0.25, 5)
+        assert (rows[defense, "arc_easy"]["value"], rows[defense, "arc_easy"]["n"]) == (0.25, 8)
+        # Ratings of the two questions: 9 and 2, unread and 9.
+        assert rows[defense, "mt_bench"]["value"] == pytest.approx(20 / 3)
+        assert rows[defense, "mt_bench_unparsed"]["value"] == 1
+    models = {request["model"] for mode, request in asked(run.folder / "lm-eval") if mode == "run"}
+    assert models == {str((run.results / "models" / CELL / place / "model").absolute()) for place in VICTIMS.values()}
+    assert next(mode for mode, _ in asked(run.folder / "lm-eval")) == "check"
+
+
 def test_requests_and_replies_stay_in_files_of_their_owner(chats):
     run, done = chats
-    private = [path for name in ("behaviors", "attack", "replies") for path in run.results.rglob(f"{name}.parquet")]
+    private = [
+        path for name in ("behaviors", "attack", "replies", "ratings") for path in run.results.rglob(f"{name}.parquet")
+    ]
     assert len(private) > 10
     for path in private:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -88,10 +105,14 @@ def test_nothing_is_left_to_do_and_a_deleted_model_is_trained_again(chats):
     try:
         planned = run.snakemake("-n", "--quiet", "rules").text
         counted = dict(re.findall(r"^(\w+) +(\d+)$", planned, flags=re.MULTILINE))
-        assert {name: counted.get(name) for name in ("continuous", "attack", "utility", "adopt")} == {
+        assert {
+            name: counted.get(name) for name in ("continuous", "attack", "utility", "lm_eval", "mt_bench", "adopt")
+        } == {
             "continuous": "1",
             "attack": "2",
             "utility": "1",
+            "lm_eval": "1",
+            "mt_bench": "1",
             "adopt": None,
         }
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, METRICS, REPLIES, TIMING, UTILITY
 from hardscale.artifacts.tables import write_table
+from hardscale.evaluation.measure_schemas import LM_EVAL
 
 CELL = "apples/tiny/1m/s0"
 KINDS = {"none": "none", "ul": "c_advul", "ipo": "c_advipo", "plain": "c_advipo", "sft": "c_advul", "ext": "external"}
@@ -140,4 +141,33 @@ def make_utility(root: Path, defense: str, answered: float | None, perplexity: f
         for metric, value in values.items()
     ]
     with publishing(root / f"utility/{CELL}/{defense}/r{number:02d}", "utility", spec) as draft:
+        write_table(draft.path / "utility.parquet", rows, UTILITY)
+
+
+def make_lm_eval(root: Path, defense: str, acc: float) -> None:
+    """One task that is a share with a part of its own, and one that is not."""
+    number = int(defense != "none")
+    spec = {"cell": CELL, "defense": defense, "round": number, "settings": {}}
+    known = {"filter": "none", "num_fewshot": 0, "task_version": "1", "chat_template_sha256": "a"}
+    known["lm_eval_version"] = "9.9"
+    rows = [
+        {"asked": asked, "task": task, "metric": metric, "value": value, "stderr": 1.0, "n": n, "headline": headline}
+        for asked, task, metric, value, n, headline in (
+            ("mmlu", "mmlu", "acc", acc, 40, True),
+            ("mmlu", "mmlu_law", "acc", 0.9, 20, False),
+            ("wikitext", "wikitext", "word_perplexity", 12.0, 30, True),
+        )
+    ]
+    with publishing(root / f"lm_eval/{CELL}/{defense}/r{number:02d}", "lm_eval", spec) as draft:
+        write_table(draft.path / "lm_eval.parquet", [{**row, **known} for row in rows], LM_EVAL)
+
+
+def make_mt_bench(root: Path, defense: str, mean: float) -> None:
+    number = int(defense != "none")
+    spec = {"cell": CELL, "defense": defense, "round": number, "settings": {}, "seed": 0}
+    rows = [
+        {"metric": metric, "value": value, "n": 80, "ci_low": None, "ci_high": None, "detail": ""}
+        for metric, value in (("mt_bench", mean), ("mt_bench_unparsed", 2.0))
+    ]
+    with publishing(root / f"mt_bench/{CELL}/{defense}/r{number:02d}", "mt_bench", spec) as draft:
         write_table(draft.path / "utility.parquet", rows, UTILITY)

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from chat_artifacts import BEHAVIORS, CELL, KINDS, make_attack, make_base, make_model, make_utility
+from chat_artifacts import (
+    BEHAVIORS,
+    CELL,
+    KINDS,
+    make_attack,
+    make_base,
+    make_lm_eval,
+    make_model,
+    make_mt_bench,
+    make_utility,
+)
 from figures_fixtures import make_runs
 from test_figures_draw import assert_readable_or_message, texts
 
@@ -176,6 +186,26 @@ def test_a_collapsed_model_is_marked_in_every_row(study):
     }
     relative = {row["defense"]: row["relative"] for row in rows if row["metric"] == "utility_perplexity"}
     assert relative == {"none": 1.0, "ul": 1.29, "ipo": 1.0, "sft": 1.31, "ext": None}
+
+
+def test_measures_with_jobs_of_their_own_stand_beside_ours(study):
+    make_model(study, "ul")
+    for defense, acc in (("none", 0.5), ("ul", 0.25)):
+        make_utility(study, defense, 0.9, 10.0)
+        make_lm_eval(study, defense, acc)
+        make_mt_bench(study, defense, 10 * acc)
+    rows = chat_tables.utility_table(study, "s", KINDS).to_pylist()
+    found = {(row["defense"], row["metric"]): row for row in rows}
+    ours = ["utility_perplexity", "harmless_answered"]
+    assert [row["metric"] for row in rows] == [*ours, "mmlu", "wikitext", "mt_bench", "mt_bench_unparsed"] * 2
+    assert {row["collapsed"] for row in rows} == {False}
+    mmlu = found["ul", "mmlu"]
+    assert (mmlu["value"], mmlu["n"], mmlu["relative"]) == (0.25, 40, 0.5)
+    # Wilson's interval of 10 in 40, and 1.96 standard errors of what is no share.
+    assert (mmlu["ci_low"], mmlu["ci_high"]) == (pytest.approx(0.1419, abs=1e-4), pytest.approx(0.4019, abs=1e-4))
+    other = found["ul", "wikitext"]
+    assert (other["ci_low"], other["ci_high"]) == (pytest.approx(12 - 1.96, abs=1e-3), pytest.approx(13.96, abs=1e-3))
+    assert (found["ul", "mt_bench"]["relative"], found["ul", "mt_bench_unparsed"]["value"]) == (0.5, 2.0)
 
 
 def test_gains_are_paired_by_behaviour_and_against_every_baseline(study):

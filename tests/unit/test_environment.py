@@ -20,6 +20,15 @@ def test_the_conda_file_holds_the_same_pins():
     assert pip == [*pins("torch.txt"), *pins("cpu.txt")]
 
 
+def test_the_conda_file_of_lm_eval_holds_the_same_pins():
+    pip = yaml.safe_load((ROOT / "envs/lm-eval.yaml").read_text())["dependencies"][-1]["pip"]
+    assert pip == pins("lm-eval.txt")
+    names = {line.split("==")[0].lower().replace("-", "_") for line in pip}
+    # What the job itself imports there, besides lm_eval's own.
+    assert {"lm_eval", "torch", "transformers", "pyarrow", "pydantic"} <= names
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in pip)
+
+
 def test_every_dependency_of_the_library_is_pinned_within_its_range():
     text = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'^    "([A-Za-z0-9_-]+)>=([\d.]+)",$', text.split("[project.optional")[0], flags=re.MULTILINE)

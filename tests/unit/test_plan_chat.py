@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import CHAT_FIGURES, FIGURES, Jobs
+from hardscale.jobs import BY_SIZE, CHAT_FIGURES, FIGURES, Jobs
+from hardscale.lm_eval_tool import PYTHON
 from hardscale.study import parse_study
 from hardscale.upkeep.plan import plan
 from study_runs import StudyRun
@@ -39,11 +42,20 @@ MIXED = {
         },
     ],
 }
+#: With every measure, rated by a model that is no cell.
+MEASURED = {
+    **MIXED,
+    "families": {**MIXED["families"], "graders": {"source": "models", "scales": {"g": {"path": "graders/g"}}}},
+    "utility": {
+        "lm_eval": {"tasks": ["toy"]},
+        "mt_bench": {"questions": "question.jsonl", "judge": {"family": "graders", "scale": "g"}},
+    },
+}
 _JOB = re.compile(r"^Reason: (.*)\nShell command: (.*)$", re.MULTILINE)
 _UPDATED = "Input files updated by another job: "
 
 
-@pytest.mark.parametrize("study", [STUDY, MIXED], ids=["chat alone", "both"])
+@pytest.mark.parametrize("study", [STUDY, MEASURED], ids=["chat alone", "both, every measure"])
 def test_the_plan_is_the_workflow(sources, tmp_path, study):
     config = tmp_path / "chats.yaml"
     config.write_text(yaml.safe_dump(study))
@@ -59,14 +71,30 @@ def test_the_plan_is_the_workflow(sources, tmp_path, study):
 
 def test_figures_and_their_tables_are_those_of_the_tasks():
     alone, both = (Jobs(parse_study(study, "s.yaml")) for study in (STUDY, MIXED))
-    assert alone.figure_names == CHAT_FIGURES
-    assert both.figure_names == (*FIGURES, *CHAT_FIGURES, "joint_defense_compute")
+    of_one_size = tuple(name for name in CHAT_FIGURES if name != BY_SIZE)
+    assert alone.figure_names == of_one_size
+    assert both.figure_names == (*FIGURES, *of_one_size, "joint_defense_compute")
     names = {table.rpartition("/")[2] for table in alone.tables()}
     assert {"runs.parquet", "cost.csv", "cost.parquet", "utility.csv", "losses.parquet", "gains.csv"} <= names
     for jobs in (alone, both):
         wanted = {table for name in jobs.figure_names for table in jobs.chat.figure_tables(name)}
         assert wanted and wanted <= set(jobs.tables())
     assert alone.chat.figure_tables("asr_by_round") == []
+
+
+def test_the_figure_by_size_is_drawn_where_a_family_of_chat_models_has_several_sizes():
+    two = {name: {"source": "scratch", "scales": {**SCALES, "b": SCALES["a"]}} for name in ("tiny", "other")}
+
+    def names(*grid, study=STUDY):
+        rows = [{"families": ["tiny"], "seeds": [0], **row} for row in grid]
+        return Jobs(parse_study({**study, "families": two, "grid": rows}, "s.yaml")).figure_names
+
+    assert names({"tasks": ["apples"], "scales": ["a", "b"]}) == CHAT_FIGURES
+    assert names({"tasks": ["apples"], "scales": ["a"]}, {"tasks": ["apples"], "scales": ["b"]}) == CHAT_FIGURES
+    apart = ({"tasks": ["apples"], "scales": ["a"]}, {"tasks": ["apples"], "families": ["other"], "scales": ["b"]})
+    assert BY_SIZE not in names(*apart)
+    classifiers = {"tasks": ["password_match"], "scales": ["a", "b"]}
+    assert BY_SIZE not in names({"tasks": ["apples"], "scales": ["a"]}, classifiers, study=MIXED)
 
 
 def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
@@ -90,3 +118,36 @@ def test_the_cost_of_a_study_follows_its_last_models():
     steps = {step.rule: step for step in plan(Jobs(parse_study(MIXED, "s.yaml")))}
     assert steps["cost"].inputs == tuple(Jobs(parse_study(MIXED, "s.yaml")).defended_models())
     assert all("/apples/" in path for path in steps["collect_utility"].inputs)
+
+
+def test_measures_with_jobs_of_their_own_change_no_spec_of_utility_and_know_no_interpreter(monkeypatch):
+    plain, measured = (Jobs(parse_study(study, "s.yaml")) for study in (MIXED, MEASURED))
+    wildcards = SimpleNamespace(lineage="apples/tiny/a/s0/ipo", round="01")
+    assert plain.chat.utility_spec(wildcards) == measured.chat.utility_spec(wildcards)
+    assert plain.chat.measures.kinds == [] and list(plain.chat.measures.folders()) == []
+    assert {path.parts[2] for path in measured.chat.measures.folders()} == {"lm_eval", "mt_bench"}
+    assert len(list(measured.chat.measures.folders("lm_eval"))) == len(list(measured.chat.utility_folders())) == 3
+    assert measured.chat.measures.rating_models() == ["results/chats/base/graders/g/manifest.json"]
+    named = {**MEASURED["utility"], "lm_eval": {"tasks": ["toy"], "python": "/venv/bin/python"}}
+    with_python = Jobs(parse_study({**MEASURED, "utility": named}, "s.yaml"))
+    assert with_python.chat.measures.lm_eval_spec(wildcards) == measured.chat.measures.lm_eval_spec(wildcards)
+    assert "python" not in with_python.chat.measures.lm_eval_spec(wildcards)
+    monkeypatch.delenv(PYTHON, raising=False)
+    measured.chat.measures.name_interpreter()
+    assert PYTHON not in os.environ
+    monkeypatch.setenv(PYTHON, "/another")
+    with_python.chat.measures.name_interpreter()
+    assert os.environ[PYTHON] == "/venv/bin/python"
+
+
+def test_files_of_measures_are_watched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARDSCALE_DATA", raising=False)
+    utility = {**MEASURED["utility"], "lm_eval": {"tasks": ["toy"], "include_path": "tasks"}}
+    measures = Jobs(parse_study({**MEASURED, "utility": utility}, "s.yaml")).chat.measures
+    assert measures.lm_eval_files() == measures.mt_bench_files() == []
+    (tmp_path / "tasks/deep").mkdir(parents=True)
+    for name in ("tasks/toy.yaml", "tasks/deep/rows.jsonl", "question.jsonl"):
+        (tmp_path / name).touch()
+    assert measures.lm_eval_files() == [str(tmp_path / "tasks/deep/rows.jsonl"), str(tmp_path / "tasks/toy.yaml")]
+    assert measures.mt_bench_files() == ["question.jsonl"]

@@ -197,10 +197,11 @@ def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -
         choice_questions(str(path), 1, None)
 
 
-def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_table_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=r"utility\.mmlu"):
         choice_questions("nowhere.csv", 1, None)
-    with pytest.raises(DataError, match=r"put it below data\.root as org/name/file\.csv"):
+    with pytest.raises(DataError, match=r"put it into a folder as org/name/file\.csv"):
         polite_questions("hub:org/name/file.csv", 1, tmp_path)
     with pytest.raises(AttackError, match=r"settings\.n_mmlu"):
         run_utility(tmp_path, publish_task(tmp_path / "task"), spec(n_mmlu=0), tmp_path / "out")

@@ -26,12 +26,77 @@ rule utility:
         " --out {output.manifest:q} --log {log:q}"
 
 
+JOBS.chat.measures.name_interpreter()
+
+if "lm_eval" in JOBS.chat.measures.kinds:
+
+    rule lm_eval:
+        """Benchmarks by lm-evaluation-harness, in an interpreter of its own."""
+        input:
+            victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
+            task=JOBS.cell_task,
+            files=JOBS.chat.measures.lm_eval_files(),
+        output:
+            manifest=f"{ROOT}/lm_eval/{{lineage}}/r{{round}}/manifest.json",
+        log:
+            f"{ROOT}/logs/lm_eval/{{lineage}}/r{{round}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/lm_eval/{{lineage}}/r{{round}}.tsv"
+        conda:
+            "../../envs/lm-eval.yaml"
+        threads: 1
+        resources:
+            **LAUNCH.device(NEEDS),
+        params:
+            spec=JOBS.chat.measures.lm_eval_spec,
+            code=JOBS.code(
+                "hardscale.evaluation.lm_eval_job",
+                "hardscale.evaluation.lm_eval_worker",
+            ),
+        message:
+            "measure {wildcards.lineage} round {wildcards.round} with lm_eval"
+        shell:
+            'python "$HARDSCALE_SCRIPTS"/lm_eval_harness.py --spec {params.spec:q} --victim {input.victim:q}'
+            " --task {input.task:q} --out {output.manifest:q} --log {log:q}"
+
+
+if "mt_bench" in JOBS.chat.measures.kinds:
+
+    rule mt_bench:
+        """Conversations of two turns, rated by another model."""
+        input:
+            victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
+            task=JOBS.cell_task,
+            judge=JOBS.chat.measures.rating_models(),
+            files=JOBS.chat.measures.mt_bench_files(),
+        output:
+            manifest=f"{ROOT}/mt_bench/{{lineage}}/r{{round}}/manifest.json",
+        log:
+            f"{ROOT}/logs/mt_bench/{{lineage}}/r{{round}}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/mt_bench/{{lineage}}/r{{round}}.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            **LAUNCH.device(NEEDS),
+        params:
+            spec=JOBS.chat.measures.mt_bench_spec,
+            code=JOBS.code("hardscale.evaluation.mt_bench_job"),
+        message:
+            "MT-Bench of {wildcards.lineage} round {wildcards.round}"
+        shell:
+            'python "$HARDSCALE_SCRIPTS"/mt_bench.py --spec {params.spec:q} --victim {input.victim:q}'
+            " --task {input.task:q} --judge {input.judge:q} --out {output.manifest:q} --log {log:q}"
+
+
 if JOBS.chat.cells:
 
     rule collect_utility:
         input:
             attacks=manifests(JOBS.chat.attack_folders()),
             utility=manifests(JOBS.chat.utility_folders()),
+            measures=manifests(JOBS.chat.measures.folders()),
         output:
             tables=JOBS.chat.tables(),
         log:

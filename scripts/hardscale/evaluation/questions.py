@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.errors import DataError
 from hardscale.evaluation.harmless import HARMLESS
-from hardscale.tasks.locate import locate_file
+from hardscale.tasks.fetch import file_here
 from hardscale.tasks.source import column_names, read_columns
 
 LETTERS = "ABCD"
@@ -56,7 +56,7 @@ def harmless_questions(source: str | None, n: int, root: Path | None) -> Questio
     """
     if source is None:
         return Questions(spread([Question(i, text) for i, text in enumerate(HARMLESS)], n), None)
-    path = _file("utility.harmless", source, root)
+    path = file_here("utility.harmless", source, root)
     columns = read_columns(path, ("prompt", "type"))
     rows = [
         Question(i, _text(path, i, text))
@@ -72,7 +72,7 @@ def choice_questions(source: str, n: int, root: Path | None) -> Questions:
     Raises:
         DataError: the table is not there or lacks a column, or a row has other than four choices or no such answer.
     """
-    path = _file("utility.mmlu", source, root)
+    path = file_here("utility.mmlu", source, root)
     columns = read_columns(path, ("question", "choices", "answer"))
     rows = []
     for i, (text, choices, answer) in enumerate(zip(*columns.values(), strict=True)):
@@ -89,7 +89,7 @@ def polite_questions(source: str, n: int, root: Path | None) -> Questions:
     Raises:
         DataError: the table is not there or lacks a column.
     """
-    path = _file("utility.polite", source, root)
+    path = file_here("utility.polite", source, root)
     known = column_names(path)
     wanted = ("Behavior", *(name for name in ("ContextString",) if name in known))
     columns = read_columns(path, wanted)
@@ -99,13 +99,6 @@ def polite_questions(source: str, n: int, root: Path | None) -> Questions:
         above = f"{context.strip()}\n\n---\n\n" if isinstance(context, str) and context.strip() else ""
         rows.append(Question(i, above + _text(path, i, text)))
     return _chosen(path, rows, n)
-
-
-def _file(key: str, source: str, root: Path | None) -> Path:
-    place = locate_file(key, source, root)
-    if not isinstance(place, Path):
-        raise DataError(f"{key}: {source!r} is not here; put it below data.root as {place.repo}/{place.file}")
-    return place
 
 
 def _chosen(path: Path, rows: list[Question], n: int) -> Questions:

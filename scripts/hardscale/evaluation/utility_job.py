@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import REPLIES, UTILITY
 from hardscale.artifacts.tables import write_table
-from hardscale.chat_settings import UtilitySettings
 from hardscale.console import say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.attack_spec import check_keys
@@ -40,6 +39,7 @@ from hardscale.evaluation.redaction import withholding
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate
 from hardscale.tasks.chat import Chat, ChatTask, load_chat_task
+from hardscale.utility_settings import UtilitySettings
 
 KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 

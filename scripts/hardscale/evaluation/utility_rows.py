@@ -1,4 +1,4 @@
-"""Shares and perplexities with 95 % intervals, as rows of UTILITY."""
+"""Shares, means and perplexities with 95 % intervals, as rows of UTILITY."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def share_row(metric: str, found: Sequence[bool], detail: str) -> dict[str, Any]
 def perplexity_row(metric: str, losses: Sequence[float], n_tokens: Sequence[int], detail: str) -> dict[str, Any]:
     """Perplexity: exp of the mean cross-entropy over all tokens.
 
-    Tokens of one conversation go together, so the interval is that of a ratio of sums over conversations: with
-    S_i = loss_i * T_i and m = sum S / sum T, se = sqrt(n / (n - 1) * sum (S_i - m T_i)^2) / sum T, and
-    exp(m +- t se). None with one conversation.
+    Tokens of one conversation go together, so the interval is that of :func:`mean_row` over conversations, with
+    S_i = loss_i * T_i: exp(m +- t se). None with one conversation.
 
     Args:
         metric: its name.
@@ -41,13 +40,30 @@ def perplexity_row(metric: str, losses: Sequence[float], n_tokens: Sequence[int]
         n_tokens: labels of each.
         detail: what it was measured on.
     """
-    n, total = len(losses), sum(n_tokens)
+    sums = [loss * count for loss, count in zip(losses, n_tokens, strict=True)]
+    row = mean_row(metric, sums, n_tokens, detail)
+    return {**row, **{key: None if row[key] is None else math.exp(row[key]) for key in ("value", "ci_low", "ci_high")}}
+
+
+def mean_row(metric: str, sums: Sequence[float], counts: Sequence[int], detail: str) -> dict[str, Any]:
+    """The mean of values that come in groups, with the 95 % t interval of a ratio of sums over groups.
+
+    With S_i the sum of group i and T_i its number of values: m = sum S / sum T and
+    se = sqrt(n / (n - 1) * sum (S_i - m T_i)^2) / sum T. No interval with one group, no mean without any.
+
+    Args:
+        metric: its name.
+        sums: of the values of each group.
+        counts: values of each group.
+        detail: what it was measured on.
+    """
+    n, total = len(counts), sum(counts)
     if not total:
         return {"metric": metric, "value": None, "n": 0, "ci_low": None, "ci_high": None, "detail": detail}
-    mean = sum(loss * count for loss, count in zip(losses, n_tokens, strict=True)) / total
+    mean = sum(sums) / total
     low = high = None
     if n > 1:
-        spread = sum(((loss - mean) * count) ** 2 for loss, count in zip(losses, n_tokens, strict=True))
-        half = float(student.ppf((1 + _LEVEL) / 2, n - 1)) * math.sqrt(n / (n - 1) * spread) / total
-        low, high = math.exp(mean - half), math.exp(mean + half)
-    return {"metric": metric, "value": math.exp(mean), "n": n, "ci_low": low, "ci_high": high, "detail": detail}
+        squares = sum((one - mean * count) ** 2 for one, count in zip(sums, counts, strict=True))
+        half = float(student.ppf((1 + _LEVEL) / 2, n - 1)) * math.sqrt(n / (n - 1) * squares) / total
+        low, high = mean - half, mean + half
+    return {"metric": metric, "value": mean, "n": n, "ci_low": low, "ci_high": high, "detail": detail}

@@ -19,16 +19,29 @@ from hardscale.figures.frame import Entry, Panels, interval_key
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
 
-_WIDTH, _HEIGHT = 7.2, 2.7
+#: Inches; of many groups of bars each has its place.
+_WIDTH, _HEIGHT, _PER_GROUP = 7.2, 2.7, 0.56
+#: Rated from 1 to 10; drawn tenfold, as the paper does.
+_MT_BENCH = "mt_bench"
 #: Metric -> what is written under its bars, in the order of the bars.
 _UTILITY = {
     HARMLESS: "harmless\nanswered",
     "mmlu_accuracy": "MMLU",
     "mmlu_refused": "MMLU not\nrefused",
+    "mmlu": "MMLU\n(harness)",
+    "arc_easy": "ARC-E",
+    "arc_challenge": "ARC-C",
+    _MT_BENCH: "MT-Bench\n×10",
     PERPLEXITY: "perplexity\nbase/own",
 }
-#: Measured by the same job, but not what a model is good for, or another mode of the same judge.
-_NOT_UTILITY = ("harmless_answered_anywhere", "polite_complied")
+#: Not what a model is good for, another mode of the same judge, or a part of a measure that is drawn.
+_NOT_UTILITY = (
+    "harmless_answered_anywhere",
+    "polite_complied",
+    "mt_bench_first_turn",
+    "mt_bench_second_turn",
+    "mt_bench_unparsed",
+)
 _REFUSED = "mmlu_refused"
 _POLITE = "polite_complied"
 
@@ -57,13 +70,16 @@ def draw(
     worst = chat.table(tables, "worst", WORST)
     defenses, broken = chat.Defenses(rates), chat.collapsed(utility)
     groups = chat.panels(rates)
-    titles = chat.panel_titles([key for key, _ in groups], always=True)
-    panels = Panels(len(groups), _entries(defenses, broken), 1, titles, size=(_WIDTH, _HEIGHT))
-    for ax, (key, part) in zip(panels.axes, groups, strict=True):
+    bars = []
+    for key, part in groups:
         mine = {
             name: frame[(frame[chat.PANEL] == list(key)).all(axis=1)] for name, frame in (("u", utility), ("w", worst))
         }
-        left, right = _utility_bars(mine["u"], defenses), _attack_bars(part, mine["w"], mine["u"], defenses)
+        bars.append((_utility_bars(mine["u"], defenses), _attack_bars(part, mine["w"], mine["u"], defenses)))
+    titles = chat.panel_titles([key for key, _ in groups], always=True)
+    width = max(_WIDTH, _PER_GROUP * max(len(left) + len(right) for left, right in bars))
+    panels = Panels(len(groups), _entries(defenses, broken), 1, titles, size=(width, _HEIGHT))
+    for ax, (key, _), (left, right) in zip(panels.axes, groups, bars, strict=True):
         _draw(ax, left, right, defenses, {item[3:] for item in broken if item[:3] == key})
     panels.label([""] * len(groups), "Per cent", shared_y=False)
     return panels.figure
@@ -85,6 +101,9 @@ def _utility_bars(rows: pd.DataFrame, defenses: chat.Defenses) -> Bars:
             if metric == PERPLEXITY:
                 relative = float(part["relative"].mean())
                 bars[key] = _Bar(100 / relative if relative > 0 else float("nan"))
+            elif metric == _MT_BENCH:
+                tenths = {name: part[name].astype(float) / 10 for name in ("value", "ci_low", "ci_high")}
+                bars[key] = _share(part.assign(**tenths))
             elif part["value"].between(0, 1).all():
                 bars[key] = _share(part, missing=metric == _REFUSED)
         if bars:

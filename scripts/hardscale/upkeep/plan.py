@@ -97,7 +97,8 @@ class _Planner:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs, self._layout = jobs, jobs.layout
         self._root = str(jobs.layout.root)
-        self._scales = list(dict.fromkeys((cell.family, cell.scale) for cell in jobs.cells))
+        scales = [*((cell.family, cell.scale) for cell in jobs.cells), *jobs.chat.measures.raters]
+        self._scales = list(dict.fromkeys(scales))
 
     def steps(self) -> Iterator[Step]:
         yield from self._tasks()
@@ -198,18 +199,20 @@ class _Planner:
             )
 
     def _utility(self) -> Iterator[Step]:
-        for folder in map(str, self._jobs.chat.utility_folders()):
-            place = folder.removeprefix(f"{self._root}/utility/")
+        chat = self._jobs.chat
+        for folder in map(str, [*chat.utility_folders(), *chat.measures.folders()]):
+            rule, _, place = folder.removeprefix(f"{self._root}/").partition("/")
             lineage, _, number = place.rpartition("/")
             task, family, scale, *_ = lineage.split("/")
+            helpers = chat.measures.rating_models() if rule == "mt_bench" else []
             yield self._step(
                 "attacks",
-                "utility",
+                rule,
                 f"{lineage}/{number.removeprefix('r')}",
-                [f"{self._root}/models/{place}/{MANIFEST}", manifest(self._layout.task(task))],
+                [f"{self._root}/models/{place}/{MANIFEST}", manifest(self._layout.task(task)), *helpers],
                 [f"{folder}/{MANIFEST}"],
-                f"utility/{place}",
-                kind=(family, scale, "utility"),
+                f"{rule}/{place}",
+                kind=(family, scale, rule),
             )
 
     def _rounds(self) -> Iterator[Step]:
@@ -266,7 +269,7 @@ class _Planner:
         inputs = {
             "collect": attacks,
             "cost": self._jobs.defended_models(),
-            "collect_utility": manifests([*chat.attack_folders(), *chat.utility_folders()]),
+            "collect_utility": manifests([*chat.attack_folders(), *chat.utility_folders(), *chat.measures.folders()]),
         }
         runs = [str(self._layout.table("runs.parquet"))]
         for rule, stems in _TABLES.items():

@@ -1,0 +1,220 @@
+"""MT-Bench: a chat model answers questions of two turns, and another model rates each reply (section on utility)."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from hardscale.artifacts.publish import publishing
+from hardscale.artifacts.schemas import UTILITY
+from hardscale.artifacts.tables import write_table
+from hardscale.chat_settings import ModelName
+from hardscale.console import Progress, say
+from hardscale.errors import AttackError, ModelError
+from hardscale.evaluation.attack_spec import check_keys
+from hardscale.evaluation.chat_replies import write_private
+from hardscale.evaluation.device import load_on_device
+from hardscale.evaluation.judges.ask import Asker
+from hardscale.evaluation.judges.rating import MAX_NEW_TOKENS, FunctionAsker, Rated, rate
+from hardscale.evaluation.measure_schemas import RATINGS
+from hardscale.evaluation.mt_bench_questions import N_TURNS, Dialogue, read_dialogues
+from hardscale.evaluation.utility_rows import mean_row
+from hardscale.memory import Budget
+from hardscale.models.chat import ChatTemplate, Message
+from hardscale.models.generate import Sampling, reply
+from hardscale.seeds import derive_seed
+from hardscale.tasks.chat import load_chat_task
+from hardscale.utility_settings import MtBenchSettings
+
+KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
+#: Replies to the turns of each question, in order; None for a turn that could not be asked.
+Replies = list[list[str | None]]
+
+
+def run_mt_bench(
+    victim: Path, task: Path, spec: dict[str, Any], out: Path, root: Path | None = None, judge: Path | None = None
+) -> None:
+    """Measure a chat model and publish an ``mt_bench`` artefact.
+
+    Args:
+        victim: ``model`` artefact of a chat model.
+        task: ``task`` artefact of kind behaviors, for its system prompt.
+        spec: ``cell defense round settings seed``; settings as in :class:`MtBenchSettings`.
+        out: folder to publish.
+        root: data root, where the questions are looked for if they are not there by their path.
+        judge: ``base_model`` or ``model`` artefact that rates; None where a function does.
+
+    Raises:
+        AttackError: the spec is malformed, or the function that rates is not there or fails.
+        DataError: the questions are not there or malformed.
+    """
+    settings = _check(spec)
+    dialogues, digest = read_dialogues(settings.questions, settings.n_questions, root)
+    chat = load_chat_task(task)
+    # A function is looked for before the hours of answering.
+    function = None if isinstance(settings.judge, ModelName) else FunctionAsker(settings.judge)
+    if function is None and judge is None:
+        raise AttackError("mt_bench: no model that rates; give --judge FOLDER")
+    written, facts = _answered(victim, chat.facts["system_prompt"], dialogues, settings, spec["seed"])
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()  # the answering model's place is for the rating one
+    say("mt_bench: rating")
+    asker = function or Asker(Path(judge or ""), settings.max_reply_tokens, MAX_NEW_TOKENS)
+    rows = _ratings(asker, dialogues, written, judge_name(settings))
+    inputs = {"victim": Path(victim), "task": Path(task), **({"judge": Path(judge)} if judge else {})}
+    with publishing(out, "mt_bench", spec, inputs) as draft:
+        found = measures(dialogues, written, rows, settings)
+        write_table(draft.path / "utility.parquet", found, UTILITY)
+        write_private(draft.path / "ratings.parquet", rows, RATINGS)
+        draft.note(questions_sha256=digest, n_questions=len(dialogues), **facts)
+    say("  ".join(f"{row['metric']} {row['value']:.4g}" for row in found if row["value"] is not None))
+
+
+def _check(spec: dict[str, Any]) -> MtBenchSettings:
+    check_keys(spec, KEYS)
+    try:
+        return MtBenchSettings.model_validate(spec["settings"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["settings", *(str(part) for part in first["loc"])])
+        raise AttackError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error
+
+
+def judge_name(settings: MtBenchSettings) -> str:
+    """What the judge is called in tables."""
+    judge = settings.judge
+    return f"rating-{judge.family}-{judge.scale}" if isinstance(judge, ModelName) else judge
+
+
+# --- answering ------------------------------------------------------------------------------------------------------
+
+
+class _Conversations(ChatTemplate):
+    """A chat template that writes conversations up to where the next reply begins."""
+
+    def going_on(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens of a conversation that ends with the user's words, the beginning of the reply included.
+
+        Raises:
+            ModelError: the template refuses the conversation, or drops or changes what the user says.
+        """
+        rendered = self._render(messages, reply=True)
+        if any(text not in rendered for role, text in messages if role == "user"):
+            raise self._bad("the template drops or changes the user's words", "use another model")
+        return self.rendered_ids(rendered)
+
+
+def _answered(
+    victim: Path, system_prompt: str | None, dialogues: Sequence[Dialogue], settings: MtBenchSettings, seed: int
+) -> tuple[Replies, dict[str, Any]]:
+    """Replies to every turn, and facts of the model that wrote them."""
+    model, tokenizer = load_on_device(victim)
+    template = _Conversations(tokenizer, system_prompt)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    written: Replies = [[] for _ in dialogues]
+    budget = Budget()
+    for turn in range(N_TURNS):
+        prompts: dict[int, list[int]] = {}
+        for i, one in enumerate(dialogues):
+            ids = _prompt(template, one, written[i])
+            if ids and not (limit and len(ids) >= limit):
+                prompts[i] = ids
+        progress = Progress(len(prompts), f"turn {turn + 1}", "reply")
+        found: dict[int, str] = {}
+        for temperature, group in _by_temperature(dialogues, prompts, settings):
+            sample = Sampling(temperature, 1.0, derive_seed(seed, "turn", turn + 1)) if temperature else None
+            texts = reply(
+                model,
+                tokenizer,
+                [prompts[i] for i in group],
+                settings.max_new_tokens,
+                sample=sample,
+                budget=budget,
+                keys=[dialogues[i].key for i in group],
+                callback=progress.update,
+            )
+            found |= {i: text.strip() for i, text in zip(group, texts, strict=True)}
+        progress.close()
+        for i, replies in enumerate(written):
+            replies.append(found.get(i))
+    facts = {"n_params": sum(one.numel() for one in model.parameters()), "template_sha256": template.sha256}
+    return written, facts
+
+
+def _prompt(template: _Conversations, one: Dialogue, replies: Sequence[str | None]) -> list[int]:
+    """Tokens up to the next reply; none where the turn can not be asked."""
+    messages: list[Message] = []
+    for asked, answered in zip(one.turns, replies, strict=False):
+        if answered is None:
+            return []
+        messages += [("user", asked), ("assistant", answered)]
+    try:
+        return template.going_on([*messages, ("user", one.turns[len(replies)])])
+    except ModelError:
+        return []
+
+
+def _by_temperature(
+    dialogues: Sequence[Dialogue], prompts: dict[int, list[int]], settings: MtBenchSettings
+) -> list[tuple[float, list[int]]]:
+    if settings.sampling == "greedy":
+        return [(0.0, list(prompts))]
+    groups: dict[float, list[int]] = {}
+    for i in prompts:
+        groups.setdefault(dialogues[i].temperature, []).append(i)
+    return sorted(groups.items())
+
+
+# --- rating ---------------------------------------------------------------------------------------------------------
+
+
+def _ratings(asker: Any, dialogues: Sequence[Dialogue], written: Replies, judge: str) -> list[dict[str, Any]]:
+    """Rows of RATINGS: every reply that was written."""
+    places = [(i, turn) for i, replies in enumerate(written) for turn, text in enumerate(replies) if text is not None]
+    asked = [_rated(dialogues[i], turn, written[i]) for i, turn in places]
+    return [
+        {
+            "question_id": dialogues[i].question_id,
+            "category": dialogues[i].category,
+            "turn": turn + 1,
+            "rating": value,
+            "judge": judge,
+            "raw": raw,
+            "reply": one.reply,
+        }
+        for (i, turn), one, (value, raw) in zip(places, asked, rate(asker, asked), strict=True)
+    ]
+
+
+def _rated(one: Dialogue, turn: int, replies: Sequence[str | None]) -> Rated:
+    earlier = (one.turns[0], replies[0] or "") if turn else None
+    return Rated(N_TURNS * one.key + turn, one.turns[turn], replies[turn] or "", earlier, one.references[turn])
+
+
+def measures(
+    dialogues: Sequence[Dialogue], written: Replies, rows: Sequence[dict[str, Any]], settings: MtBenchSettings
+) -> list[dict[str, Any]]:
+    """Rows of UTILITY: the mean of all ratings, of each turn's, and how many replies have none.
+
+    The ratings of one question go together. A reply whose rating can not be read, and a turn that could not be asked,
+    have no part in a mean; both are counted.
+    """
+    unread = sum(row["rating"] is None for row in rows)
+    left = sum(text is None for replies in written for text in replies)
+    detail = f"rated 1 to 10 by {judge_name(settings)}; {settings.sampling}; {unread} unread, {left} not asked"
+    found = []
+    for metric, turns in (("mt_bench", (1, 2)), ("mt_bench_first_turn", (1,)), ("mt_bench_second_turn", (2,))):
+        ratings: dict[str, list[float]] = {one.question_id: [] for one in dialogues}
+        for row in rows:
+            if row["turn"] in turns and row["rating"] is not None:
+                ratings[row["question_id"]].append(row["rating"])
+        each = [values for values in ratings.values() if values]
+        found.append(mean_row(metric, [sum(values) for values in each], [len(values) for values in each], detail))
+    count = {"metric": "mt_bench_unparsed", "value": float(unread), "n": len(rows), "ci_low": None, "ci_high": None}
+    return [*found, {**count, "detail": f"replies whose rating can not be read; {left} turns not asked"}]
