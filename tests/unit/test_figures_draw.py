@@ -132,6 +132,8 @@ def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     runs["task"] = hostile
     runs.loc[runs["defense"] != "none", "defense"] = "_--><b>$"
     runs.loc[runs["attack"] == "gcg", "attack"] = "a_b^{c}\x00$"
+    if name == "joint_defense_compute":
+        runs = pd.concat([runs, runs[runs["round"] > 0].assign(defense="</b>$", defense_kind="c_at")])
     figure = figure_drawer(name)(runs, make_fits(runs), SPEC)
     save(figure, tmp_path / "f.png", tmp_path / "f.svg")
     assert "<script" not in (tmp_path / "f.svg").read_text(encoding="utf-8")
