@@ -161,15 +161,16 @@ def _draw(ax: Axes, left: Bars, right: Bars, defenses: chat.Defenses, broken: se
         for i, key in enumerate(keys):
             if key in bars:
                 _draw_bar(ax, x + (i - (len(keys) - 1) / 2) * width, width, bars[key], _face(defenses, key, broken))
+    top = max([100.0, *(patch.get_height() for patch in ax.patches)])  # a perplexity below the base's passes 100
     if left:
         ax.axvline(len(left) - 1 + 0.675, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)))
         ax.text(
-            (len(left) - 1) / 2, 104, "utility, higher is better", ha="center", va="bottom", fontsize=8, color="0.3"
+            (len(left) - 1) / 2, top + 4, "utility, higher is better", ha="center", va="bottom", fontsize=8, color="0.3"
         )
     middle = (ticks[len(left)] + ticks[-1]) / 2
-    ax.text(middle, 104, "attack success, lower is better", ha="center", va="bottom", fontsize=8, color="0.3")
+    ax.text(middle, top + 4, "attack success, lower is better", ha="center", va="bottom", fontsize=8, color="0.3")
     ax.set_xlim(ticks[0] - 0.6, ticks[-1] + 0.6)
-    ax.set_ylim(0, 114)
+    ax.set_ylim(0, top + 14)
     ax.yaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.set_xticklabels([label for label, _ in [*left, *right]], fontsize=7.5 if len(ticks) <= 9 else 6.2)
