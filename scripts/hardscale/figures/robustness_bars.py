@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
 from hardscale.evaluation.chat_tables import HARMLESS, PERPLEXITY, UTILITIES, WORST
@@ -161,7 +162,8 @@ def _draw(ax: Axes, left: Bars, right: Bars, defenses: chat.Defenses, broken: se
         for i, key in enumerate(keys):
             if key in bars:
                 _draw_bar(ax, x + (i - (len(keys) - 1) / 2) * width, width, bars[key], _face(defenses, key, broken))
-    top = max([100.0, *(patch.get_height() for patch in ax.patches)])  # a perplexity below the base's passes 100
+    heights = [patch.get_height() for patch in ax.patches if isinstance(patch, Rectangle)]
+    top = max([100.0, *heights])  # a perplexity below the base's passes 100
     if left:
         ax.axvline(len(left) - 1 + 0.675, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)))
         ax.text(
