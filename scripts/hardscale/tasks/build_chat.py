@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from hardscale.artifacts.tables import write_table
 from hardscale.chat_settings import ChatTaskSettings
 from hardscale.console import say
 from hardscale.errors import DataError
-from hardscale.tasks import hub
 from hardscale.tasks.behaviors import Chosen, Files, read_behaviors
 from hardscale.tasks.chat import BEHAVIORS_FILE, CHATS_FILE, KIND, Behavior, behavior_row, chat_row
 from hardscale.tasks.conversations import Conversations, read_conversations
+from hardscale.tasks.fetch import fetched
 from hardscale.tasks.locate import HubFile, HubTable, LocalFiles, locate_chat
 
 _OWNER_ALONE = 0o600
@@ -147,18 +146,4 @@ def _plain(text: str) -> str:
 
 def _local(key: str, place: Any, root: Path | None) -> Path | None:
     """A located file on this machine, fetched from the hub where need be."""
-    if not isinstance(place, HubFile):
-        return place
-    if not hub.reachable():
-        if not hub.cached_file(place):
-            raise DataError(hub.absent_file_line(key, place, root))
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the package is imported: the cache alone, no retries
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(place.repo, place.file, repo_type="dataset", revision=place.revision))
-    except Exception as error:  # the package raises whatever its parts raise
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"{key}: {place.repo} could not be read from the hub ({reason}); mend it in the study"
-        ) from error
+    return fetched(key, place, root) if isinstance(place, HubFile) else place

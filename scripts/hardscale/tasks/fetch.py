@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hardscale.errors import DataError
 from hardscale.tasks import hub
-from hardscale.tasks.locate import locate_file
+from hardscale.tasks.locate import HubFile, locate_file
 
 
 def file_here(key: str, source: str, root: Path | None) -> Path:
@@ -16,8 +16,15 @@ def file_here(key: str, source: str, root: Path | None) -> Path:
         DataError: it is neither here nor to be had.
     """
     place = locate_file(key, source, root)
-    if isinstance(place, Path):
-        return place
+    return fetched(key, place, root) if isinstance(place, HubFile) else place
+
+
+def fetched(key: str, place: HubFile, root: Path | None) -> Path:
+    """A file of the hub, in its cache; nothing is asked of the hub while it can not be reached.
+
+    Raises:
+        DataError: it is not to be had.
+    """
     cached = not hub.reachable()
     if cached and not hub.cached_file(place):
         raise DataError(hub.absent_file_line(key, place, root))
