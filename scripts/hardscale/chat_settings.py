@@ -247,6 +247,10 @@ class Continuous(Overridable):
     dropout_in_attack: bool = Field(
         False, description="Keep dropout on during the attack, as published; off, it sees the model without."
     )
+    share_prompts: bool = Field(
+        True,
+        description="Run the prompt of both answers once, where the architecture can; false: twice, as published.",
+    )
     lora: LoraSettings | None = Field(LoraSettings(), description="null trains all weights.")
     quantize: Literal["nf4"] | None = Field(None, description="4-bit base weights, on CUDA only.")
     optimizer: OptimizerSettings = OptimizerSettings(
@@ -306,6 +310,7 @@ class R2D2(Overridable):
     away_weight: NonNegativeFloat = 1.0
     toward_weight: NonNegativeFloat = 1.0
     utility_weight: NonNegativeFloat = 1.0
+    share_prompts: bool = Field(True, description="Run the prompt of both answers once, where possible.")
     lora: LoraSettings | None = None
     optimizer: OptimizerSettings = OptimizerSettings(
         kind="adamw", learning_rate=2e-5, schedule="constant", max_grad_norm=1.0

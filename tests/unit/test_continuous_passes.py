@@ -9,7 +9,7 @@ from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import TERMS
 from hardscale.artifacts.tables import read_table
 from hardscale.models.flops import ModelShape, attended_positions
-from hardscale.training.continuous.passes import Meter, Work, attack_passes, continuous_passes, r2d2_passes
+from hardscale.training.continuous.passes import Length, Meter, Work, attack_passes, continuous_passes, r2d2_passes
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.continuous.trainer import continuous
 from hardscale.training.options import RunOptions
@@ -32,15 +32,15 @@ def test_operations_by_hand():
     attention = 4 * 8 * 2 * attended_positions(read)
     head = 2 * 8 * 50 * labels
     plain = Meter(shape, 0, trains_all=True)
-    attack = plain.attack([(tokens, labels)], 11, 10)
+    attack = plain.attack([Length(tokens, labels)], 11, 10)
     assert attack.values()[:4] == [11, 10, 66, 60]
     forward, backward = 2_000 * read + head + attention, 2_000 * read + head + 2 * attention
     assert attack.flops_exact == 11 * forward + 10 * backward
     assert attack.flops(100) == 2 * 100 * 66 + 4 * 100 * 60
-    training = plain.training([(tokens, labels)])
+    training = plain.training([Length(tokens, labels)])
     assert training.values()[:4] == [1, 1, 6, 6]
     assert training.flops_exact == forward + backward + 2_000 * read + head  # the weights' gradients
-    adapted = Meter(shape, 30, trains_all=False).training([(tokens, labels)])
+    adapted = Meter(shape, 30, trains_all=False).training([Length(tokens, labels)])
     assert adapted.flops_exact == forward + backward + 2 * 60 * read + 60 * read
     assert Work(1, 2, 3, 4, 5) + Work(1, 1, 1, 1, 1) == Work(2, 3, 4, 5, 6)
 
@@ -78,8 +78,8 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (spec(), continuous_passes(4, 3, 3, 3)),
-        (spec("c_advipo"), continuous_passes(4, 6, 0, 3)),
+        (spec(share_prompts=False), continuous_passes(4, 3, 3, 3)),
+        (spec("c_advipo", share_prompts=False), continuous_passes(4, 6, 0, 3)),
         (spec("c_advipo", loss="npo", attack=None), continuous_passes(4, 6, 0, 0, 1)),
         (spec(attack=None, away_weight=0.0), continuous_passes(4, 3, 3, 0, 1)),
     ],

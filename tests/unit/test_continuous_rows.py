@@ -149,10 +149,10 @@ def test_sheets():
     ]  # the last tokens are predicted and not read
     assert sheet.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0]]
     assert list(zip(sheet.rows.tolist(), sheet.columns.tolist(), sheet.wanted.tolist(), strict=True)) == [
-        (0, 3, 8),
-        (0, 4, 4),
-        (1, 3, 9),
-        (2, 3, 4),
+        (0, 2, 8),
+        (0, 3, 4),
+        (1, 2, 9),
+        (2, 2, 4),
     ]
     assert sheet.of(Term.AWAY).tolist() == [False, False, True, False]
     assert sheet.owners().tolist() == [0, 0, 0, -1]

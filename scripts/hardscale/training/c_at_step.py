@@ -15,7 +15,7 @@ from hardscale.attacks.perturb import Perturbed, perturb
 from hardscale.chat_settings import CAt
 from hardscale.seeds import derive_seed
 from hardscale.training.batches import Batch, Row
-from hardscale.training.continuous.passes import Meter, Work
+from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.engine import Engine
 
 
@@ -128,7 +128,7 @@ class Step:
             tally.clean += float(clean[:n].detach().double().sum())
             tally.adversarial += float(attacked[:n].detach().double().sum())
             tally.fell += float(fell[:n].sum())
-            tally.work += self._meter.training([(len(row.ids), 1) for row in parts[index]] * 2)
+            tally.work += self._meter.training([Length(len(row.ids), 1) for row in parts[index]] * 2)
             own = self._settings.clean_weight * clean + self._settings.adversarial_weight * attacked
             losses.append(own.detach()[:n])
             return (own * batches[index].weights).sum() / len(rows)
@@ -154,7 +154,7 @@ class Step:
 
     def _note(self, part: Sequence[Row], found: Perturbed, tally: Tally) -> None:
         settings, n_tokens = self._settings.attack, int(found.n_tokens.sum())
-        lengths = [(len(row.ids), 1) for row in part]
+        lengths = [Length(len(row.ids), 1) for row in part]
         tally.work += self._meter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
         tally.first -= float(found.losses[0, : len(part)].double().sum())
         tally.tokens += n_tokens

@@ -27,7 +27,7 @@ from hardscale.tasks.example import Example
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.carry import CARRY, read_carry, write_carry
-from hardscale.training.continuous.passes import Meter, Work
+from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.examples import Attacked, Generation
@@ -175,7 +175,7 @@ class _Block:
             for row, loss in zip(batch, losses, strict=True):
                 if row.pool_index is not None:
                     progress.pool[row.pool_index].last_loss = loss
-            done = self.meter.training([(len(row.ids), 1) for row in batch])
+            done = self.meter.training([Length(len(row.ids), 1) for row in batch])
             progress.work = (Work(*progress.work) + done).values()
 
         before = self._steps_before(number)

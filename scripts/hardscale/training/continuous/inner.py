@@ -64,7 +64,7 @@ def attack(
 
     def losses_of(inputs: Tensor) -> Tensor:
         log_p = module(**sheet.asked, inputs_embeds=inputs)
-        return sums_by_row(-log_p, sheet.rows, len(triples)) / n_labels
+        return sums_by_row(-log_p, sheet.sequences, len(triples)) / n_labels
 
     found = perturb(
         losses_of,

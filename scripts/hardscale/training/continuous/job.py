@@ -23,7 +23,7 @@ from hardscale.training import faults
 from hardscale.training.continuous.history import History, take_steps
 from hardscale.training.continuous.lora import add_lora, load_nf4
 from hardscale.training.continuous.objective import NAMES, Objective, Preference, Unlikelihood
-from hardscale.training.continuous.passes import Meter, Work
+from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.continuous.publish import Source, compute_facts, publish
 from hardscale.training.continuous.references import (
     REFERENCES,
@@ -190,7 +190,7 @@ class Training:
             return Work()
         lines = reference_lines(self.data.seen())
         meter = Meter(self.shape, 0, trains_all=False)
-        return meter.attack([(len(line.ids), line.n_labels) for line in lines], 1, 0)
+        return meter.attack([Length(len(line.ids), line.n_labels) for line in lines], 1, 0)
 
     def _take(self, step: int) -> tuple[bool, bool]:
         """One step; whether to stop and to save, agreed by all ranks."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hardscale.models.flops import (
     ModelShape,
@@ -61,8 +62,8 @@ class Work:
         backward_passes: sequences run backward.
         forward_tokens: their tokens, padding not counted.
         backward_tokens: of the sequences run backward.
-        flops_exact: operations as computed: input gradients alone cost less than weight gradients, and the head is
-            computed at answers only.
+        flops_exact: operations as computed: input gradients alone cost less than weight gradients, the head is
+            computed at answers only, and a prompt that two answers share is run once.
     """
 
     forward_passes: float = 0
@@ -83,6 +84,20 @@ class Work:
         return forward_flops(n_params, int(self.forward_tokens)) + backward_flops(n_params, int(self.backward_tokens))
 
 
+class Length(NamedTuple):
+    """Size of a sequence.
+
+    Attributes:
+        tokens: all of it.
+        labels: tokens at which the head is computed.
+        shared: tokens at its beginning that another sequence of the same pass already runs.
+    """
+
+    tokens: int
+    labels: int
+    shared: int = 0
+
+
 class Meter:
     """Prices sequences of one model.
 
@@ -99,27 +114,27 @@ class Meter:
         self._n_trained = shape.n_body_params if trains_all else n_adapter_params
         self._head_trained = trains_all
 
-    def attack(self, lengths: Sequence[tuple[int, int]], n_forward: int, n_backward: int) -> Work:
-        """Passes of an attack on sequences given as (tokens, answer tokens); gradients of the inputs alone."""
+    def attack(self, lengths: Sequence[Length], n_forward: int, n_backward: int) -> Work:
+        """Passes of an attack on sequences; gradients of the inputs alone."""
         work = Work()
-        for n_tokens, n_labels in lengths:
-            head, n_read = n_labels * self._shape.vocab, n_tokens - self._unread
+        for n_tokens, n_labels, n_shared in lengths:
+            head, n_read = n_labels * self._shape.vocab, n_tokens - self._unread - n_shared
             work += Work(
                 n_forward,
                 n_backward,
                 n_forward * n_tokens,
                 n_backward * n_tokens,
-                n_forward * exact_forward_flops(self._shape, n_read, 0, head)
-                + n_backward * exact_input_gradient_flops(self._shape, n_read, 0, head),
+                n_forward * exact_forward_flops(self._shape, n_read, n_shared, head)
+                + n_backward * exact_input_gradient_flops(self._shape, n_read, n_shared, head),
             )
         return work
 
-    def training(self, lengths: Sequence[tuple[int, int]]) -> Work:
+    def training(self, lengths: Sequence[Length]) -> Work:
         """One forward and one backward pass with the gradients of the trained weights."""
         work = self.attack(lengths, 1, 1)
         products = sum(
-            self._n_trained * (n_tokens - self._unread)
+            self._n_trained * (n_tokens - self._unread - n_shared)
             + self._head_trained * self._shape.width * self._shape.vocab * n_labels
-            for n_tokens, n_labels in lengths
+            for n_tokens, n_labels, n_shared in lengths
         )
         return replace(work, flops_exact=work.flops_exact + 2.0 * products)

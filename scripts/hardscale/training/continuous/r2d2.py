@@ -212,6 +212,7 @@ def _as_unlikelihood(settings: R2D2) -> CAdvUL:
         steps=settings.steps,
         batch_size=min(settings.cases_per_step, settings.pool_size) + settings.utility_batch,
         max_tokens=settings.max_tokens,
+        share_prompts=settings.share_prompts,
         lora=settings.lora,
         optimizer=settings.optimizer,
         utility_weight=settings.utility_weight,

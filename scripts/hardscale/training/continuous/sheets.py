@@ -1,4 +1,8 @@
-"""From rows to tensors: sequences padded on the right, with the places whose log-probabilities are wanted."""
+"""From rows to tensors: sequences padded on the right, with the places whose log-probabilities are wanted.
+
+Two answers to one prompt can lie in one row behind it, so that the prompt is run once: the second answer then reads the
+prompt and itself, not the first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hardscale.training.continuous.passes import Length
 from hardscale.training.continuous.rows import Part, Triple
+from hardscale.training.continuous.scored_lm import BEGINNING
 
 
 class Term(IntEnum):
@@ -49,16 +55,23 @@ class Sheet:
 
     Attributes:
         lines: the sequences; without any, the tensors hold one token that nothing is asked of.
+        row_of: the row that each sequence lies in.
         input_ids: ``(rows, width)`` int64; without each sequence's last token, which nothing is predicted from.
         attention_mask: ``(rows, width)`` int64, 1 on tokens.
-        rows: row of each scored token, ``(n,)``.
-        columns: its place in its sequence, ``(n,)``.
+        branches: as :class:`~hardscale.training.continuous.scored_lm.ScoredLM` takes them; None where every sequence
+            has a row to itself.
+        sequences: sequence of each scored token, ``(n,)``.
+        rows: its row, ``(n,)``.
+        columns: the place in its row that it is predicted from, ``(n,)``.
         wanted: its id, ``(n,)``.
     """
 
     lines: Sequence[Line]
+    row_of: Sequence[int]
     input_ids: Tensor
     attention_mask: Tensor
+    branches: Tensor | None
+    sequences: Tensor
     rows: Tensor
     columns: Tensor
     wanted: Tensor
@@ -66,20 +79,26 @@ class Sheet:
     @property
     def asked(self) -> dict[str, Any]:
         """Arguments of :class:`~hardscale.training.continuous.scored_lm.ScoredLM` besides the tokens."""
-        return {name: getattr(self, name) for name in ("attention_mask", "rows", "columns", "wanted")}
+        return {name: getattr(self, name) for name in ("attention_mask", "branches", "rows", "columns", "wanted")}
 
     @property
-    def lengths(self) -> list[tuple[int, int]]:
-        """(tokens, scored tokens) of each sequence."""
-        return [(len(line.ids), line.n_labels) for line in self.lines]
+    def lengths(self) -> list[Length]:
+        """Of each sequence; a prompt counts as run for the first one in its row alone."""
+        found, before = [], -1
+        for line, row in zip(self.lines, self.row_of, strict=True):
+            found.append(Length(len(line.ids), line.n_labels, line.first_label if row == before else 0))
+            before = row
+        return found
 
     def of(self, term: Term) -> Tensor:
         """Which scored tokens belong to a term, bool ``(n,)``."""
-        return torch.tensor([line.term == term for line in self.lines] or [False], device=self.rows.device)[self.rows]
+        terms = [line.term == term for line in self.lines] or [False]
+        return torch.tensor(terms, device=self.rows.device)[self.sequences]
 
     def owners(self) -> Tensor:
         """The triple of each scored token, ``(n,)``; -1 for utility."""
-        return torch.tensor([line.owner for line in self.lines] or [-1], device=self.rows.device)[self.rows]
+        owners = [line.owner for line in self.lines] or [-1]
+        return torch.tensor(owners, device=self.rows.device)[self.sequences]
 
 
 def lines_of(part: Part, terms: Sequence[Term]) -> list[Line]:
@@ -99,22 +118,73 @@ def answered(triple: Triple, term: Term, answer: tuple[int, ...], owner: int = -
     return Line(term, triple.prompt + answer, len(triple.prompt), owner)
 
 
-def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device) -> Sheet:
-    """Pad sequences to the longest."""
-    ids = [list(line.ids[:-1]) for line in lines] or [[pad_id]]
-    width = max(map(len, ids))
-    lengths = torch.tensor([len(row) for row in ids])
-    rows = [row for row, line in enumerate(lines) for _ in range(line.n_labels)]
-    columns = [column for line in lines for column in range(line.first_label, len(line.ids))]
-    wanted = [lines[row].ids[column] for row, column in zip(rows, columns, strict=True)]
+def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device, *, share: bool = False) -> Sheet:
+    """Pad sequences to the longest.
+
+    Args:
+        lines: the sequences.
+        pad_id: padding token.
+        device: of the tensors.
+        share: put neighbours that answer one prompt of one triple into one row.
+    """
+    laid = _lay_out(lines, share)
+    width = max((len(row.ids) for row in laid), default=1)
+    scored = [place for row in laid for place in row.scored]
+    sequences, rows, columns, wanted = zip(*scored, strict=True) if scored else ((), (), (), ())
+    shared = any(len(row.lines) > 1 for row in laid)
+
+    def whole(numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    def padded(parts: Sequence[Sequence[int]], filler: int) -> Tensor:
+        return torch.tensor([[*part, *[filler] * (width - len(part))] for part in parts] or [[filler]], device=device)
+
     return Sheet(
         lines,
-        torch.tensor([row + [pad_id] * (width - len(row)) for row in ids], device=device),
-        (torch.arange(width) < lengths[:, None]).long().to(device),
-        torch.tensor(rows, dtype=torch.long, device=device),
-        torch.tensor(columns, dtype=torch.long, device=device),
-        torch.tensor(wanted, dtype=torch.long, device=device),
+        [number for number, row in enumerate(laid) for _ in row.lines],
+        padded([row.ids for row in laid], pad_id),
+        padded([[1] * len(row.ids) for row in laid], 0) if laid else torch.ones(1, 1, dtype=torch.long, device=device),
+        padded([row.branches for row in laid], 0) if shared else None,
+        whole(sequences),
+        whole(rows),
+        whole(columns),
+        whole(wanted),
     )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row while it is laid out: its sequences, its tokens, their branches, and (sequence, row, column, id) scored."""
+
+    lines: list[Line]
+    ids: list[int]
+    branches: list[int]
+    scored: list[tuple[int, int, int, int]]
+
+
+def _lay_out(lines: Sequence[Line], share: bool) -> list[_Row]:
+    laid: list[_Row] = []
+    for sequence, line in enumerate(lines):
+        first, prompt = line.first_label, list(line.ids[: line.first_label])
+        if not (share and laid and _one_prompt(laid[-1].lines[0], line)):
+            laid.append(_Row([], prompt, [BEGINNING] * first, []))
+        row, answer = laid[-1], list(line.ids[first:-1])
+        begins = len(row.ids)
+        row.lines.append(line)
+        # The first token of an answer is predicted from the prompt's last, the others from the one before.
+        columns = [first - 1, *range(begins, begins + len(answer))][: line.n_labels]
+        row.scored.extend(
+            (sequence, len(laid) - 1, column, wanted) for column, wanted in zip(columns, line.ids[first:], strict=True)
+        )
+        row.ids.extend(answer)
+        row.branches.extend([BEGINNING + len(row.lines)] * len(answer))
+    return laid
+
+
+def _one_prompt(first: Line, second: Line) -> bool:
+    """Whether two sequences are answers to one prompt of one triple."""
+    same_owner = first.owner == second.owner >= 0
+    return same_owner and first.ids[: first.first_label] == second.ids[: second.first_label]
 
 
 def lay(deltas: Sequence[Tensor], sheet: Sheet) -> Tensor | None:
@@ -125,12 +195,12 @@ def lay(deltas: Sequence[Tensor], sheet: Sheet) -> Tensor | None:
         sheet: its sequences begin with those prompts.
 
     Returns:
-        float32 of shape ``(rows, width, hidden)``, zero after the prompts; None where there is nothing to add.
+        float32 of shape ``(rows, width, hidden)``, zero besides the prompts; None where there is nothing to add.
     """
     if not deltas:
         return None
     whole = torch.zeros(*sheet.input_ids.shape, deltas[0].shape[-1], device=sheet.input_ids.device)
-    for row, line in enumerate(sheet.lines):
+    for line, row in zip(sheet.lines, sheet.row_of, strict=True):
         if line.owner >= 0:
             whole[row, : len(deltas[line.owner])] = deltas[line.owner]
     return whole

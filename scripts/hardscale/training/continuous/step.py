@@ -15,7 +15,7 @@ from hardscale.seeds import derive_seed
 from hardscale.training.continuous.inner import Found, attack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.objective import NAMES, Objective
-from hardscale.training.continuous.passes import Meter, Work
+from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.continuous.rows import Part, Talk, Triple, arrange
 from hardscale.training.continuous.sheets import Sheet, Term, lay, lines_of, make_sheet
 from hardscale.training.engine import Engine
@@ -92,6 +92,7 @@ class Step:
         self._settings, self._objective, self._engine = settings, objective, engine
         self._meter, self._mean_norm, self._pad_id, self._seed = meter, mean_norm, pad_id, seed
         self._group, self._by_part = engine.group, settings.normalise == "microbatch_mean"
+        self._share = settings.share_prompts and engine.module.takes_branches(settings.max_tokens)  # type: ignore[operator]
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
     def accumulate(self, rows: Sequence[Triple | Talk], number: int, tally: Tally) -> None:
@@ -106,7 +107,7 @@ class Step:
         parts = everyone[self._group.rank]
         busy = [any(rank[i].triples for rank in everyone) for i in range(len(parts))]
         found = self._attack(parts, busy, number, tally)
-        sheets = [make_sheet(lines_of(part, self._objective.terms), self._pad_id, self._device) for part in parts]
+        sheets = [self._sheet(part) for part in parts]
         counts = self._objective.counts(rows)
         slopes = self._slopes_beforehand(parts, busy, found, counts, tally)
         n_parts = sum(bool(part.triples or part.talks) for rank in everyone for part in rank)
@@ -128,6 +129,10 @@ class Step:
     @property
     def _device(self) -> torch.device:
         return self._group.device
+
+    def _sheet(self, part: Part) -> Sheet:
+        """The sequences of a part that are trained on."""
+        return make_sheet(lines_of(part, self._objective.terms), self._pad_id, self._device, share=self._share)
 
     def _scores(self, forward: Callable[..., Any], sheet: Sheet, deltas: Sequence[Tensor]) -> Tensor:
         more = {"complement": True} if self._objective.complement else {}
@@ -157,7 +162,7 @@ class Step:
     def _note_attack(self, part: Part, found: Found | None, tally: Tally) -> None:
         settings = self._settings.attack
         assert found is not None and settings is not None
-        lengths = [(len(t.prompt) + len(t.away), len(t.away)) for t in part.triples]
+        lengths = [Length(len(t.prompt) + len(t.away), len(t.away)) for t in part.triples]
         tally.work += self._meter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
         tally.first += float(found.first.double().sum())
         if Term.AWAY not in self._objective.answers:
@@ -190,7 +195,7 @@ class Step:
             for part, wanted, attacked in zip(parts, busy, found, strict=True):
                 if wanted and (part.triples or self._lockstep):
                     alone = Part(part.triples)
-                    sheet = make_sheet(lines_of(alone, self._objective.terms), self._pad_id, self._device)
+                    sheet = self._sheet(alone)
                     scores = self._scores(module, sheet, _deltas(attacked))
                     sums += self._objective.sums(scores, sheet, alone).double().cpu()
                     tally.work += self._meter.attack(sheet.lengths, 1, 0)
@@ -214,16 +219,16 @@ class Step:
             mean = sums_by_row(-log_p[away], owners, n) / sums_by_row(torch.ones_like(log_p[away]), owners, n)
             tally.last += float(mean.double().sum())
         if not all(map(math.isfinite, tally.sums)):
-            rows = sheet.rows[~torch.isfinite(log_p)].unique().tolist()
-            tally.bad += [_name(sheet, part, row) for row in rows]
+            bad = sheet.sequences[~torch.isfinite(log_p)].unique().tolist()
+            tally.bad += [_name(sheet, part, sequence) for sequence in bad]
 
 
 def _deltas(found: Found | None) -> list[Tensor]:
     return found.deltas if found else []
 
 
-def _name(sheet: Sheet, part: Part, row: int) -> str:
-    owner = sheet.lines[row].owner
+def _name(sheet: Sheet, part: Part, sequence: int) -> str:
+    owner = sheet.lines[sequence].owner
     return f"behaviour {part.triples[owner].key[0]}" if owner >= 0 else "utility"
 
 
