@@ -113,7 +113,7 @@ def visible(branches: Tensor) -> Tensor:
 
 
 def _reads(branches: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What an attention layer adds to its scores, ``(rows, 1, width, width)``, and each token's place in its sequence."""
+    """What attention adds to its scores, ``(rows, 1, width, width)``, and each token's place in its sequence."""
     seen = visible(branches)
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
     return {"attention_mask": mask[:, None], "position_ids": seen.sum(-1) - 1}
