@@ -21,12 +21,11 @@ study: $(STAMP)
 report: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
 
-# Unit tests on both cores; the others share studies that are run once.
+# Tests that share a study or a cluster stay in one process (tests/conftest.py); they wait a lot, so three fill two cores.
 QUICK := -m "not long and not gpu"
 test: $(DEV_STAMP)
 ifeq ($(strip $(ARGS)),)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) -n 2 --dist worksteal tests/unit
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) --ignore tests/unit
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) -n 3 --dist loadgroup
 else
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) $(ARGS)
 endif

@@ -26,8 +26,9 @@ class Options:
     memory: int = 4000
     accounting: bool = False
     kill_wait: int = 5
-    #: How long a requeued job waits before it may start again: 5 at least, otherwise Slurm takes its default of 120.
-    cred_expire: int = 5
+    #: How long a requeued job waits before it may start again, and how late a start may be on a busy machine: 5 at
+    #: least, otherwise Slurm takes its default of 120.
+    cred_expire: int = 10
     #: Between the notice of preemption and the end of a job of the partition ``low``.
     grace: int = 5
     #: More lines of slurm.conf; they win over those here.

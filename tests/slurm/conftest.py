@@ -5,6 +5,7 @@ import os
 import pytest
 from cluster import Cluster
 from configuration import Options, missing
+from runs import end_controllers
 
 
 def pytest_collection_modifyitems(items):
@@ -20,6 +21,13 @@ def require(accounting):
         if os.environ.get("HARDSCALE_REQUIRE_SLURM") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def no_controller_is_left():
+    """Also where a test fails halfway."""
+    yield
+    end_controllers()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ QUICK = (
     *("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1"),
     *("--latency-wait", "10"),
 )
+#: Controllers that tests started; none outlives its test.
+_STARTED: list[subprocess.Popen[str]] = []
 TABLES = ("runs.parquet", "fits.parquet", "claims.parquet", "summary.md")
 
 
@@ -40,7 +42,7 @@ class OnSlurm:
         plain = environment(self.run.folder)
         slurm = {"PATH": self.env["PATH"], "SLURM_CONF": self.env["SLURM_CONF"]}
         with (self.run.folder / "controller.log").open("a") as log:
-            return subprocess.Popen(
+            controller = subprocess.Popen(
                 # A shell's background job ignores Ctrl-C, and so would all that it starts.
                 ["env", "--default-signal=INT", *self.command(*options)],
                 cwd=self.run.sources,
@@ -50,6 +52,8 @@ class OnSlurm:
                 text=True,
                 start_new_session=True,
             )
+        _STARTED.append(controller)
+        return controller
 
     @property
     def said(self) -> str:
@@ -72,6 +76,19 @@ class OnSlurm:
 
     def tables(self) -> dict[str, bytes]:
         return {name: (self.run.results / "tables" / name).read_bytes() for name in TABLES}
+
+
+def end_controllers() -> None:
+    """Stop controllers that a test left, as a user would; kill what does not listen."""
+    while _STARTED:
+        controller = _STARTED.pop()
+        if controller.poll() is None:
+            controller.terminate()
+            try:
+                controller.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(controller.pid, signal.SIGKILL)
+                controller.wait()
 
 
 class QueueWatch(threading.Thread):

@@ -12,6 +12,12 @@ from study_runs import environment
 MINUTES = 3
 
 
+@pytest.fixture(scope="module")
+def cluster(new_cluster):
+    """Patient with a busy machine: a credential is good for so long, and a requeued job waits so long."""
+    return new_cluster(nodes=2, cpus=2, cred_expire=20)
+
+
 @pytest.mark.long
 def test_a_gang_that_reaches_its_time_limit_is_requeued_and_goes_on(cluster, tmp_path):
     driver = Driver(cluster, tmp_path, steps=1200, minutes=MINUTES)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from hardscale.attacks.autodan_search import Search, next_populations
 from hardscale.attacks.chat_only import chat_requests
-from hardscale.attacks.chat_text import window
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.mutate import ModelMutator, Mutator, Prefix, RuleMutator
 from hardscale.attacks.prefixes import COMMON, POOL_NUMBER, first_population
@@ -26,6 +25,7 @@ from hardscale.attacks.victim import Victim
 from hardscale.chat_settings import AutoDan
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
+from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
 #: Between a prefix and the request.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +54,3 @@ def _folded(messages: Sequence[Message]) -> list[Message]:
     others = [message for message in messages if message[0] != "system"]
     role, content = others[0]
     return [(role, "\n\n".join([*system, content])), *others[1:]]
-
-
-def window(model: Any) -> int:
-    """Tokens that a model reads at most."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize

@@ -18,6 +18,7 @@ from hardscale.attacks.victim import Victim
 from hardscale.chat_settings import InContext
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
+from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
 _ASKED, _ANSWERED = "Question: ", "\nAnswer:"
@@ -84,8 +85,8 @@ def transcript(shots: Sequence[Shot], text: str) -> str:
 
 def _fitting(model: LanguageVictim, codec: Codec, example: int, request: Request, shots: list[Shot]) -> list[Shot]:
     """The shots without so many of the first that the prompt is too long for the model."""
-    limit = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
-    while limit and shots:
+    limit = window(model.model)
+    while shots:
         [tokens] = codec.encode_prompts([request.before + transcript(shots, request.text) + request.after])
         if model.n_forwarded(example, len(tokens)) <= limit:
             break

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hardscale.attacks.chat_only import chat_requests
-from hardscale.attacks.chat_text import inert, window
+from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.grammar import GrammarAttacker
 from hardscale.attacks.language_victim import LanguageVictim
@@ -27,6 +27,7 @@ from hardscale.chat_settings import Pair
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.generate import reply
+from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
 _COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")

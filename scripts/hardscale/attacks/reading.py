@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Block
 from hardscale.attacks.victim import Victim
+from hardscale.models.window import window
 
 #: Losses that agree in so many digits are ranked as equal: what is left differs with the batch they were computed in.
 _DIGITS = 6
@@ -71,7 +71,7 @@ def read(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> li
 def read_fitting(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> list[Reading | None]:
     """Like :func:`read`, with None for a prompt that is too long for the model."""
     encoded = codec.encode_prompts([text for _, text in prompts])
-    limit = getattr(victim.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    limit = window(victim.model)
     together: dict[tuple[int, int, int], list[int]] = {}
     for i, ((example, _), tokens) in enumerate(zip(prompts, encoded, strict=True)):
         if victim.n_forwarded(example, len(tokens)) > limit:

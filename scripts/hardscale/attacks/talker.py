@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hardscale.attacks.chat_text import Message, render, window
+from hardscale.attacks.chat_text import Message, render
 from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.results import Helper
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
 from hardscale.models.generate import Sampling, reply
+from hardscale.models.window import window
 
 
 @dataclass(frozen=True)

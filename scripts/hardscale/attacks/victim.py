@@ -23,6 +23,7 @@ from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.errors import AttackError
 from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.flops import ModelShape
+from hardscale.models.window import window
 
 _T = TypeVar("_T")
 
@@ -154,14 +155,14 @@ class Victim(ABC):
             self.check_length(example, length)
 
     @cached_property
-    def _limit(self) -> int | None:
+    def _limit(self) -> int:
         """Tokens that the model reads. Asked for at every prompt, and a configuration answers slowly."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return window(self.model)
 
     def check_length(self, example: int, length: int) -> None:
         """Refuse one prompt of ``length`` tokens that does not fit the model."""
         total = self.n_forwarded(example, length)
-        if self._limit and total > self._limit:
+        if total > self._limit:
             raise AttackError(
                 f"example {self.names[example]}: {total} tokens with its attack, the victim reads {self._limit}; "
                 "lower the task's max_tokens"

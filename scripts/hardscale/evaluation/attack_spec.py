@@ -16,6 +16,7 @@ from hardscale.attacks.results import Helper
 from hardscale.chat_settings import EmbeddingAttack
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
+from hardscale.evaluation.spec_check import check_keys
 from hardscale.settings import AttackBase, AttackSettings
 from hardscale.study_attacks import parse_attack
 
@@ -41,22 +42,12 @@ def read_spec(text: str) -> dict[str, Any]:
     return spec
 
 
-def check_keys(spec: dict[str, Any], keys: frozenset[str]) -> None:
-    """Refuse a spec with other keys.
-
-    Raises:
-        AttackError: a key is missing or unknown.
-    """
-    for what, some in (("missing", keys - set(spec)), ("unknown", set(spec) - keys)):
-        if some:
-            raise AttackError(f"--spec: {what} key(s) {', '.join(sorted(some))}; allowed: {', '.join(sorted(keys))}")
-
-
 def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:
     """The attack's settings in a spec.
 
     Raises:
-        AttackError: a key is missing or unknown, or a value is not allowed.
+        StudyError: a key is missing or unknown.
+        AttackError: a value is not allowed.
     """
     check_keys(spec, keys)
     if not 1 <= spec["shard"] <= spec["shards"]:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.tables import write_table
 from hardscale.console import say
 from hardscale.errors import ModelError, StudyError
 from hardscale.evaluation.measure_schemas import LM_EVAL
+from hardscale.evaluation.spec_check import check_settings
 from hardscale.lm_eval_tool import ask_worker, interpreter, task_folder, worker_problem
 from hardscale.utility_settings import LmEvalSettings
 
@@ -42,7 +41,7 @@ def run_lm_eval(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
         DataError: the folder of tasks is not there.
         ModelError: lm_eval measured something else than it was asked for.
     """
-    settings = _settings(spec)
+    settings = check_settings(spec, _KEYS, LmEvalSettings)
     open_artifact(victim, "model")
     folder, python = task_folder(settings.include_path, root), interpreter()
     system = open_artifact(task, "task")["facts"].get("system_prompt")
@@ -87,14 +86,3 @@ def headlines(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]
     for row in sorted(own, key=lambda row: (ranks.get(row["metric"], len(ranks)), row["metric"], row["filter"])):
         best.setdefault(row["task"], row)
     return list(best.values())
-
-
-def _settings(spec: dict[str, Any]) -> LmEvalSettings:
-    if set(spec) != _KEYS:
-        raise StudyError(f"--spec: found {', '.join(sorted(spec))}; allowed: {', '.join(sorted(_KEYS))}")
-    try:
-        return LmEvalSettings.model_validate(spec["settings"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["settings", *(str(part) for part in first["loc"])])
-        raise StudyError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import UTILITY
@@ -16,17 +15,18 @@ from hardscale.artifacts.tables import write_table
 from hardscale.chat_settings import ModelName
 from hardscale.console import Progress, say
 from hardscale.errors import AttackError, ModelError
-from hardscale.evaluation.attack_spec import check_keys
 from hardscale.evaluation.chat_replies import write_private
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.ask import Asker
 from hardscale.evaluation.judges.rating import MAX_NEW_TOKENS, FunctionAsker, Rated, rate
 from hardscale.evaluation.measure_schemas import RATINGS
 from hardscale.evaluation.mt_bench_questions import N_TURNS, Dialogue, read_dialogues
+from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import mean_row
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate, Message
 from hardscale.models.generate import Sampling, reply
+from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 from hardscale.tasks.chat import load_chat_task
 from hardscale.utility_settings import MtBenchSettings
@@ -50,10 +50,11 @@ def run_mt_bench(
         judge: ``base_model`` or ``model`` artefact that rates; None where a function does.
 
     Raises:
-        AttackError: the spec is malformed, or the function that rates is not there or fails.
+        StudyError: the spec is malformed.
+        AttackError: the function that rates is not there or fails.
         DataError: the questions are not there or malformed.
     """
-    settings = _check(spec)
+    settings = check_settings(spec, KEYS, MtBenchSettings)
     dialogues, digest = read_dialogues(settings.questions, settings.n_questions, root)
     chat = load_chat_task(task)
     # A function is looked for before the hours of answering.
@@ -74,16 +75,6 @@ def run_mt_bench(
         write_private(draft.path / "ratings.parquet", rows, RATINGS)
         draft.note(questions_sha256=digest, n_questions=len(dialogues), **facts)
     say("  ".join(f"{row['metric']} {row['value']:.4g}" for row in found if row["value"] is not None))
-
-
-def _check(spec: dict[str, Any]) -> MtBenchSettings:
-    check_keys(spec, KEYS)
-    try:
-        return MtBenchSettings.model_validate(spec["settings"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["settings", *(str(part) for part in first["loc"])])
-        raise AttackError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error
 
 
 def judge_name(settings: MtBenchSettings) -> str:
@@ -116,14 +107,14 @@ def _answered(
     """Replies to every turn, and facts of the model that wrote them."""
     model, tokenizer = load_on_device(victim)
     template = _Conversations(tokenizer, system_prompt)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = window(model)
     written: Replies = [[] for _ in dialogues]
     budget = Budget()
     for turn in range(N_TURNS):
         prompts: dict[int, list[int]] = {}
         for i, one in enumerate(dialogues):
             ids = _prompt(template, one, written[i])
-            if ids and not (limit and len(ids) >= limit):
+            if 0 < len(ids) < limit:
                 prompts[i] = ids
         progress = Progress(len(prompts), f"turn {turn + 1}", "reply")
         found: dict[int, str] = {}

@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import REPLIES, UTILITY
 from hardscale.artifacts.tables import write_table
 from hardscale.console import say
-from hardscale.errors import AttackError, ModelError
-from hardscale.evaluation.attack_spec import check_keys
+from hardscale.errors import ModelError
 from hardscale.evaluation.chat_replies import (
     Prompt,
     answer_losses,
@@ -36,8 +33,10 @@ from hardscale.evaluation.questions import (
     polite_questions,
 )
 from hardscale.evaluation.redaction import withholding
+from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.window import window
 from hardscale.tasks.chat import Chat, ChatTask, load_chat_task
 from hardscale.utility_settings import UtilitySettings
 
@@ -74,10 +73,10 @@ def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
         root: data root, where tables are looked for that are not there by their path.
 
     Raises:
-        AttackError: the spec is malformed.
+        StudyError: the spec is malformed.
         DataError: a table is not there or malformed.
     """
-    chat, settings = load_chat_task(task), _check(spec)
+    chat, settings = load_chat_task(task), check_settings(spec, KEYS, UtilitySettings)
     sources = {
         "harmless": harmless_questions(settings.harmless, settings.n_harmless, root),
         "mmlu": choice_questions(settings.mmlu, settings.n_mmlu, root) if settings.mmlu else None,
@@ -103,16 +102,6 @@ def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
     say("  ".join(f"{row['metric']} {row['value']:.4g}" for row in job.rows if row["value"] is not None))
 
 
-def _check(spec: dict[str, Any]) -> UtilitySettings:
-    check_keys(spec, KEYS)
-    try:
-        return UtilitySettings.model_validate(spec["settings"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["settings", *(str(part) for part in first["loc"])])
-        raise AttackError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error
-
-
 # --- perplexity -----------------------------------------------------------------------------------------------------
 
 
@@ -121,8 +110,7 @@ def _perplexity(job: _Job) -> None:
     chats = job.chat.utility_validation
     if not chats:
         return
-    limit = getattr(job.model.config.get_text_config(), "max_position_embeddings", None)
-    longest = min(job.chat.facts["max_tokens"], limit or job.chat.facts["max_tokens"])
+    longest = min(job.chat.facts["max_tokens"], window(job.model))
     prompts, answers = [], []
     for chat in chats:
         ids, first = _conversation(job.template, chat, longest)
@@ -151,11 +139,11 @@ Measure = Callable[[_Job, list[Question], list[Prompt], dict[str, list[Judgement
 
 def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
     """Ask all questions of a set that the model can read, keep the judged replies and measure."""
-    limit = getattr(job.model.config.get_text_config(), "max_position_embeddings", None)
+    limit = window(job.model)
     asked, prompts = [], []
     for question in source.asked:
         ids = _prompt(job.template, question)
-        if ids and not (limit and len(ids) >= limit):
+        if 0 < len(ids) < limit:
             asked.append(question)
             prompts.append(Prompt(question.key, tuple(ids)))
     left = len(source.asked) - len(asked)

@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicCache
 from hardscale import pulse
 from hardscale.errors import ModelError
 from hardscale.memory import Budget, is_out_of_memory
+from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
 #: Tokens (prompt and reply, of all rows together) that are worked on at once; keys and values of each are held.
@@ -87,15 +88,15 @@ def reply(
     if max_new_tokens < 1:
         raise ModelError(f"max_new_tokens: found {max_new_tokens}; give at least 1")
     called = [str(key) for key in (range(len(prompts)) if keys is None else keys)]
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = window(model)
     rows = []
     deltas = perturbations or [None] * len(prompts)
     for name, prompt, delta in zip(called, prompts, deltas, strict=True):
-        if not prompt or (limit and len(prompt) >= limit):
-            raise ModelError(f"prompt {name}: {len(prompt)} tokens; give 1 to {(limit or 0) - 1}, or lower max_tokens")
+        if not 0 < len(prompt) < limit:
+            raise ModelError(f"prompt {name}: {len(prompt)} tokens; give 1 to {limit - 1}, or lower max_tokens")
         if delta is not None and delta.shape[:-1] != (len(prompt),):
             raise ModelError(f"prompt {name}: a perturbation of shape {tuple(delta.shape)} for {len(prompt)} tokens")
-        left = min(max_new_tokens, limit - len(prompt)) if limit else max_new_tokens
+        left = min(max_new_tokens, limit - len(prompt))
         rng = random.Random(derive_seed(sample.seed, "reply", name)) if sample else None
         rows.append(_Row(name, list(prompt), delta, left, rng))
     if "past_key_values" not in inspect.signature(model.forward).parameters:

@@ -13,6 +13,7 @@ from hardscale.evaluation.judges.base import Item, Judgement
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
+from hardscale.models.window import window
 
 #: Marks by which chat formats tell who speaks. In a judged text they could give the judge orders.
 _MARKERS = re.compile(
@@ -75,8 +76,8 @@ class Asker:
             prompts = [template.prompt_ids(question(item)) for item in ready]
         else:
             prompts = [self._tokenizer(f"{question(item)}\n\nAnswer:")["input_ids"] for item in ready]
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        fits = [i for i, prompt in enumerate(prompts) if not limit or len(prompt) < limit]
+        limit = window(self._model)
+        fits = [i for i, prompt in enumerate(prompts) if len(prompt) < limit]
         answers = reply(
             self._model,
             self._tokenizer,

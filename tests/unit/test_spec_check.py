@@ -1,0 +1,33 @@
+"""Specs of jobs: keys and settings, checked before anything is loaded."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hardscale.chat_settings import Perturbation
+from hardscale.errors import StudyError
+from hardscale.evaluation.spec_check import check_keys, check_settings
+from hardscale.models.window import window
+
+KEYS = frozenset({"cell", "settings"})
+
+
+def test_keys_are_exactly_those_expected():
+    check_keys({"cell": "a", "settings": {}}, KEYS)
+    with pytest.raises(StudyError, match=r"missing key\(s\) settings; allowed: cell, settings"):
+        check_keys({"cell": "a"}, KEYS)
+    with pytest.raises(StudyError, match=r"unknown key\(s\) sede; allowed: cell, settings"):
+        check_keys({"cell": "a", "settings": {}, "sede": 1}, KEYS)
+
+
+def test_settings_are_parsed_or_named():
+    assert check_settings({"cell": "a", "settings": {"eps": 0.1}}, KEYS, Perturbation).eps == 0.1
+    with pytest.raises(StudyError, match=r"--spec: settings\.eps: .*greater than 0; see docs/study.md"):
+        check_settings({"cell": "a", "settings": {"eps": -1}}, KEYS, Perturbation)
+
+
+@pytest.mark.parametrize(("config", "expected"), [({"max_position_embeddings": 12}, 12), ({}, sys.maxsize)])
+def test_how_much_a_model_reads(config, expected):
+    text = SimpleNamespace(**config)
+    assert window(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))) == expected
