@@ -8,6 +8,7 @@ from study_runs import StudyRun, copy_sources
 from tickets import describe_tickets
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Where tests run side by side, those that share a study or a cluster run in one process."""
     for item in items:
