@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardscale.artifacts.manifest import MANIFEST, canonical_json
-from hardscale.chat_settings import CAt, External, ModelName
+from hardscale.chat_settings import ModelName
+from hardscale.defense_settings import CAt, External
 from hardscale.for_rules import for_rules
 from hardscale.paths import Lineage, parse_part, undefended
 from hardscale.patterns import exactly

@@ -22,6 +22,9 @@ _NEUTRAL = (
     *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
     *(
         "chat_settings",
+        "defense_settings",
+        "embedding_settings",
+        "text_attack_settings",
         "utility_settings",
         "utility_jobs",
         "utility_check",

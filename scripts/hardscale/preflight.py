@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.gangs import Launch
 from hardscale.jobs import Jobs
 from hardscale.resources import Needs

@@ -11,7 +11,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.for_rules import for_rules
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.paths import Lineage

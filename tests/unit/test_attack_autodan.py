@@ -24,10 +24,10 @@ from hardscale.attacks.roulette import chances
 from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Talker
 from hardscale.attacks.word_scores import exchange, word_scores
-from hardscale.chat_settings import AutoDan
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
+from hardscale.text_attack_settings import AutoDan
 
 KEYS = [7, 3, 11]
 

@@ -19,11 +19,11 @@ from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.sampler import Sampler, draw
-from hardscale.chat_settings import Beast
 from hardscale.errors import AttackError
 from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
 from hardscale.models.flops import exact_forward_flops
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import Beast
 
 TOKENIZER = byte_tokenizer()
 CODEC = Codec(TOKENIZER, len(TOKENIZER), closing=False)

@@ -9,7 +9,7 @@ from hardscale.attacks import embedding
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import Request
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import EmbeddingAttack, Perturbation
+from hardscale.embedding_settings import EmbeddingAttack, Perturbation
 from hardscale.errors import AttackError
 from hardscale.memory import Budget
 from hardscale.models.counts import model_shape

@@ -20,8 +20,8 @@ from hardscale.attacks.pair_judge import Attempt, ModelJudge, RuleJudge, Score
 from hardscale.attacks.proposals import Ask, Proposal, Turn, read_leniently, read_strictly
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.talker import Talker
-from hardscale.chat_settings import Pair
 from hardscale.errors import AttackError
+from hardscale.text_attack_settings import Pair
 
 KEYS = [7, 3, 11]
 MODEL = {"family": "nano", "scale": "xs"}

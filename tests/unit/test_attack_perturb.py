@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hardscale.attacks.perturb import mean_embedding_norm, perturb
-from hardscale.chat_settings import CAt, Perturbation
+from hardscale.defense_settings import CAt
+from hardscale.embedding_settings import Perturbation
 from hardscale.errors import AttackError
 
 ROWS, TOKENS, HIDDEN = 3, 5, 4

@@ -18,11 +18,11 @@ from hardscale.attacks.adaptive import block_size
 from hardscale.attacks.base import attack
 from hardscale.attacks.in_context import others, transcript
 from hardscale.attacks.results import AttackResult, Request
-from hardscale.chat_settings import Adaptive, InContext, Prefill, Templates
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
 from hardscale.study_attacks import parse_attack
+from hardscale.text_attack_settings import Adaptive, InContext, Prefill, Templates
 
 N_FRAMES = len(frames.FRAMES)
 BLOCKS = {

@@ -8,7 +8,7 @@ from continuous_kit import TEMPLATE, behaviors, chat_tokenizer, chats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardscale.chat_settings import CAdvIPO, CAdvUL
+from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate
 from hardscale.training.continuous.encode import Talks, triples_of

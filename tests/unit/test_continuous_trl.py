@@ -28,7 +28,7 @@ import torch
 from continuous_kit import TEMPLATE, behaviors, chat_tokenizer, tiny_lm
 from transformers import PreTrainedTokenizerFast
 
-from hardscale.chat_settings import CAdvIPO
+from hardscale.defense_settings import CAdvIPO
 from hardscale.models.chat import ChatTemplate
 from hardscale.training.continuous.encode import triples_of
 from hardscale.training.continuous.objective import Preference

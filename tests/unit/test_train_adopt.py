@@ -16,7 +16,7 @@ from train_kit import make_base
 from hardscale.artifacts.manifest import read_manifest, verify
 from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import read_table
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.errors import DataError, ModelError, StudyError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.check import check_external

@@ -12,7 +12,7 @@ from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.artifacts.schemas import METRICS, TERMS
 from hardscale.artifacts.tables import read_table
 from hardscale.attacks.codec import Codec
-from hardscale.chat_settings import CAt
+from hardscale.defense_settings import CAt
 from hardscale.errors import AttackError, TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops

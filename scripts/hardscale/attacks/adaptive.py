@@ -18,9 +18,9 @@ from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import Adaptive
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import Adaptive
 
 
 @dataclass

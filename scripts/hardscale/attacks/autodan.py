@@ -22,11 +22,11 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record, R
 from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Talker, charge
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import AutoDan
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import AutoDan
 
 #: Between a prefix and the request.
 _GAP = "\n\n"

@@ -19,9 +19,9 @@ from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.sampler import Sampler, Wish
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import Beast
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import Beast
 
 
 @dataclass

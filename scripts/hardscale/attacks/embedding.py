@@ -26,7 +26,7 @@ from hardscale.attacks.packing import Batch
 from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
-from hardscale.chat_settings import EmbeddingAttack, Perturbation
+from hardscale.embedding_settings import EmbeddingAttack, Perturbation
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens

@@ -15,11 +15,11 @@ from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.results import AttackResult, Callback, Options, Request
 from hardscale.attacks.try_texts import try_texts
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import InContext
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import InContext
 
 _ASKED, _ANSWERED = "Question: ", "\nAnswer:"
 

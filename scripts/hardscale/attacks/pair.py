@@ -23,12 +23,12 @@ from hardscale.attacks.reading import Reading, read
 from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
 from hardscale.attacks.talker import Talker, charge
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import Pair
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.generate import reply
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
+from hardscale.text_attack_settings import Pair
 
 _COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hardscale import pulse
 from hardscale.attacks.victim import whole_weight
-from hardscale.chat_settings import Perturbation
+from hardscale.embedding_settings import Perturbation
 from hardscale.errors import AttackError
 from hardscale.seeds import derive_seed
 

@@ -14,8 +14,8 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Callback, Options
 from hardscale.attacks.try_texts import try_texts
 from hardscale.attacks.victim import Victim
-from hardscale.chat_settings import Prefill
 from hardscale.models.flops import ModelShape
+from hardscale.text_attack_settings import Prefill
 
 
 def run(

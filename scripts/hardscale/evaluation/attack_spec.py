@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import Helper
-from hardscale.chat_settings import EmbeddingAttack
+from hardscale.embedding_settings import EmbeddingAttack
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.spec_check import check_keys

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.errors import StudyError
 from hardscale.models.folders import (
     ADAPTER_WEIGHTS,

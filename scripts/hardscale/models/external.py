@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.errors import ModelError
 from hardscale.models import hub
 from hardscale.models.folders import (

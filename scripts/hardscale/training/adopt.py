@@ -11,7 +11,7 @@ from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import write_table
-from hardscale.chat_settings import External
+from hardscale.defense_settings import External
 from hardscale.errors import ModelError
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.counts import generative_parameters
@@ -52,7 +52,7 @@ def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root
     """Publish a model, or an adapter merged into one, that somebody else trained. Its compute is unknown: null.
 
     Args:
-        spec: ``cell``, ``defense``, ``external`` (an :class:`~hardscale.chat_settings.External`).
+        spec: ``cell``, ``defense``, ``external`` (an :class:`~hardscale.defense_settings.External`).
         base: the cell's own ``base_model`` artefact, for what the settings do not name.
         task: ``task`` artefact for chat models.
         out: the ``model`` artefact, round 1.

@@ -20,8 +20,8 @@ from hardscale.artifacts.schemas import TERMS
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.perturb import mean_embedding_norm
-from hardscale.chat_settings import CAt
 from hardscale.console import say
+from hardscale.defense_settings import CAt
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import ModelShape, training_flops

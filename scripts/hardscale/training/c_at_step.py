@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.perturb import Perturbed, perturb
-from hardscale.chat_settings import CAt
+from hardscale.defense_settings import CAt
 from hardscale.seeds import derive_seed
 from hardscale.training.batches import Batch, Row
 from hardscale.training.continuous.passes import Length, Meter, Work

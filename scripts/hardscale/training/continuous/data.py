@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hardscale.chat_settings import CAdvIPO, CAdvUL
+from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.models.chat import ChatTemplate
 from hardscale.seeds import derive_seed
 from hardscale.tasks.chat import load_chat_task

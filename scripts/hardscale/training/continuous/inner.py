@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardscale.attacks.perturb import perturb
-from hardscale.chat_settings import InnerAttack
+from hardscale.embedding_settings import InnerAttack
 from hardscale.seeds import derive_seed
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.rows import Triple

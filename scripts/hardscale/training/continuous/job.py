@@ -13,8 +13,8 @@ import torch
 
 from hardscale import pulse
 from hardscale.attacks.perturb import mean_embedding_norm
-from hardscale.chat_settings import CAdvIPO, CAdvUL
 from hardscale.console import say
+from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.counts import generative_parameters, model_shape

@@ -16,7 +16,7 @@ from typing import Any
 from hardscale import pulse
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult
-from hardscale.chat_settings import R2D2, CAdvUL
+from hardscale.defense_settings import R2D2, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardscale.chat_settings import CAdvIPO, CAdvUL
+from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.seeds import derive_seed
 from hardscale.training.continuous.inner import Found, attack
 from hardscale.training.continuous.losses import sums_by_row

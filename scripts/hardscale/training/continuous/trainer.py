@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hardscale.chat_settings import CAdvIPO, CAdvUL
+from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.load import load_tokenizer
 from hardscale.training.continuous.data import Data

@@ -1,0 +1,54 @@
+"""The typed blocks of a study for attacks in embedding space, in training and at test. No torch, no transformers here.
+
+Sections are those of "Efficient Adversarial Training in LLMs with Continuous Attacks" (arXiv 2405.15589).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from hardscale.settings import AttackBase, PositiveFloat, Settings
+
+
+class Perturbation(Settings):
+    """A search for vectors added to prompt embeddings (section 3). Defaults are those of C-AdvUL's configuration."""
+
+    step_size: PositiveFloat = 1e-4
+    step_size_mode: Literal["absolute", "relative_eps", "relative_norm"] = Field(
+        "absolute", description="relative_eps: times eps; relative_norm: times the mean embedding norm."
+    )
+    eps: PositiveFloat | None = Field(0.05, description="Radius of the ball around each token; null for none.")
+    eps_mode: Literal["absolute", "relative_norm"] = Field(
+        "relative_norm", description="relative_norm: times the mean L2 norm of the vocabulary's embeddings."
+    )
+    norm: Literal["l2", "linf"] = Field("l2", description="Of the ball around each token.")
+    step_rule: Literal["sign", "l2", "adam"] = Field("sign", description="l2: the gradient scaled to length 1.")
+    init: Literal["zero", "uniform_ball"] = "zero"
+    positions: Literal["prompt", "user", "suffix"] = Field(
+        "prompt", description="prompt: all tokens before the answer, template included; suffix: added tokens alone."
+    )
+    n_suffix_tokens: PositiveInt = Field(20, description="positions: suffix.")
+    keep: Literal["last", "best"] = Field("last", description="Iterate that is used.")
+
+    @model_validator(mode="after")
+    def _ball_where_needed(self) -> Perturbation:
+        for key, value in (("step_size_mode", "relative_eps"), ("init", "uniform_ball")):
+            if self.eps is None and getattr(self, key) == value:
+                raise ValueError(f"{key}: {value} needs a ball; give eps")
+        return self
+
+
+class InnerAttack(Perturbation):
+    """The attack of every training step."""
+
+    steps: PositiveInt = 10
+
+
+class EmbeddingAttack(AttackBase):
+    """The attack in embedding space at test: an upper bound, and a check for masked gradients."""
+
+    kind: Literal["embedding"]
+    n_iterations: PositiveInt = 100
+    perturbation: Perturbation = Perturbation(step_size=0.01, eps=None)

@@ -1,0 +1,98 @@
+"""The typed blocks of a study for attacks in text beyond GCG and random tokens. No torch and no transformers here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from hardscale.chat_settings import ModelName
+from hardscale.settings import AttackBase, Fraction, NonNegativeInt, PositiveFloat
+
+
+class Beast(AttackBase):
+    """BEAST: beam search over the sampler's own continuations. An iteration adds a token. (arXiv 2402.15570)."""
+
+    kind: Literal["beast"]
+    n_iterations: PositiveInt = Field(40, description="Attack tokens; 25 in the scaling study.")
+    beam: PositiveInt = Field(15, description="k1: prompts kept; 7 in the scaling study.")
+    branching: PositiveInt = Field(15, description="k2: children of each; 7 in the scaling study.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sampler: ModelName | Literal["victim", "smallest"] = Field(
+        "smallest", description="Language model that proposes tokens; smallest: of the victim's family; chat: victim."
+    )
+
+
+class AutoDan(AttackBase):
+    """AutoDAN: a genetic search over fluent prefixes (arXiv 2310.04451), HarmBench's constants."""
+
+    kind: Literal["autodan"]
+    n_iterations: PositiveInt = 100
+    population: Annotated[int, Field(ge=2)] = 64
+    elite_share: Fraction = 0.1
+    crossover_probability: Fraction = 0.5
+    crossover_points: PositiveInt = 5
+    mutation_probability: Fraction = 0.01
+    hierarchical: bool = Field(True, description="Word-level steps between paragraph steps (HGA).")
+    paragraph_every: PositiveInt = Field(5, description="HGA: every this many steps is a paragraph step.")
+    n_words: PositiveInt = Field(30, description="HGA: words whose scores are kept.")
+    roulette: Literal["softmax", "sum"] = Field("softmax", description="sum: prefers worse prompts, as published.")
+    patience: PositiveInt | None = Field(10, description="Steps without improvement before an example is left.")
+    mutator: ModelName | Literal["rules"] = "rules"
+
+
+class Pair(AttackBase):
+    """PAIR: an attacker model rewrites the prompt from the judge's score (arXiv 2310.08419), HarmBench's constants."""
+
+    kind: Literal["pair"]
+    n_iterations: PositiveInt = Field(3, description="Rounds of each stream.")
+    streams: PositiveInt = 20
+    keep_last: PositiveInt = Field(3, description="Rounds of history that the attacker sees.")
+    attacker: ModelName | Literal["grammar"] = "grammar"
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_attacker_tokens: PositiveInt = 500
+    max_reply_tokens: PositiveInt = 150
+    retries: NonNegativeInt = Field(5, description="Of a proposal that can not be parsed; then the goal itself.")
+    judge: ModelName | Literal["rules"] = "rules"
+    cutoff: Annotated[int, Field(ge=1, le=10)] = Field(10, description="Score at which an example is done.")
+
+
+class Direct(AttackBase):
+    """The behaviour as it is."""
+
+    kind: Literal["direct"]
+    n_iterations: Annotated[int, Field(ge=1, le=1)] = 1
+
+
+class Prefill(AttackBase):
+    """The reply is begun with the first tokens of the opening aimed at."""
+
+    kind: Literal["prefill"]
+    n_iterations: Annotated[int, Field(ge=1, le=1)] = 1
+    n_prefill_tokens: PositiveInt = Field(10, description="At most; the opening's last token is left to be scored.")
+
+
+class InContext(AttackBase):
+    """Other behaviours answered with their openings stand before the question."""
+
+    kind: Literal["in_context"]
+    n_iterations: PositiveInt = Field(1, description="Draws of the turns shown; the best is kept.")
+    shots: PositiveInt = Field(4, description="Earlier turns; fewer where they do not fit the model.")
+
+
+class Adaptive(AttackBase):
+    """A template and random search over a suffix on the log-probability of the opening (arXiv 2404.02151)."""
+
+    kind: Literal["adaptive"]
+    n_iterations: PositiveInt = Field(1_000, description="Texts tried, the first suffix included.")
+    n_attack_tokens: PositiveInt = 25
+    n_replaced: PositiveInt = Field(4, description="Tokens replaced in one try, halved as the search goes on.")
+    template: bool = Field(True, description="false: the suffix alone, where the task's position puts it.")
+
+
+class Templates(AttackBase):
+    """Own human-written frames around the behaviour; an iteration is a frame."""
+
+    kind: Literal["templates"]
+    n_iterations: Annotated[int, Field(ge=1, le=7)] = Field(7, description="Frames tried, in order; there are 7.")
