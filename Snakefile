@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from hardscale.cli import makes_environments, prepare_environment, study_of
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
-from hardscale.jobs import Jobs, manifests
+from hardscale.jobs import Jobs
 from hardscale.launch.orphans import cancel_waiting_orphans
 from hardscale.launch.records import end_run
+from hardscale.paths import manifests
 from hardscale.preflight import check_plan, check_sources
 from hardscale.resources import Needs
 
@@ -23,7 +24,7 @@ JOBS = Jobs(STUDY)
 NEEDS = Needs(STUDY)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
-check_plan(JOBS, LAUNCH, NEEDS)
+check_plan(JOBS.holdings, LAUNCH, NEEDS)
 if workflow.is_main_process:
     claim()
 prepare_environment(workflow.basedir, JOBS.data_root, LAUNCH.site)
@@ -37,8 +38,8 @@ wildcard_constraints:
     task="[a-z][a-z0-9_]*",
     family="[a-z0-9._-]+",
     scale="[a-z0-9._-]+",
-    cell=JOBS.cell_pattern(),
-    lineage=JOBS.lineage_pattern(),
+    cell=JOBS.holdings.cell_pattern(),
+    lineage=JOBS.holdings.lineage_pattern(),
     round=r"\d\d+",
     part="[a-z0-9._-]+",
     figure="[a-z_]+",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.artifacts.manifest import MANIFEST
 from hardscale.rounds_plan import round_name
 from hardscale.study import UNDEFENDED, Cell
 
@@ -50,6 +52,16 @@ def parse_part(part: str) -> tuple[str, int, int]:
     if match is None:
         raise ValueError(f"not an attack folder: {part!r}")
     return match["attack"], int(match["index"] or 1), int(match["count"] or 1)
+
+
+def manifest(folder: Path) -> str:
+    """The file that stands for an artefact folder in the DAG: it is written last."""
+    return str(folder / MANIFEST)
+
+
+def manifests(folders: Iterable[Path]) -> list[str]:
+    """:func:`manifest` of each folder."""
+    return [manifest(folder) for folder in folders]
 
 
 @dataclass(frozen=True)

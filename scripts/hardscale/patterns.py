@@ -7,9 +7,16 @@ import re
 from hardscale.paths import Lineage
 from hardscale.study import Cell
 
+_NOTHING = "(?!)"
+
 
 def exactly(lineages: list[Lineage]) -> str:
-    """A short regular expression of exactly these lineages: full products of tasks and seeds are factored."""
+    """A short regular expression of exactly these lineages: full products of tasks and seeds are factored.
+
+    One that matches nothing when there are none.
+    """
+    if not lineages:
+        return _NOTHING
     groups: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
     for lineage in lineages:
         cell = lineage.cell
@@ -28,4 +35,4 @@ def exactly(lineages: list[Lineage]) -> str:
 
 def any_of(names: set[str]) -> str:
     """A regular expression of exactly these names; one that matches nothing when there are none."""
-    return "(?:" + "|".join(sorted(map(re.escape, names))) + ")" if names else "(?!)"
+    return "(?:" + "|".join(sorted(map(re.escape, names))) + ")" if names else _NOTHING

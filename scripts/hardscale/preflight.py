@@ -10,7 +10,7 @@ from typing import Any
 
 from hardscale.defense_settings import External
 from hardscale.gangs import Launch
-from hardscale.jobs import Jobs
+from hardscale.holdings import Holdings
 from hardscale.resources import Needs
 from hardscale.site import VARIABLE
 from hardscale.study import Cell, Study, data_root
@@ -57,13 +57,16 @@ def _unusable(root: Path, reason: str) -> str:
     return f"{root}: results can not be written here ({reason}); mend it, or choose a place by --directory"
 
 
-def optimizer_problems(jobs: Jobs, needs: Needs) -> list[str]:
+def optimizer_problems(holdings: Holdings, needs: Needs) -> list[str]:
     """One line for each scale whose GPUs ask for a ZeRO stage that its factored Adafactor can not have."""
-    trained: list[tuple[str, Cell, Any]] = [("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in jobs.cells]
-    trained += [
-        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key)) for lineage in jobs.defended
+    trained: list[tuple[str, Cell, Any]] = [
+        ("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in holdings.cells
     ]
-    scales = {(cell.family, cell.scale) for cell in jobs.cells}
+    trained += [
+        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key))
+        for lineage in holdings.defended
+    ]
+    scales = {(cell.family, cell.scale) for cell in holdings.cells}
     concerned = {(family, scale) for family, scale in scales if needs.may_need_zero(family, scale)}
     found: dict[tuple[str, str, str], str] = {}
     for block, cell, wildcards in trained:
@@ -80,14 +83,14 @@ def optimizer_problems(jobs: Jobs, needs: Needs) -> list[str]:
     return list(found.values())
 
 
-def check_plan(jobs: Jobs, launch: Launch, needs: Needs) -> None:
+def check_plan(holdings: Holdings, launch: Launch, needs: Needs) -> None:
     """Stop before anything is planned where results lie below a file, or where Slurm's GPUs can not train a scale."""
-    root = jobs.layout.root
+    root = holdings.layout.root
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             _stop([_unusable(root, f"{path} is a file")])
     if launch.how != "local":
-        _stop(optimizer_problems(jobs, needs))
+        _stop(optimizer_problems(holdings, needs))
 
 
 def check_sources(study: Study, root: Path, conda: bool = False) -> None:

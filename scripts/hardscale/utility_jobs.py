@@ -6,43 +6,43 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hardscale.artifacts.manifest import MANIFEST, canonical_json
+from hardscale.artifacts.manifest import canonical_json
+from hardscale.chat_holdings import ChatHoldings
 from hardscale.chat_settings import ModelName
 from hardscale.errors import DataError
 from hardscale.for_rules import for_rules
+from hardscale.holdings import Holdings
 from hardscale.lm_eval_tool import PYTHON, task_folder
-from hardscale.paths import Lineage
+from hardscale.paths import Lineage, manifests
 from hardscale.study import data_root
 from hardscale.tasks.locate import locate_file
 from hardscale.utility_settings import LmEvalSettings, MtBenchSettings
-
-if TYPE_CHECKING:
-    from hardscale.jobs import Jobs
 
 
 class UtilityJobs:
     """What the rules of further measures ask of a study.
 
     Args:
-        jobs: all jobs of the study.
+        holdings: all that the study holds.
+        chat: of chat models.
     """
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs, self._study, self._layout = jobs, jobs.study, jobs.layout
+    def __init__(self, holdings: Holdings, chat: ChatHoldings) -> None:
+        self._holdings, self._study, self._chat = holdings, holdings.study, chat
 
     # --- what exists ------------------------------------------------------------------------------------------------
 
     @property
     def lm_eval(self) -> LmEvalSettings | None:
         """Settings of lm-evaluation-harness; None where nothing is measured with it."""
-        return self._study.utility.lm_eval if self._study.utility and self._jobs.chat.cells else None
+        return self._study.utility.lm_eval if self._study.utility and self._chat.cells else None
 
     @property
     def mt_bench(self) -> MtBenchSettings | None:
         """Settings of MT-Bench; None where nothing is measured with it."""
-        return self._study.utility.mt_bench if self._study.utility and self._jobs.chat.cells else None
+        return self._study.utility.mt_bench if self._study.utility and self._chat.cells else None
 
     @property
     def kinds(self) -> list[str]:
@@ -52,8 +52,8 @@ class UtilityJobs:
     def folders(self, *kinds: str) -> Iterator[Path]:
         """The folder of every job of these kinds, or of all: one for each evaluated chat model."""
         for kind in kinds or self.kinds:
-            for key, number in self._jobs.chat.evaluated_models():
-                yield self._layout.measure(kind, key, number)
+            for key, number in self._chat.evaluated_models():
+                yield self._holdings.layout.measure(kind, key, number)
 
     # --- specs and inputs -------------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class UtilityJobs:
     def mt_bench_spec(self, wildcards: Any) -> str:
         """Spec of mt_bench."""
         assert self.mt_bench is not None
-        seed = self._jobs.seed(Lineage.parse(wildcards.lineage).cell, "mt_bench")
+        seed = self._holdings.seed(Lineage.parse(wildcards.lineage).cell, "mt_bench")
         return self._spec(wildcards, self.mt_bench.model_dump(), seed=seed)
 
     def _spec(self, wildcards: Any, settings: dict[str, Any], **more: Any) -> str:
@@ -102,11 +102,7 @@ class UtilityJobs:
     @for_rules
     def rating_models(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Inputs of mt_bench besides its victim: the model that rates."""
-        folders = [
-            self._layout.base(family, scale, self._study.families[family].pretrain is not None)
-            for family, scale in self.raters
-        ]
-        return [str(folder / MANIFEST) for folder in folders]
+        return manifests(self._holdings.base(family, scale) for family, scale in self.raters)
 
     def name_interpreter(self) -> None:
         """Let the jobs of lm_eval find the interpreter that the study names; here and not in their parameters.

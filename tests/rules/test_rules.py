@@ -76,9 +76,9 @@ def test_the_tables_are_made_again_by_hand(tiny, tmp_path):
     for name in kept:
         (tables / name).unlink()
     outputs = ["--out", tables / "runs.parquet", "--csv", tables / "runs.csv"]
-    assert again.entry("collect", "--spec", jobs.collect_spec(), "--root", root, *outputs).status == 0
+    assert again.entry("collect", "--spec", jobs.specs.collect(), "--root", root, *outputs).status == 0
     runs = ["--runs", tables / "runs.parquet"]
     outputs = ["--out", tables / "claims.parquet", "--csv", tables / "claims.csv"]
     assert again.entry("claims", *runs, "--attacks", root / "attacks", *outputs).status == 0
-    assert again.entry("summary", *runs, "--spec", jobs.analysis_spec(), "--out", tables / "summary.md").status == 0
+    assert again.entry("summary", *runs, "--spec", jobs.specs.analysis(), "--out", tables / "summary.md").status == 0
     assert {name: (tables / name).read_bytes() for name in kept} == kept

@@ -24,7 +24,7 @@ STUDY = {
 
 def position(jobs: Jobs, task: str, attack: str) -> str:
     wildcards = SimpleNamespace(lineage=f"{task}/mine/small/s0/none", round="00", part=attack)
-    return json.loads(jobs.attack_spec(wildcards))["settings"]["position"]
+    return json.loads(jobs.specs.attack(wildcards))["settings"]["position"]
 
 
 def test_an_attack_writes_where_it_says_or_else_where_the_task_says():
@@ -38,9 +38,9 @@ def test_an_attack_writes_where_it_says_or_else_where_the_task_says():
         ("ends", "inside"): "infix90",
         ("starts", "inside"): "infix90",
     }
-    (block,) = jobs.blocks
+    (block,) = jobs.holdings.blocks
     assert (block.first, block.last) == (1, 3)
-    spec = jobs.rounds_spec(block)(SimpleNamespace(lineage="starts/mine/small/s0/rounds"))
+    spec = jobs.specs.rounds(block)(SimpleNamespace(lineage="starts/mine/small/s0/rounds"))
     assert json.loads(spec)["settings"]["attack"]["position"] == "prefix"
 
 
@@ -49,7 +49,7 @@ def test_every_model_on_disk_is_asked_for_and_no_pruned_round():
         Jobs(parse_study({**STUDY, "keep_models": keep}, "s.yaml")) for keep in ("evaluated", "all")
     )
     names = [
-        {str(folder)[-10:] for folder in jobs.model_folders() if "/rounds/" in str(folder)}
+        {str(folder)[-10:] for folder in jobs.holdings.model_folders() if "/rounds/" in str(folder)}
         for jobs in (evaluated, everything)
     ]
     assert names == [{"rounds/r03"}, {"rounds/r01", "rounds/r02", "rounds/r03"}]
@@ -61,14 +61,14 @@ def test_a_block_declares_the_rounds_that_stay_and_no_others():
         Jobs(parse_study({**STUDY, "evaluate": evaluate, "keep_models": keep}, "s.yaml"))
         for keep in ("evaluated", "all")
     )
-    assert [(block.name, block.kept) for block in some.blocks] == [("adversarial_rounds_01_03", (2, 3))]
-    assert [block.kept for block in everything.blocks] == [(1, 2, 3)]
+    assert [(block.name, block.kept) for block in some.holdings.blocks] == [("adversarial_rounds_01_03", (2, 3))]
+    assert [block.kept for block in everything.holdings.blocks] == [(1, 2, 3)]
 
 
 def test_rules_see_the_arguments_of_a_method_at_once():
     jobs = Jobs(parse_study(STUDY, "s.yaml"))
-    assert list(jobs.attack_spec.__signature__.parameters) == ["wildcards"]
-    assert jobs.attack_spec is jobs.attack_spec
+    assert list(jobs.specs.attack.__signature__.parameters) == ["wildcards"]
+    assert jobs.specs.attack is jobs.specs.attack
     assert list(Needs(jobs.study).mem_mb.__signature__.parameters) == ["wildcards", "attempt"]
 
 
@@ -78,11 +78,11 @@ def test_versions_of_libraries_count_where_the_study_says_so_and_nowhere_else(mo
     recorded, strict = (Jobs(parse_study({**STUDY, "versions": kind}, "s.yaml")) for kind in ("recorded", "strict"))
     assert Jobs(parse_study(STUDY, "s.yaml")).study.versions == "recorded"
     modules = ("hardscale.training.finetune", "hardscale.analysis.fit")
-    before = [(recorded.code(module), strict.code(module)) for module in modules]
+    before = [(recorded.codes.of(module), strict.codes.of(module)) for module in modules]
     honest = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == "deepspeed" else honest(name))
     versions_digest.cache_clear()
-    after = [(recorded.code(module), strict.code(module)) for module in modules]
+    after = [(recorded.codes.of(module), strict.codes.of(module)) for module in modules]
     versions_digest.cache_clear()
     assert [one == other for pair in zip(before, after, strict=True) for one, other in zip(*pair, strict=True)] == [
         *(True, False),  # finetuning imports deepspeed

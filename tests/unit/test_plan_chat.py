@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import BY_SIZE, CHAT_FIGURES, FIGURES, Jobs
+from hardscale.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
+from hardscale.jobs import Jobs
 from hardscale.lm_eval_tool import PYTHON
 from hardscale.study import parse_study
 from hardscale.upkeep.plan import plan
@@ -72,14 +73,14 @@ def test_the_plan_is_the_workflow(sources, tmp_path, study):
 def test_figures_and_their_tables_are_those_of_the_tasks():
     alone, both = (Jobs(parse_study(study, "s.yaml")) for study in (STUDY, MIXED))
     of_one_size = tuple(name for name in CHAT_FIGURES if name != BY_SIZE)
-    assert alone.figure_names == of_one_size
-    assert both.figure_names == (*FIGURES, *of_one_size, "joint_defense_compute")
-    names = {table.rpartition("/")[2] for table in alone.tables()}
+    assert alone.exhibits.figure_names == of_one_size
+    assert both.exhibits.figure_names == (*FIGURES, *of_one_size, "joint_defense_compute")
+    names = {table.rpartition("/")[2] for table in alone.exhibits.tables()}
     assert {"runs.parquet", "cost.csv", "cost.parquet", "utility.csv", "losses.parquet", "gains.csv"} <= names
     for jobs in (alone, both):
-        wanted = {table for name in jobs.figure_names for table in jobs.chat.figure_tables(name)}
-        assert wanted and wanted <= set(jobs.tables())
-    assert alone.chat.figure_tables("asr_by_round") == []
+        wanted = {table for name in jobs.exhibits.figure_names for table in jobs.exhibits.tables_of(name)}
+        assert wanted and wanted <= set(jobs.exhibits.tables())
+    assert alone.exhibits.tables_of("asr_by_round") == []
 
 
 def test_the_figure_by_size_is_drawn_where_a_family_of_chat_models_has_several_sizes():
@@ -87,7 +88,7 @@ def test_the_figure_by_size_is_drawn_where_a_family_of_chat_models_has_several_s
 
     def names(*grid, study=STUDY):
         rows = [{"families": ["tiny"], "seeds": [0], **row} for row in grid]
-        return Jobs(parse_study({**study, "families": two, "grid": rows}, "s.yaml")).figure_names
+        return Jobs(parse_study({**study, "families": two, "grid": rows}, "s.yaml")).exhibits.figure_names
 
     assert names({"tasks": ["apples"], "scales": ["a", "b"]}) == CHAT_FIGURES
     assert names({"tasks": ["apples"], "scales": ["a"]}, {"tasks": ["apples"], "scales": ["b"]}) == CHAT_FIGURES
@@ -105,10 +106,10 @@ def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
         "evaluate": [{**MIXED["evaluate"][1], "where": {}}],
     }
     jobs = Jobs(parse_study(classifiers, "s.yaml"))
-    names = {table.rpartition("/")[2] for table in jobs.tables()}
+    names = {table.rpartition("/")[2] for table in jobs.exhibits.tables()}
     assert "cost.parquet" in names and not {"utility.parquet", "losses.parquet"} & names
-    assert jobs.figure_names == (*FIGURES, "joint_defense_compute")
-    assert [path.rpartition("/models/")[2] for path in jobs.defended_models()] == [
+    assert jobs.exhibits.figure_names == (*FIGURES, "joint_defense_compute")
+    assert [path.rpartition("/models/")[2] for path in jobs.holdings.defended_models()] == [
         "password_match/tiny/a/s0/c-at/r02/manifest.json",
         "password_match/tiny/a/s0/rounds/r02/manifest.json",
     ]
@@ -116,27 +117,27 @@ def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
 
 def test_the_cost_of_a_study_follows_its_last_models():
     steps = {step.rule: step for step in plan(Jobs(parse_study(MIXED, "s.yaml")))}
-    assert steps["cost"].inputs == tuple(Jobs(parse_study(MIXED, "s.yaml")).defended_models())
+    assert steps["cost"].inputs == tuple(Jobs(parse_study(MIXED, "s.yaml")).holdings.defended_models())
     assert all("/apples/" in path for path in steps["collect_utility"].inputs)
 
 
 def test_measures_with_jobs_of_their_own_change_no_spec_of_utility_and_know_no_interpreter(monkeypatch):
     plain, measured = (Jobs(parse_study(study, "s.yaml")) for study in (MIXED, MEASURED))
     wildcards = SimpleNamespace(lineage="apples/tiny/a/s0/ipo", round="01")
-    assert plain.chat.utility_spec(wildcards) == measured.chat.utility_spec(wildcards)
-    assert plain.chat.measures.kinds == [] and list(plain.chat.measures.folders()) == []
-    assert {path.parts[2] for path in measured.chat.measures.folders()} == {"lm_eval", "mt_bench"}
-    assert len(list(measured.chat.measures.folders("lm_eval"))) == len(list(measured.chat.utility_folders())) == 3
-    assert measured.chat.measures.rating_models() == ["results/chats/base/graders/g/manifest.json"]
+    assert plain.specs.utility(wildcards) == measured.specs.utility(wildcards)
+    assert plain.measures.kinds == [] and list(plain.measures.folders()) == []
+    assert {path.parts[2] for path in measured.measures.folders()} == {"lm_eval", "mt_bench"}
+    assert len(list(measured.measures.folders("lm_eval"))) == len(list(measured.chat.utility_folders())) == 3
+    assert measured.measures.rating_models() == ["results/chats/base/graders/g/manifest.json"]
     named = {**MEASURED["utility"], "lm_eval": {"tasks": ["toy"], "python": "/venv/bin/python"}}
     with_python = Jobs(parse_study({**MEASURED, "utility": named}, "s.yaml"))
-    assert with_python.chat.measures.lm_eval_spec(wildcards) == measured.chat.measures.lm_eval_spec(wildcards)
-    assert "python" not in with_python.chat.measures.lm_eval_spec(wildcards)
+    assert with_python.measures.lm_eval_spec(wildcards) == measured.measures.lm_eval_spec(wildcards)
+    assert "python" not in with_python.measures.lm_eval_spec(wildcards)
     monkeypatch.delenv(PYTHON, raising=False)
-    measured.chat.measures.name_interpreter()
+    measured.measures.name_interpreter()
     assert PYTHON not in os.environ
     monkeypatch.setenv(PYTHON, "/another")
-    with_python.chat.measures.name_interpreter()
+    with_python.measures.name_interpreter()
     assert os.environ[PYTHON] == "/venv/bin/python"
 
 
@@ -144,7 +145,7 @@ def test_files_of_measures_are_watched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARDSCALE_DATA", raising=False)
     utility = {**MEASURED["utility"], "lm_eval": {"tasks": ["toy"], "include_path": "tasks"}}
-    measures = Jobs(parse_study({**MEASURED, "utility": utility}, "s.yaml")).chat.measures
+    measures = Jobs(parse_study({**MEASURED, "utility": utility}, "s.yaml")).measures
     assert measures.lm_eval_files() == measures.mt_bench_files() == []
     (tmp_path / "tasks/deep").mkdir(parents=True)
     for name in ("tasks/toy.yaml", "tasks/deep/rows.jsonl", "question.jsonl"):

@@ -6,7 +6,7 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.gangs import Launch
-from hardscale.jobs import Jobs
+from hardscale.holdings import Holdings
 from hardscale.preflight import check_plan, optimizer_problems
 from hardscale.resources import Needs, n_moments, n_parameters, training_bytes, zero_stage
 from hardscale.settings import FamilySettings, OptimizerSettings
@@ -99,12 +99,12 @@ SLURM = Launch("slurm")
     ],
 )
 def test_factored_adafactor_that_needs_zero_is_refused_before_any_job(study, site, launch, refused, capsys):
-    jobs, needs = Jobs(study), Needs(study, site)
+    holdings, needs = Holdings(study), Needs(study, site)
     if not refused:
-        check_plan(jobs, launch, needs)
+        check_plan(holdings, launch, needs)
         return
     with pytest.raises(SystemExit) as left:
-        check_plan(jobs, launch, needs)
+        check_plan(holdings, launch, needs)
     lines = capsys.readouterr().err.splitlines()
     assert left.value.code == 1
     assert [line.split(".optimizer")[0] for line in lines] == [f"error: {block}" for block in refused]
@@ -123,7 +123,7 @@ def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
     def corrected(*stages):
         where = {"scale": ["1b"]}
         rules = [Correction.model_validate({"where": where, "set": {"zero_stage": stage}}) for stage in stages]
-        return optimizer_problems(Jobs(STUDY), Needs(STUDY, Site(gpu_memory_gb=141, corrections=rules)))
+        return optimizer_problems(Holdings(STUDY), Needs(STUDY, Site(gpu_memory_gb=141, corrections=rules)))
 
     [line] = corrected(1)
     assert "pythia 1b" in line and "the correction zero_stage: 0" in line

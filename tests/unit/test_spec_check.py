@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hardscale.chat_settings import Perturbation
+from hardscale.embedding_settings import Perturbation
 from hardscale.errors import StudyError
 from hardscale.evaluation.spec_check import check_keys, check_settings
 from hardscale.models.window import window

@@ -50,7 +50,7 @@ def steps(jobs):
 
 
 def kept(jobs):
-    return {str(folder) for folder in jobs.model_folders()}
+    return {str(folder) for folder in jobs.holdings.model_folders()}
 
 
 def listed(jobs, **options):

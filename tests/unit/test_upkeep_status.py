@@ -127,7 +127,7 @@ def test_a_gang_is_queued_then_running_by_its_note(slurm, jobs, steps):
 
 
 def test_a_block_of_rounds_is_called_what_its_driver_calls_itself(jobs, steps):
-    spec = jobs.rounds_spec(jobs.blocks[0])(SimpleNamespace(lineage=f"{CELL}/adv"))
+    spec = jobs.specs.rounds(jobs.holdings.blocks[0])(SimpleNamespace(lineage=f"{CELL}/adv"))
     assert steps[FIRST_BLOCK].gang_label == driver._label("adversarial_rounds", spec)
 
 

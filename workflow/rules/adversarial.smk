@@ -2,14 +2,14 @@
 
 # Rounds are known from the study, so each distinct block of rounds is a rule with the rounds that stay as outputs:
 # deleting one of them reruns its block and what depends on it. Of the other rounds only the record is kept, for people.
-for block in JOBS.blocks:
+for block in JOBS.holdings.blocks:
 
     rule:
         name:
             block.name
         input:
-            start=JOBS.block_start(block.first),
-            task=JOBS.cell_task,
+            start=JOBS.inputs.block_start(block.first),
+            task=JOBS.inputs.cell_task,
         output:
             rounds=[
                 f"{ROOT}/models/{{lineage}}/r{number:02d}/manifest.json"
@@ -20,7 +20,7 @@ for block in JOBS.blocks:
         benchmark:
             f"{ROOT}/benchmarks/adversarial_rounds/{{lineage}}/r{block.first:02d}.tsv"
         wildcard_constraints:
-            lineage=JOBS.lineage_pattern(block.lineages),
+            lineage=JOBS.holdings.lineage_pattern(block.lineages),
         localrule: True
         conda:
             "../../envs/cpu.yaml"
@@ -28,9 +28,9 @@ for block in JOBS.blocks:
         resources:
             **LAUNCH.resources(NEEDS),
         params:
-            spec=JOBS.rounds_spec(block),
+            spec=JOBS.specs.rounds(block),
             state=f"{ROOT}/state/{{lineage}}/r{block.first:02d}",
-            code=JOBS.rounds_code,
+            code=JOBS.codes.rounds,
             models=f"{ROOT}/models/{{lineage}}",
         message:
             f"adversarial rounds {block.first} to {block.last} of {{wildcards.lineage}}"

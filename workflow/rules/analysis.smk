@@ -4,7 +4,7 @@
 rule collect:
     input:
         # An attack is rerun when its model changes, so it stands for the facts of its model too.
-        attacks=manifests(JOBS.attack_folders()),
+        attacks=manifests(JOBS.holdings.attack_folders()),
     output:
         runs=f"{ROOT}/tables/runs.parquet",
         csv=f"{ROOT}/tables/runs.csv",
@@ -19,9 +19,9 @@ rule collect:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.collect_spec,
+        spec=JOBS.specs.collect,
         root=subpath(output.runs, ancestor=2),
-        code=JOBS.code("hardscale.evaluation.collect"),
+        code=JOBS.codes.of("hardscale.evaluation.collect"),
     message:
         "collect all runs"
     shell:
@@ -50,7 +50,7 @@ rule fit:
             f"{name}={n}" for name, n in STUDY.analysis.headline_iteration.items()
         ],
         targets=STUDY.analysis.target_asr,
-        code=JOBS.code("hardscale.analysis.fit"),
+        code=JOBS.codes.of("hardscale.analysis.fit"),
     message:
         "fit scaling laws"
     shell:
@@ -77,7 +77,7 @@ rule claims:
         head=1,
     params:
         root=subpath(output.claims, ancestor=2),
-        code=JOBS.code("hardscale.analysis.claims"),
+        code=JOBS.codes.of("hardscale.analysis.claims"),
     message:
         "test the study's claims"
     shell:
@@ -87,7 +87,7 @@ rule claims:
 
 rule cost:
     input:
-        models=JOBS.defended_models(),
+        models=JOBS.holdings.defended_models(),
     output:
         cost=f"{ROOT}/tables/cost.parquet",
         csv=f"{ROOT}/tables/cost.csv",
@@ -102,9 +102,9 @@ rule cost:
         runtime=30,
         head=1,
     params:
-        spec=JOBS.collect_spec,
+        spec=JOBS.specs.collect,
         root=subpath(output.cost, ancestor=2),
-        code=JOBS.code("hardscale.analysis.cost"),
+        code=JOBS.codes.of("hardscale.analysis.cost"),
     message:
         "add up the cost of the defenses"
     shell:
@@ -132,8 +132,8 @@ rule summary:
         runtime=10,
         head=1,
     params:
-        spec=JOBS.analysis_spec,
-        code=JOBS.code("hardscale.analysis.summary"),
+        spec=JOBS.specs.analysis,
+        code=JOBS.codes.of("hardscale.analysis.summary"),
     message:
         "summarise the study"
     shell:

@@ -4,8 +4,8 @@
 rule attack:
     input:
         victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-        task=JOBS.cell_task,
-        helpers=JOBS.chat.attack_models,
+        task=JOBS.inputs.cell_task,
+        helpers=JOBS.helpers.models,
     output:
         manifest=f"{ROOT}/attacks/{{lineage}}/r{{round}}/{{part}}/manifest.json",
     log:
@@ -18,10 +18,10 @@ rule attack:
     resources:
         **LAUNCH.device(NEEDS),
     params:
-        spec=JOBS.attack_spec,
-        code=JOBS.attack_code,
+        spec=JOBS.specs.attack,
+        code=JOBS.codes.attack,
         leases=f"{ROOT}/state/leases",
-        helpers=JOBS.chat.attack_roles,
+        helpers=JOBS.helpers.roles,
     message:
         "attack {wildcards.lineage} round {wildcards.round} with {wildcards.part}"
     shell:

@@ -4,8 +4,8 @@
 rule adopt:
     """A chat model becomes round 0 of its cell as it is; nothing is trained."""
     input:
-        base=JOBS.cell_base,
-        task=JOBS.cell_task,
+        base=JOBS.inputs.cell_base,
+        task=JOBS.inputs.cell_task,
     output:
         manifest=f"{ROOT}/models/{{cell}}/none/r00/manifest.json",
     log:
@@ -13,7 +13,7 @@ rule adopt:
     benchmark:
         f"{ROOT}/benchmarks/adopt/{{cell}}.tsv"
     wildcard_constraints:
-        cell=JOBS.cell_pattern(chat=True),
+        cell=JOBS.holdings.cell_pattern(chat=True),
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -22,8 +22,8 @@ rule adopt:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.chat.adopt_spec,
-        code=JOBS.code("hardscale.training.adopt"),
+        spec=JOBS.specs.adopt,
+        code=JOBS.codes.of("hardscale.training.adopt"),
     message:
         "take {wildcards.cell} as it is"
     shell:
@@ -34,8 +34,8 @@ rule adopt:
 rule adopt_external:
     """A defence that somebody else trained."""
     input:
-        base=JOBS.cell_base,
-        task=JOBS.cell_task,
+        base=JOBS.inputs.cell_base,
+        task=JOBS.inputs.cell_task,
     output:
         manifest=f"{ROOT}/models/{{lineage}}/r01/manifest.json",
     log:
@@ -43,7 +43,7 @@ rule adopt_external:
     benchmark:
         f"{ROOT}/benchmarks/adopt/{{lineage}}.tsv"
     wildcard_constraints:
-        lineage=JOBS.chat.pattern(JOBS.chat.external()),
+        lineage=JOBS.holdings.lineage_pattern(JOBS.chat.external()),
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -52,8 +52,8 @@ rule adopt_external:
         runtime=NEEDS.runtime,
         head=1,
     params:
-        spec=JOBS.chat.adopt_spec,
-        code=JOBS.code("hardscale.training.adopt"),
+        spec=JOBS.specs.adopt,
+        code=JOBS.codes.of("hardscale.training.adopt"),
     message:
         "take over {wildcards.lineage}"
     shell:
@@ -64,8 +64,8 @@ rule adopt_external:
 rule continuous:
     """C-AdvUL, C-AdvIPO, R2D2 and what is compared with them."""
     input:
-        start=JOBS.block_start(1),
-        task=JOBS.cell_task,
+        start=JOBS.inputs.block_start(1),
+        task=JOBS.inputs.cell_task,
     output:
         manifest=f"{ROOT}/models/{{lineage}}/r01/manifest.json",
     log:
@@ -73,7 +73,7 @@ rule continuous:
     benchmark:
         f"{ROOT}/benchmarks/continuous/{{lineage}}.tsv"
     wildcard_constraints:
-        lineage=JOBS.chat.pattern(JOBS.chat.trained()),
+        lineage=JOBS.holdings.lineage_pattern(JOBS.chat.trained()),
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -81,9 +81,9 @@ rule continuous:
     resources:
         **LAUNCH.resources(NEEDS),
     params:
-        spec=JOBS.chat.continuous_spec,
+        spec=JOBS.specs.continuous,
         state=f"{ROOT}/state/{{lineage}}",
-        code=JOBS.chat.continuous_code,
+        code=JOBS.codes.continuous,
     message:
         "train {wildcards.lineage}"
     shell:
@@ -100,8 +100,8 @@ for block in JOBS.chat.c_at_blocks:
         name:
             block.name
         input:
-            start=JOBS.block_start(1),
-            task=JOBS.cell_task,
+            start=JOBS.inputs.block_start(1),
+            task=JOBS.inputs.cell_task,
         output:
             stages=[
                 f"{ROOT}/models/{{lineage}}/r{number:02d}/manifest.json"
@@ -112,7 +112,7 @@ for block in JOBS.chat.c_at_blocks:
         benchmark:
             f"{ROOT}/benchmarks/c_at/{{lineage}}.tsv"
         wildcard_constraints:
-            lineage=JOBS.lineage_pattern(block.lineages),
+            lineage=JOBS.holdings.lineage_pattern(block.lineages),
         localrule: True
         conda:
             "../../envs/cpu.yaml"
@@ -120,9 +120,9 @@ for block in JOBS.chat.c_at_blocks:
         resources:
             **LAUNCH.resources(NEEDS),
         params:
-            spec=JOBS.chat.c_at_spec,
+            spec=JOBS.specs.c_at,
             state=f"{ROOT}/state/{{lineage}}",
-            code=JOBS.code("hardscale.training.c_at"),
+            code=JOBS.codes.of("hardscale.training.c_at"),
             models=f"{ROOT}/models/{{lineage}}",
         message:
             "continuous adversarial training of {wildcards.lineage}"

@@ -3,7 +3,7 @@
 
 rule prepare_task:
     input:
-        files=JOBS.task_files,
+        files=JOBS.inputs.task_files,
     output:
         manifest=f"{ROOT}/tasks/{{task}}/manifest.json",
     log:
@@ -17,8 +17,8 @@ rule prepare_task:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.task_spec,
-        code=JOBS.code("hardscale.tasks.build"),
+        spec=JOBS.specs.task,
+        code=JOBS.codes.of("hardscale.tasks.build"),
     message:
         "prepare task {wildcards.task}"
     shell:

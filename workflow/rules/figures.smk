@@ -1,7 +1,7 @@
 """Figures: one module each, drawn from the tables alone."""
 
 # The path of a caption can not hold a wildcard, so every figure is a rule of its own.
-for figure_name in JOBS.figure_names:
+for figure_name in JOBS.exhibits.figure_names:
 
     rule:
         name:
@@ -9,7 +9,7 @@ for figure_name in JOBS.figure_names:
         input:
             runs=f"{ROOT}/tables/runs.parquet",
             fits=f"{ROOT}/tables/fits.parquet",
-            tables=JOBS.chat.figure_tables(figure_name),
+            tables=JOBS.exhibits.tables_of(figure_name),
         output:
             png=report(
                 f"{ROOT}/figures/{{figure}}.png",
@@ -32,10 +32,10 @@ for figure_name in JOBS.figure_names:
             runtime=10,
             head=1,
         params:
-            spec=JOBS.analysis_spec,
-            caption_note=JOBS.caption_note,
-            scratch_families=JOBS.scratch_families,
-            code=JOBS.figure_code,
+            spec=JOBS.specs.analysis,
+            caption_note=JOBS.specs.caption_note,
+            scratch_families=JOBS.specs.scratch_families,
+            code=JOBS.codes.figure,
         message:
             "draw {wildcards.figure}"
         shell:

@@ -3,8 +3,8 @@
 
 rule prepare_model:
     input:
-        files=JOBS.model_files,
-        tasks=JOBS.base_tasks,
+        files=JOBS.inputs.model_files,
+        tasks=JOBS.inputs.base_tasks,
     output:
         manifest=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
     log:
@@ -18,8 +18,8 @@ rule prepare_model:
         runtime=NEEDS.runtime,
         head=1,
     params:
-        spec=JOBS.model_spec,
-        code=JOBS.code("hardscale.models.prepare"),
+        spec=JOBS.specs.model,
+        code=JOBS.codes.of("hardscale.models.prepare"),
     message:
         "prepare model {wildcards.family} {wildcards.scale}"
     shell:
@@ -30,7 +30,7 @@ rule prepare_model:
 rule pretrain:
     input:
         base=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
-        tasks=JOBS.base_tasks,
+        tasks=JOBS.inputs.base_tasks,
     output:
         manifest=f"{ROOT}/pretrained/{{family}}/{{scale}}/manifest.json",
     log:
@@ -43,9 +43,9 @@ rule pretrain:
     resources:
         **LAUNCH.resources(NEEDS.of("pretrain")),
     params:
-        spec=JOBS.pretrain_spec,
+        spec=JOBS.specs.pretrain,
         state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",
-        code=JOBS.code("hardscale.training.pretrain"),
+        code=JOBS.codes.of("hardscale.training.pretrain"),
     message:
         "pretrain {wildcards.family} {wildcards.scale}"
     shell:

@@ -3,8 +3,8 @@
 
 rule finetune:
     input:
-        base=JOBS.cell_base,
-        task=JOBS.cell_task,
+        base=JOBS.inputs.cell_base,
+        task=JOBS.inputs.cell_task,
     output:
         manifest=f"{ROOT}/models/{{cell}}/none/r00/manifest.json",
     log:
@@ -12,16 +12,16 @@ rule finetune:
     benchmark:
         f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
     wildcard_constraints:
-        cell=JOBS.cell_pattern(chat=False),
+        cell=JOBS.holdings.cell_pattern(chat=False),
     conda:
         "../../envs/cpu.yaml"
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS),
     params:
-        spec=JOBS.finetune_spec,
+        spec=JOBS.specs.finetune,
         state=f"{ROOT}/state/{{cell}}/none",
-        code=JOBS.code("hardscale.training.finetune"),
+        code=JOBS.codes.of("hardscale.training.finetune"),
     message:
         "finetune {wildcards.cell}"
     shell:

@@ -4,7 +4,7 @@
 rule utility:
     input:
         victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-        task=JOBS.cell_task,
+        task=JOBS.inputs.cell_task,
     output:
         manifest=f"{ROOT}/utility/{{lineage}}/r{{round}}/manifest.json",
     log:
@@ -17,8 +17,8 @@ rule utility:
     resources:
         **LAUNCH.device(NEEDS),
     params:
-        spec=JOBS.chat.utility_spec,
-        code=JOBS.code("hardscale.evaluation.utility_job"),
+        spec=JOBS.specs.utility,
+        code=JOBS.codes.of("hardscale.evaluation.utility_job"),
     message:
         "measure the utility of {wildcards.lineage} round {wildcards.round}"
     shell:
@@ -26,16 +26,16 @@ rule utility:
         " --out {output.manifest:q} --log {log:q}"
 
 
-JOBS.chat.measures.name_interpreter()
+JOBS.measures.name_interpreter()
 
-if "lm_eval" in JOBS.chat.measures.kinds:
+if "lm_eval" in JOBS.measures.kinds:
 
     rule lm_eval:
         """Benchmarks by lm-evaluation-harness, in an interpreter of its own."""
         input:
             victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-            task=JOBS.cell_task,
-            files=JOBS.chat.measures.lm_eval_files(),
+            task=JOBS.inputs.cell_task,
+            files=JOBS.measures.lm_eval_files(),
         output:
             manifest=f"{ROOT}/lm_eval/{{lineage}}/r{{round}}/manifest.json",
         log:
@@ -48,8 +48,8 @@ if "lm_eval" in JOBS.chat.measures.kinds:
         resources:
             **LAUNCH.device(NEEDS),
         params:
-            spec=JOBS.chat.measures.lm_eval_spec,
-            code=JOBS.code(
+            spec=JOBS.measures.lm_eval_spec,
+            code=JOBS.codes.of(
                 "hardscale.evaluation.lm_eval_job",
                 "hardscale.evaluation.lm_eval_worker",
             ),
@@ -60,15 +60,15 @@ if "lm_eval" in JOBS.chat.measures.kinds:
             " --task {input.task:q} --out {output.manifest:q} --log {log:q}"
 
 
-if "mt_bench" in JOBS.chat.measures.kinds:
+if "mt_bench" in JOBS.measures.kinds:
 
     rule mt_bench:
         """Conversations of two turns, rated by another model."""
         input:
             victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-            task=JOBS.cell_task,
-            judge=JOBS.chat.measures.rating_models(),
-            files=JOBS.chat.measures.mt_bench_files(),
+            task=JOBS.inputs.cell_task,
+            judge=JOBS.measures.rating_models(),
+            files=JOBS.measures.mt_bench_files(),
         output:
             manifest=f"{ROOT}/mt_bench/{{lineage}}/r{{round}}/manifest.json",
         log:
@@ -81,8 +81,8 @@ if "mt_bench" in JOBS.chat.measures.kinds:
         resources:
             **LAUNCH.device(NEEDS),
         params:
-            spec=JOBS.chat.measures.mt_bench_spec,
-            code=JOBS.code("hardscale.evaluation.mt_bench_job"),
+            spec=JOBS.measures.mt_bench_spec,
+            code=JOBS.codes.of("hardscale.evaluation.mt_bench_job"),
         message:
             "MT-Bench of {wildcards.lineage} round {wildcards.round}"
         shell:
@@ -96,9 +96,9 @@ if JOBS.chat.cells:
         input:
             attacks=manifests(JOBS.chat.attack_folders()),
             utility=manifests(JOBS.chat.utility_folders()),
-            measures=manifests(JOBS.chat.measures.folders()),
+            measures=manifests(JOBS.measures.folders()),
         output:
-            tables=JOBS.chat.tables(),
+            tables=JOBS.exhibits.chat_tables(),
         log:
             f"{ROOT}/logs/collect_utility.log",
         benchmark:
@@ -111,9 +111,9 @@ if JOBS.chat.cells:
             runtime=60,
             head=1,
         params:
-            spec=JOBS.collect_spec,
+            spec=JOBS.specs.collect,
             root=ROOT,
-            code=JOBS.code(
+            code=JOBS.codes.of(
                 "hardscale.evaluation.chat_tables",
                 "hardscale.analysis.gains",
                 "hardscale.analysis.loss_correlation",

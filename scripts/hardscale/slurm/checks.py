@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hardscale.jobs import Jobs
+from hardscale.holdings import Holdings
 from hardscale.launch.queue import NoAnswer
 from hardscale.preflight import optimizer_problems
 from hardscale.resources import Needs
@@ -97,7 +97,7 @@ def settings(now: Situation) -> Iterator[Finding]:
 def optimizers(now: Situation) -> Iterator[Finding]:
     """The GPUs can train every scale with the optimizer that the study gives it."""
     if now.profile.launch.how != "local":
-        for problem in optimizer_problems(Jobs(now.study), Needs(now.study)):
+        for problem in optimizer_problems(Holdings(now.study), Needs(now.study)):
             yield fail("optimizer", problem)
 
 

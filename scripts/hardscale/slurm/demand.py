@@ -92,22 +92,22 @@ def _all(study: Study, profile: Profile, attempt: int) -> Iterator[Demand]:
 
 def _gangs(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
     """Rule, wildcards and label of every training job."""
-    for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in jobs.cells):
+    for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in jobs.holdings.cells):
         if jobs.study.families[family].pretrain is not None:
             yield "pretrain", SimpleNamespace(family=family, scale=scale), f"{family}/{scale}"
-    for cell in jobs.cells:
+    for cell in jobs.holdings.cells:
         if not jobs.study.is_chat(cell.task):
             yield "finetune", SimpleNamespace(cell=cell.key), cell.key
     for lineage in jobs.chat.trained():
         yield "continuous", SimpleNamespace(lineage=lineage.key), lineage.key
-    for block in [*jobs.blocks, *jobs.chat.c_at_blocks]:
+    for block in [*jobs.holdings.blocks, *jobs.chat.c_at_blocks]:
         for lineage in block.lineages:
             yield block.name, SimpleNamespace(lineage=lineage.key), lineage.key
 
 
 def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:
     root = jobs.layout.root / "attacks"
-    for folder in jobs.attack_folders():
+    for folder in jobs.holdings.attack_folders():
         *lineage, number, part = folder.relative_to(root).parts
         wildcards = SimpleNamespace(lineage="/".join(lineage), round=number.removeprefix("r"), part=part)
         yield wildcards, f"{'/'.join(lineage)} with {parse_part(part)[0]}"

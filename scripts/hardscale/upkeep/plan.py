@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from hardscale.artifacts.manifest import MANIFEST
-from hardscale.jobs import Jobs, manifest, manifests
-from hardscale.paths import parse_part, undefended
+from hardscale.jobs import Jobs
+from hardscale.paths import manifest, manifests, parse_part, undefended
 from hardscale.rounds_plan import round_name
 
 PHASES = ("tasks", "base models", "finetune", "rounds", "attacks", "tables", "figures")
@@ -96,8 +96,9 @@ class _Planner:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs, self._layout = jobs, jobs.layout
+        self._holdings, self._inputs = jobs.holdings, jobs.inputs
         self._root = str(jobs.layout.root)
-        scales = [*((cell.family, cell.scale) for cell in jobs.cells), *jobs.chat.measures.raters]
+        scales = [*((cell.family, cell.scale) for cell in jobs.holdings.cells), *jobs.measures.raters]
         self._scales = list(dict.fromkeys(scales))
 
     def steps(self) -> Iterator[Step]:
@@ -142,7 +143,7 @@ class _Planner:
         )
 
     def _tasks(self) -> Iterator[Step]:
-        for task in dict.fromkeys(cell.task for cell in self._jobs.cells):
+        for task in dict.fromkeys(cell.task for cell in self._holdings.cells):
             outputs = [manifest(self._layout.task(task))]
             yield self._step("tasks", "prepare_task", task, [], outputs, f"prepare_task/{task}", kind=(task,))
 
@@ -165,12 +166,12 @@ class _Planner:
 
     def _texts(self, family: str, scale: str) -> list[str]:
         """Tasks that a model before finetuning is made from."""
-        return self._jobs.base_tasks(SimpleNamespace(family=family, scale=scale))
+        return self._inputs.base_tasks(SimpleNamespace(family=family, scale=scale))
 
     def _finetunes(self) -> Iterator[Step]:
-        for cell in self._jobs.cells:
+        for cell in self._holdings.cells:
             wildcards = SimpleNamespace(cell=cell.key)
-            inputs = [self._jobs.cell_base(wildcards), self._jobs.cell_task(wildcards)]
+            inputs = [self._inputs.cell_base(wildcards), self._inputs.cell_task(wildcards)]
             lineage, kind = undefended(cell).key, (cell.family, cell.scale)
             chat = self._jobs.study.is_chat(cell.task)
             rule, state = ("adopt", None) if chat else ("finetune", lineage)
@@ -182,16 +183,16 @@ class _Planner:
         made = [("adopt_external", "adopt", lineage, 1) for lineage in chat.external()]
         made += [("continuous", "continuous", lineage, 1) for lineage in chat.trained()]
         made += [(block.name, "c_at", lineage, block.last) for block in chat.c_at_blocks for lineage in block.lineages]
-        start = self._jobs.block_start(1)
+        start = self._inputs.block_start(1)
         for rule, place, lineage, last in made:
             wildcards = SimpleNamespace(lineage=lineage.key)
             adopted = place == "adopt"
-            before = self._jobs.cell_base(SimpleNamespace(cell=lineage.cell.key)) if adopted else start(wildcards)
+            before = self._inputs.cell_base(SimpleNamespace(cell=lineage.cell.key)) if adopted else start(wildcards)
             yield self._step(
                 "rounds",
                 rule,
                 lineage.key,
-                [before, self._jobs.cell_task(wildcards)],
+                [before, self._inputs.cell_task(wildcards)],
                 [manifest(self._layout.model(lineage.key, number)) for number in range(1, last + 1)],
                 f"{place}/{lineage.key}",
                 None if adopted else lineage.key,
@@ -199,12 +200,12 @@ class _Planner:
             )
 
     def _utility(self) -> Iterator[Step]:
-        chat = self._jobs.chat
-        for folder in map(str, [*chat.utility_folders(), *chat.measures.folders()]):
+        measures = self._jobs.measures
+        for folder in map(str, [*self._jobs.chat.utility_folders(), *measures.folders()]):
             rule, _, place = folder.removeprefix(f"{self._root}/").partition("/")
             lineage, _, number = place.rpartition("/")
             task, family, scale, *_ = lineage.split("/")
-            helpers = chat.measures.rating_models() if rule == "mt_bench" else []
+            helpers = measures.rating_models() if rule == "mt_bench" else []
             yield self._step(
                 "attacks",
                 rule,
@@ -216,10 +217,10 @@ class _Planner:
             )
 
     def _rounds(self) -> Iterator[Step]:
-        for block in self._jobs.blocks:
+        for block in self._holdings.blocks:
             numbers = [round_name(number) for number in range(block.first, block.last + 1)]
             kept = [round_name(number) for number in block.kept]
-            start = self._jobs.block_start(block.first)
+            start = self._inputs.block_start(block.first)
             for lineage in block.lineages:
                 wildcards = SimpleNamespace(lineage=lineage.key)
                 place = f"{lineage.key}/{numbers[0]}"
@@ -229,7 +230,7 @@ class _Planner:
                     "rounds",
                     block.name,
                     lineage.key,
-                    [start(wildcards), self._jobs.cell_task(wildcards)],
+                    [start(wildcards), self._inputs.cell_task(wildcards)],
                     [f"{rounds}{number}/{MANIFEST}" for number in kept],
                     f"adversarial_rounds/{place}",
                     place,
@@ -240,14 +241,14 @@ class _Planner:
 
     def _helpers(self, lineage: str, part: str) -> list[str]:
         """Other models of an attack; looking for them takes time that a large study without any would waste."""
-        if not self._jobs.chat.attacks_with_models:
+        if not self._jobs.helpers.needed:
             return []
-        models: list[str] = self._jobs.chat.attack_models(SimpleNamespace(lineage=lineage, part=part))
+        models: list[str] = self._jobs.helpers.models(SimpleNamespace(lineage=lineage, part=part))
         return models
 
     def _attacks(self) -> Iterator[Step]:
         tasks = {task: manifest(self._layout.task(task)) for task in self._jobs.study.tasks}
-        for folder in map(str, self._jobs.attack_folders()):
+        for folder in map(str, self._holdings.attack_folders()):
             place = folder.removeprefix(f"{self._root}/attacks/")
             victim, _, part = place.rpartition("/")
             lineage, _, number = victim.rpartition("/")
@@ -265,21 +266,23 @@ class _Planner:
             )
 
     def _tables(self, attacks: list[str]) -> Iterator[Step]:
-        chat = self._jobs.chat
+        chat, exhibits = self._jobs.chat, self._jobs.exhibits
+        measured = [*chat.attack_folders(), *chat.utility_folders(), *self._jobs.measures.folders()]
         inputs = {
             "collect": attacks,
-            "cost": self._jobs.defended_models(),
-            "collect_utility": manifests([*chat.attack_folders(), *chat.utility_folders(), *chat.measures.folders()]),
+            "cost": self._holdings.defended_models(),
+            "collect_utility": manifests(measured),
         }
         runs = [str(self._layout.table("runs.parquet"))]
         for rule, stems in _TABLES.items():
-            outputs = [table for table in self._jobs.tables() if Path(table).stem in stems]
+            outputs = [table for table in exhibits.tables() if Path(table).stem in stems]
             if outputs:
                 yield self._step("tables", rule, "", inputs.get(rule, runs), outputs, rule)
 
     def _figures(self) -> Iterator[Step]:
+        exhibits = self._jobs.exhibits
         inputs = [str(self._layout.table(name)) for name in ("runs.parquet", "fits.parquet")]
-        for name in self._jobs.figure_names:
-            outputs = [figure for figure in self._jobs.figures() if Path(figure).stem == name]
-            more = self._jobs.chat.figure_tables(name)
+        for name in exhibits.figure_names:
+            outputs = [figure for figure in exhibits.figures() if Path(figure).stem == name]
+            more = exhibits.tables_of(name)
             yield self._step("figures", f"figure_{name}", "", [*inputs, *more], outputs, f"figure/{name}")

@@ -122,7 +122,7 @@ def in_use(state: Path, survey: Survey) -> bool:
 
 def _weights(survey: Survey) -> Iterator[Rubbish]:
     """Weights of rounds that nothing evaluates and no block starts from; training itself does not publish such."""
-    kept = {str(folder) for folder in survey.jobs.model_folders()}
+    kept = {str(folder) for folder in survey.jobs.holdings.model_folders()}
     for seen in survey.steps(DONE):
         if seen.step.phase == "rounds":
             for folder in seen.step.folders:

@@ -1,0 +1,89 @@
+"""What each job reads that its output's name alone does not tell.
+
+Every method that takes ``wildcards`` is an input function of a rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from hardscale.chat_settings import ChatTaskSettings
+from hardscale.errors import DataError
+from hardscale.for_rules import for_rules, with_signature
+from hardscale.holdings import Holdings
+from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
+from hardscale.paths import Lineage, manifest, manifests, undefended
+from hardscale.settings import HubScale
+from hardscale.study import Cell, data_root
+from hardscale.tasks.locate import LocalFiles, chat_files, locate
+
+
+class Inputs:
+    """The artefacts, and the user's own files, that the jobs of a study read."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout
+
+    @for_rules
+    def task_files(self, wildcards: Any) -> list[str]:
+        """The user's own files that a task is read from, so that an edit of them is seen; none for other tasks.
+
+        A file that is missing is left to the checks before the first job, which say so in words.
+        """
+        settings = self._study.tasks[wildcards.task]
+        if isinstance(settings, ChatTaskSettings):
+            with contextlib.suppress(DataError):
+                return [str(path) for path in chat_files(wildcards.task, settings, data_root(self._study))]
+            return []
+        if not settings.source or settings.source.startswith("hub:"):
+            return []
+        with contextlib.suppress(DataError):
+            place = locate(wildcards.task, settings, data_root(self._study))
+            if isinstance(place, LocalFiles):
+                return [str(path) for path in (*place.train, *place.validation)]
+        return []
+
+    @for_rules
+    def model_files(self, wildcards: Any) -> list[str]:
+        """The user's own files that a model is read from; none for models of the hub and models made here."""
+        scales = self._study.families[wildcards.family].scales
+        scale = scales[wildcards.scale] if isinstance(scales, dict) else None
+        if not isinstance(scale, HubScale):
+            return []
+        files = [Path(scale.gguf).expanduser()] if scale.gguf else []
+        if scale.path:
+            folder = Path(scale.path).expanduser()
+            files = [*(folder / name for name in (*SMALL_FILES, WEIGHTS_INDEX)), *sorted(folder.glob("*.safetensors"))]
+        return [str(path) for path in files if path.is_file()]
+
+    @for_rules
+    def base_tasks(self, wildcards: Any) -> list[str]:
+        """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""
+        if self._study.families[wildcards.family].source != "scratch":
+            return []
+        tasks = dict.fromkeys(cell.task for cell in self._holdings.cells if cell.family == wildcards.family)
+        return manifests(self._layout.task(task) for task in tasks)
+
+    @for_rules
+    def cell_base(self, wildcards: Any) -> str:
+        """The model that a cell, or that of a lineage, starts from."""
+        cell = Cell.parse(wildcards.cell) if hasattr(wildcards, "cell") else Lineage.parse(wildcards.lineage).cell
+        return manifest(self._holdings.base(cell.family, cell.scale))
+
+    @for_rules
+    def cell_task(self, wildcards: Any) -> str:
+        """The task of a cell or a lineage."""
+        key = wildcards.cell if hasattr(wildcards, "cell") else wildcards.lineage
+        return manifest(self._layout.task(key.split("/")[0]))
+
+    def block_start(self, first: int) -> Any:
+        """Input function: the model before round ``first``."""
+
+        def start(wildcards: Any) -> str:
+            lineage = Lineage.parse(wildcards.lineage)
+            key = undefended(lineage.cell).key if first == 1 else lineage.key
+            return manifest(self._layout.model(key, first - 1))
+
+        return with_signature(start)

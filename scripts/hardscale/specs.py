@@ -1,0 +1,195 @@
+"""What each job is told.
+
+A spec is the canonical JSON of exactly the settings that a job uses, so that Snakemake reruns a job when one of them
+changes and only then. Every method that takes ``wildcards`` is a params function of a rule.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hardscale.artifacts.manifest import canonical_json
+from hardscale.defense_settings import CAt, External
+from hardscale.for_rules import for_rules, with_signature
+from hardscale.holdings import Block, Holdings
+from hardscale.paths import Lineage, parse_part, undefended
+from hardscale.seeds import derive_seed
+from hardscale.settings import AttackSettings
+from hardscale.study import UNDEFENDED, Cell
+from hardscale.utility_settings import OTHER_JOBS
+
+
+class Specs:
+    """The spec of every job of a study, by the name of its rule."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings, self._study = holdings, holdings.study
+
+    # --- before attacks and defences --------------------------------------------------------------------------------
+
+    @for_rules
+    def task(self, wildcards: Any) -> str:
+        """Spec of prepare_task."""
+        settings = self._study.tasks[wildcards.task].model_dump(exclude={"max_tokens"})
+        return canonical_json({"name": wildcards.task, "settings": settings, "seed": self._study.seed})
+
+    @for_rules
+    def model(self, wildcards: Any) -> str:
+        """Spec of prepare_model: the family without its other scales."""
+        family = self._study.families[wildcards.family]
+        settings = family.model_dump(exclude={"pretrain"})
+        scales = family.scales
+        settings["scales"] = (
+            {wildcards.scale: scales[wildcards.scale].model_dump()} if isinstance(scales, dict) else [wildcards.scale]
+        )
+        spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": self._study.seed}
+        return canonical_json(spec)
+
+    @for_rules
+    def pretrain(self, wildcards: Any) -> str:
+        """Spec of pretrain."""
+        pretrain = self._study.families[wildcards.family].pretrain
+        if pretrain is None:
+            raise ValueError(f"family {wildcards.family} has no pretrain block")
+        settings = pretrain.resolve("", wildcards.family, wildcards.scale, 0).model_dump(exclude={"overrides"})
+        seed = derive_seed(self._study.seed, wildcards.family, wildcards.scale, "pretrain")
+        spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": seed}
+        return canonical_json({**spec, "ranks": self._study.ranks_of(wildcards.scale)})
+
+    @for_rules
+    def finetune(self, wildcards: Any) -> str:
+        """Spec of finetune."""
+        cell = Cell.parse(wildcards.cell)
+        return canonical_json(
+            {
+                "cell": cell.key,
+                "seed": self._holdings.seed(cell, "finetune"),
+                "ranks": self._study.ranks_of(cell.scale),
+                "settings": self._holdings.finetune_settings(cell).model_dump(exclude={"overrides"}),
+                "max_tokens": self._study.tasks[cell.task].max_tokens,
+            }
+        )
+
+    @for_rules
+    def adopt(self, wildcards: Any) -> str:
+        """Spec of adopt: a chat model as it is, or a defence that somebody else trained."""
+        if hasattr(wildcards, "cell"):
+            lineage, settings = undefended(Cell.parse(wildcards.cell)), None
+        else:
+            lineage = Lineage.parse(wildcards.lineage)
+            external = self._holdings.defense_settings(lineage)
+            assert isinstance(external, External)
+            settings = external.model_dump(exclude={"overrides"})
+        spec = {"cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
+        return canonical_json({**spec, "round": 0 if lineage.defense == UNDEFENDED else 1})
+
+    # --- defences ---------------------------------------------------------------------------------------------------
+
+    def rounds(self, block: Block) -> Any:
+        """Params function: spec of the job that trains a block of rounds of a lineage."""
+
+        def spec(wildcards: Any) -> str:
+            lineage = Lineage.parse(wildcards.lineage)
+            left_out = {"overrides": True, "rounds_per_job": True, "attack": {"overrides"}}
+            stretch = {"first_round": block.first, "last_round": block.last, "keep_rounds": list(block.kept)}
+            return canonical_json({**self._training(lineage, left_out), **stretch})
+
+        return with_signature(spec)
+
+    @for_rules
+    def continuous(self, wildcards: Any) -> str:
+        """Spec of continuous."""
+        return canonical_json(self._training(Lineage.parse(wildcards.lineage)))
+
+    @for_rules
+    def c_at(self, wildcards: Any) -> str:
+        """Spec of c_at."""
+        lineage = Lineage.parse(wildcards.lineage)
+        settings = self._holdings.defense_settings(lineage)
+        assert isinstance(settings, CAt)
+        stages = {"first_round": 1, "last_round": settings.rounds}
+        return canonical_json({**self._training(lineage), **stages})
+
+    def _training(self, lineage: Lineage, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What every defence is told; of its settings not ``left_out``, the overrides when absent."""
+        return {
+            "cell": lineage.cell.key,
+            "defense": lineage.defense,
+            "seed": self._holdings.seed(lineage.cell, lineage.defense),
+            "ranks": self._study.ranks_of(lineage.cell.scale),
+            "settings": self._holdings.defense_settings(lineage).model_dump(exclude=left_out or {"overrides"}),
+            "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
+        }
+
+    # --- measures ---------------------------------------------------------------------------------------------------
+
+    @for_rules
+    def attack(self, wildcards: Any) -> str:
+        """Spec of attack."""
+        lineage, number = Lineage.parse(wildcards.lineage), int(wildcards.round)
+        name, index, count = parse_part(wildcards.part)
+        row = self._holdings.evaluated[lineage.key, number][name]
+        chat = {"judges": [judge.model_dump() for judge in self._study.judges]}
+        return canonical_json(
+            {
+                **(chat if self._study.is_chat(lineage.cell.task) else {}),
+                "cell": lineage.cell.key,
+                "defense": lineage.defense,
+                "round": number,
+                "attack": name,
+                "settings": self._holdings.attack_settings(name, lineage.cell).model_dump(exclude={"overrides"}),
+                "n_examples": row.n_examples,
+                "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
+                "seed": self._holdings.seed(lineage.cell, "attack", name),
+                "shard": index,
+                "shards": count,
+            }
+        )
+
+    @for_rules
+    def utility(self, wildcards: Any) -> str:
+        """Spec of utility."""
+        lineage = Lineage.parse(wildcards.lineage)
+        assert self._study.utility is not None
+        spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
+        settings = self._study.utility.model_dump(exclude=set(OTHER_JOBS))
+        return canonical_json({**spec, "settings": settings, "seed": self._holdings.seed(lineage.cell, "utility")})
+
+    # --- tables and figures -----------------------------------------------------------------------------------------
+
+    @for_rules
+    def collect(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
+        """Settings of collect: the kind of every defence."""
+        kinds = {UNDEFENDED: UNDEFENDED, **{name: d.kind for name, d in self._study.defenses.items()}}
+        return canonical_json({"study": self._study.name, "defense_kinds": kinds})
+
+    @for_rules
+    def analysis(self, wildcards: Any = None) -> str:  # noqa: ARG002
+        """Settings of fits, claims and figures."""
+        analysis = self._study.analysis.model_dump()
+        spec = {**analysis, "scratch_families": self.scratch_families, "controls": self._controls()}
+        return canonical_json(spec).replace("<", "\\u003c")  # the same JSON; why: see caption_note
+
+    @property
+    def caption_note(self) -> str:
+        """The study's note for captions, unable to end a script.
+
+        Snakemake copies the parameters of a reported job unescaped into a ``<script>`` of its report, so a space of no
+        width follows every ``<``.
+        """
+        return self._study.analysis.caption_note.replace("<", "<\u200b")
+
+    @property
+    def scratch_families(self) -> list[str]:
+        """Families whose pretraining compute is this study's own."""
+        return [name for name, family in self._study.families.items() if family.source == "scratch"]
+
+    def _controls(self) -> dict[str, str]:
+        """No-gradient control -> the attack that it controls: equal but for the gradient."""
+        attacks = {name: block for name, block in self._study.attacks.items() if isinstance(block, AttackSettings)}
+        return {
+            control: name
+            for control, settings in attacks.items()
+            for name, other in attacks.items()
+            if not settings.gradient and settings == other.model_copy(update={"gradient": False}) and other.gradient
+        }
