@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 
 PROFILE ?= profiles/slurm
 
-.PHONY: study report test test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
+.PHONY: study report test test-unit test-studies test-slurm test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
@@ -21,17 +21,27 @@ study: $(STAMP)
 report: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
 
-# Tests that share a study or a cluster stay in one process (tests/conftest.py); they wait a lot, so three fill two cores.
+# Three at once: unit tests keep two cores busy; those that share studies, and those on a cluster, wait a lot.
 QUICK := -m "not long and not gpu"
+PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 test: $(DEV_STAMP)
 ifeq ($(strip $(ARGS)),)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) -n 3 --dist loadgroup
+	@$(MAKE) --no-print-directory --keep-going -j 3 test-unit test-studies test-slurm
 else
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(QUICK) $(ARGS)
+	$(PYTEST) $(QUICK) $(ARGS)
 endif
 
+test-unit: $(DEV_STAMP)
+	$(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
+
+test-studies: $(DEV_STAMP)
+	$(PYTEST) $(QUICK) --ignore tests/unit --ignore tests/slurm
+
+test-slurm: $(DEV_STAMP)
+	$(PYTEST) $(QUICK) tests/slurm
+
 test-long: $(DEV_STAMP)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "long" $(ARGS)
+	$(PYTEST) -m "long" $(ARGS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check scripts tests

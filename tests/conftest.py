@@ -1,20 +1,9 @@
 """Finished studies that tests of several folders read; each is run once a session, and only if a test asks for it."""
 
-from pathlib import Path
-
 import pytest
 
 from study_runs import StudyRun, copy_sources
 from tickets import describe_tickets
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side, those that share a study or a cluster run in one process."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder != "unit" and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("slurm" if folder == "slurm" else "studies"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from chats import FRUITS, describe_chats
 from lm_eval_stand_in import asked
 from study_runs import StudyRun
 
-pytestmark = pytest.mark.xdist_group("chats")
 CELL = Path("fruit/toy/20k/s0")
 VICTIMS = {"none": "none/r00", "c-advul": "c-advul/r01", "c-advipo": "c-advipo/r01"}
 
