@@ -20,7 +20,7 @@ from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, EXAMPLES
 from hardscale.artifacts.tables import read_table, write_table
-from hardscale.errors import AttackError, HardscaleError
+from hardscale.errors import AttackError, HardscaleError, StudyError
 from hardscale.evaluation.attack_job import correct_ones, run_attack_job
 from hardscale.evaluation.success import rescore
 from hardscale.models.load import save_model
@@ -213,7 +213,7 @@ def test_more_shards_than_rows_leave_some_empty(folders: tuple[Path, Path], tmp_
     ],
 )
 def test_a_bad_spec_is_one_line(folders: tuple[Path, Path], tmp_path: Path, changes: Any, message: str) -> None:
-    with pytest.raises(AttackError, match=message) as caught:
+    with pytest.raises((AttackError, StudyError), match=message) as caught:
         run_attack_job(*folders, spec(**changes), tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

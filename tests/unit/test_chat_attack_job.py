@@ -16,7 +16,7 @@ from planted import REFUSAL, TARGET, TRIGGER, never_obeys, obeys_trigger
 from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.schemas import ATTACK, REPLIES
 from hardscale.artifacts.tables import read_table
-from hardscale.errors import AttackError, HardscaleError, ModelError
+from hardscale.errors import AttackError, HardscaleError, ModelError, StudyError
 from hardscale.evaluation import chat_attack_job
 from hardscale.evaluation.attack_rows import summed_notes
 from hardscale.evaluation.attack_spec import read_helpers
@@ -251,7 +251,7 @@ def test_nothing_to_attack_is_an_empty_table(folders: tuple[Path, Path], tmp_pat
     ],
 )
 def test_a_bad_spec_is_one_line(folders: tuple[Path, Path], tmp_path: Path, changes: Any, message: str) -> None:
-    with pytest.raises(AttackError, match=message) as caught:
+    with pytest.raises((AttackError, StudyError), match=message) as caught:
         run_chat_attack_job(*folders, spec(**changes), tmp_path / "out")
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 

@@ -20,7 +20,7 @@ from planted import TARGET, TRIGGER, Planted, chat_tokenizer
 from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.schemas import REPLIES, UTILITY
 from hardscale.artifacts.tables import read_table
-from hardscale.errors import AttackError, DataError
+from hardscale.errors import DataError, StudyError
 from hardscale.evaluation.harmless import HARMLESS
 from hardscale.evaluation.questions import choice_questions, harmless_questions, polite_questions, spread
 from hardscale.evaluation.utility_job import run_utility
@@ -203,9 +203,9 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
         choice_questions("nowhere.csv", 1, None)
     with pytest.raises(DataError, match=r"put it into a folder as org/name/file\.csv"):
         polite_questions("hub:org/name/file.csv", 1, tmp_path)
-    with pytest.raises(AttackError, match=r"settings\.n_mmlu"):
+    with pytest.raises(StudyError, match=r"settings\.n_mmlu"):
         run_utility(tmp_path, publish_task(tmp_path / "task"), spec(n_mmlu=0), tmp_path / "out")
-    with pytest.raises(AttackError, match="missing key"):
+    with pytest.raises(StudyError, match="missing key"):
         run_utility(tmp_path, tmp_path / "task", {"cell": "a"}, tmp_path / "out")
 
 
