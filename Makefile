@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 
 PROFILE ?= profiles/slurm
 
-.PHONY: study report test test-unit test-studies test-slurm test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
+.PHONY: study report test test-unit test-studies test-chats test-slurm test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
@@ -21,12 +21,12 @@ study: $(STAMP)
 report: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
 
-# Three at once: unit tests keep two cores busy; those that share studies, and those on a cluster, wait a lot.
+# Side by side: unit tests keep two cores busy; those that run studies, and those on a cluster, wait a lot.
 QUICK := -m "not long and not gpu"
 PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 test: $(DEV_STAMP)
 ifeq ($(strip $(ARGS)),)
-	@$(MAKE) --no-print-directory --keep-going -j 3 test-unit test-studies test-slurm
+	@$(MAKE) --no-print-directory --keep-going -j 4 test-unit test-studies test-chats test-slurm
 else
 	$(PYTEST) $(QUICK) $(ARGS)
 endif
@@ -35,7 +35,10 @@ test-unit: $(DEV_STAMP)
 	$(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
 
 test-studies: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) --ignore tests/unit --ignore tests/slurm
+	$(PYTEST) $(QUICK) tests/e2e tests/faults tests/rules --ignore tests/e2e/test_chats.py
+
+test-chats: $(DEV_STAMP)
+	$(PYTEST) $(QUICK) tests/e2e/test_chats.py tests/dag
 
 test-slurm: $(DEV_STAMP)
 	$(PYTEST) $(QUICK) tests/slurm
