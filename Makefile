@@ -35,7 +35,7 @@ test-unit: $(DEV_STAMP)
 	$(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
 
 test-studies: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) tests/e2e tests/faults tests/rules --ignore tests/e2e/test_chats.py
+	$(PYTEST) $(QUICK) tests --ignore tests/unit --ignore tests/slurm --ignore tests/dag --ignore tests/e2e/test_chats.py
 
 test-chats: $(DEV_STAMP)
 	$(PYTEST) $(QUICK) tests/e2e/test_chats.py tests/dag
