@@ -12,16 +12,16 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from hardscale.cli import makes_environments, prepare_environment, study_of
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
-from hardscale.jobs import Jobs
 from hardscale.launch.orphans import cancel_waiting_orphans
 from hardscale.launch.records import end_run
 from hardscale.paths import manifests
+from hardscale.plan.jobs import Jobs
 from hardscale.preflight import check_plan, check_sources
 from hardscale.resources import Needs
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
-NEEDS = Needs(STUDY)
+NEEDS = Needs(STUDY, others=JOBS.helpers.beside)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
 check_plan(JOBS.holdings, LAUNCH, NEEDS)

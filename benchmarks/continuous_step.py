@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from hardscale.attacks.perturb import mean_embedding_norm
 from hardscale.attacks.victim import frozen
-from hardscale.embedding_settings import InnerAttack
 from hardscale.models.chat import ChatTemplate
+from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.inner import attack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.rows import Part, Triple

@@ -1,7 +1,7 @@
 """Show what a study takes on disk, by kind and by the largest folders, and what gc would give back."""
 
 from hardscale.console import console, printable
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.upkeep.entry import enter, parser
 
 _LARGEST = 10

@@ -29,7 +29,7 @@ def main() -> None:
     with console(args.log, f"prepare_model {spec['family']}/{spec['scale']}"):
         from hardscale.artifacts.manifest import read_manifest
         from hardscale.models.prepare import prepare_model
-        from hardscale.settings import FamilySettings
+        from hardscale.settings.models import FamilySettings
 
         settings = FamilySettings.model_validate(spec["settings"])
         prepare_model(spec["family"], spec["scale"], settings, args.task, args.out, spec["seed"], args.root)

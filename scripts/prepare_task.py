@@ -14,11 +14,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.chat_settings import ChatTaskSettings
 from hardscale.console import console, say
 from hardscale.errors import StudyError
-from hardscale.settings import TaskSettings
-from hardscale.study_attacks import parse_task
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.study_attacks import parse_task
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.build import prepare_task
 from hardscale.tasks.data import load_task
 

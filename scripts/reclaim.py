@@ -2,7 +2,7 @@
 
 from hardscale.console import console, printable
 from hardscale.errors import ArtifactError
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.upkeep.entry import enter, parser
 
 

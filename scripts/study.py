@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 
 
 def main() -> None:

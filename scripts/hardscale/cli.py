@@ -16,7 +16,7 @@ from hardscale.errors import StudyError
 from hardscale.for_rules import remember_signature
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
-from hardscale.settings import deep_merge
+from hardscale.settings.blocks import deep_merge
 from hardscale.study import Study, parse_study, read_yaml
 
 DEFAULT_STUDY = "config.yaml"

@@ -19,25 +19,9 @@ from pathlib import Path
 PACKAGE = "hardscale"
 ROOT = Path(__file__).parent
 _NEUTRAL = (
-    *("settings", "study", "paths", "resources", "digest", "jobs", "preflight", "console", "errors", "launch"),
-    *(
-        "chat_settings",
-        "defense_settings",
-        "embedding_settings",
-        "text_attack_settings",
-        "utility_settings",
-        "utility_check",
-        "lm_eval_tool",
-        "study_attacks",
-        *("holdings", "chat_holdings", "exhibits", "specs", "inputs", "attack_helpers", "codes", "utility_jobs"),
-        "for_rules",
-        "patterns",
-        "stopping",
-        "pulse",
-        "artifacts.publish",
-        "artifacts.manifest",
-        "artifacts.retry",
-    ),
+    *("settings", "plan", "study", "paths", "resources", "digest", "preflight", "console", "errors", "launch"),
+    *("utility_check", "lm_eval_tool", "for_rules", "stopping", "pulse"),
+    *("artifacts.publish", "artifacts.manifest", "artifacts.retry"),
 )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.defense_settings import External
 from hardscale.gangs import Launch
-from hardscale.holdings import Holdings
+from hardscale.plan.holdings import Holdings
 from hardscale.resources import Needs
+from hardscale.settings.defenses import External
 from hardscale.site import VARIABLE
 from hardscale.study import Cell, Study, data_root
 from hardscale.utility_check import utility_problems

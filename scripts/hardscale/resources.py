@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Collection
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.defense_settings import External
 from hardscale.for_rules import for_rules
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.paths import Lineage
-from hardscale.settings import AdversarialRounds, HubScale, OptimizerSettings, ScratchScale
+from hardscale.settings.defenses import External
+from hardscale.settings.models import HubScale, ScratchScale
+from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.training import OptimizerSettings
 from hardscale.site import Phase, Site, site_of_environment
 from hardscale.study import Cell, Study
 
+_Others = Callable[[Any], Collection[tuple[str, str]]]
 _UNKNOWN_PARAMETERS = 500_000_000
 #: Share of a GPU's memory that weights, gradients and optimizer may take; the rest is for activations.
 _USABLE = 0.85
@@ -100,17 +104,25 @@ class Needs:
         study: what is run.
         site: where; that of the environment when None.
         phase: of rules whose wildcards do not tell it; None: the wildcards do.
+        others: family and scale of the models that a job with these wildcards holds besides its own.
     """
 
-    def __init__(self, study: Study, site: Site | None = None, phase: Phase | None = None) -> None:
+    def __init__(
+        self, study: Study, site: Site | None = None, phase: Phase | None = None, others: _Others | None = None
+    ) -> None:
         self.study = study
         self.site = site or site_of_environment()
         self._given = phase
+        self._others: _Others = others or (lambda _: ())
         self._corrected = cache(self._correction)
 
     def of(self, phase: Phase) -> Needs:
         """The same for the rule of a phase: pretraining has the wildcards of preparing a model."""
-        return Needs(self.study, self.site, phase)
+        return Needs(self.study, self.site, phase, self._others)
+
+    def beside(self, scales: Collection[tuple[str, str]]) -> Needs:
+        """The same for a rule whose every job holds these models (family, scale) besides its own."""
+        return Needs(self.study, self.site, self._given, lambda _: scales)
 
     def _place(self, wildcards: Any) -> tuple[str, str, str]:
         """(task, family, scale) of a job."""
@@ -135,8 +147,9 @@ class Needs:
         return "finetune" if hasattr(wildcards, "cell") else "prepare_model"
 
     def _size(self, wildcards: Any) -> int:
-        _, family, scale = self._place(wildcards)
-        return n_parameters(self.study, family, scale)
+        """Parameters of all models that a job holds."""
+        held = [self._place(wildcards)[1:], *self._others(wildcards)]
+        return sum(n_parameters(self.study, family, scale) for family, scale in held)
 
     def _correction(self, name: str, phase: str, task: str, family: str, scale: str) -> int | None:
         found = None

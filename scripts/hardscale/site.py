@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from hardscale.errors import StudyError
-from hardscale.settings import Settings
+from hardscale.settings.blocks import Settings
 
 #: Environment variable that names the file.
 VARIABLE = "HARDSCALE_SITE"

@@ -12,28 +12,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from hardscale.chat_settings import ChatTaskSettings, JudgeSettings, ModelName
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES
-from hardscale.settings import (
-    CONSTRUCTED,
-    PREFERENCE_TASKS,
-    TEXT_TASKS,
-    AnalysisSettings,
-    DataSettings,
-    EvaluateRow,
-    FamilySettings,
-    FinetuneSettings,
-    GridRow,
-    Name,
-    NonNegativeInt,
-    Settings,
-    TaskName,
-    TaskSettings,
-    deep_merge,
-)
-from hardscale.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
-from hardscale.utility_settings import UtilitySettings
+from hardscale.settings.blocks import Name, NonNegativeInt, Settings, TaskName, deep_merge
+from hardscale.settings.chat import ChatTaskSettings, JudgeSettings, ModelName
+from hardscale.settings.models import FamilySettings
+from hardscale.settings.selection import AnalysisSettings, EvaluateRow, GridRow
+from hardscale.settings.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
+from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, DataSettings, TaskSettings
+from hardscale.settings.training import FinetuneSettings
+from hardscale.settings.utility import UtilitySettings
 
 UNDEFENDED = "none"
 

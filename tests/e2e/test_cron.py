@@ -13,7 +13,7 @@ import pytest
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.cli import study_from_files
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.reproduce.units import choose, units
 from study_runs import StudyRun, call, copy_sources
 

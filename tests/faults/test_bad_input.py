@@ -10,7 +10,7 @@ import pytest
 
 from hardscale.errors import ModelError
 from hardscale.models.prepare import prepare_model
-from hardscale.settings import FamilySettings
+from hardscale.settings.models import FamilySettings
 from study_runs import StudyRun, call
 from tickets import STUDY, TEAMS, save_model, texts, write_table
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from study_runs import ROOT
 
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))

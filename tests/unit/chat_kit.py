@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hardscale.models.prepare import prepare_model
 from hardscale.models.tokenizers import END_OF_TEXT
-from hardscale.settings import FamilySettings
-from hardscale.study_attacks import parse_task
+from hardscale.settings.models import FamilySettings
+from hardscale.settings.study_attacks import parse_task
 from hardscale.tasks.build import prepare_task
 
 CHATML = (

@@ -12,7 +12,7 @@ from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
 from hardscale.models.prepare import prepare_model
 from hardscale.models.tokenizers import pieces_tokenizer
-from hardscale.settings import FamilySettings
+from hardscale.settings.models import FamilySettings
 
 PIECES = ["Equal?\n\n", "System: ", "\nUser: ", "\n---\n", "\n\nAnswer:"]
 SCRATCH = FamilySettings.model_validate(

@@ -27,7 +27,7 @@ from hardscale.attacks.word_scores import exchange, word_scores
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
-from hardscale.text_attack_settings import AutoDan
+from hardscale.settings.text_attacks import AutoDan
 
 KEYS = [7, 3, 11]
 

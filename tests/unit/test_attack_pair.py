@@ -21,7 +21,7 @@ from hardscale.attacks.proposals import Ask, Proposal, Turn, read_leniently, rea
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.talker import Talker
 from hardscale.errors import AttackError
-from hardscale.text_attack_settings import Pair
+from hardscale.settings.text_attacks import Pair
 
 KEYS = [7, 3, 11]
 MODEL = {"family": "nano", "scale": "xs"}

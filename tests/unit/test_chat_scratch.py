@@ -13,7 +13,7 @@ from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer, read_config
 from hardscale.models.prepare import prepare_model
 from hardscale.models.tokenizers import END_OF_TEXT, TURN_END, TURN_START
-from hardscale.settings import FamilySettings
+from hardscale.settings.models import FamilySettings
 from hardscale.training.options import RunOptions
 from hardscale.training.pretrain import pretrain
 from hardscale.training.pretrain_texts import Texts

@@ -35,9 +35,9 @@ from hardscale.errors import ArtifactError
 from hardscale.evaluation import chat_tables
 from hardscale.evaluation.collect import collect_runs
 from hardscale.evaluation.replies import verdicts
-from hardscale.exhibits import CHAT_FIGURES
 from hardscale.figures.registry import figure_drawer
 from hardscale.figures.spec import FigureSpec
+from hardscale.plan.exhibits import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 

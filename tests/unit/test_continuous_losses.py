@@ -7,7 +7,7 @@ import torch
 from continuous_kit import tiny_lm
 from torch.nn import functional
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous import losses
 from hardscale.training.continuous.objective import Preference, Unlikelihood
 from hardscale.training.continuous.rows import Part, Talk, Triple

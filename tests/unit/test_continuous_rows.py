@@ -8,9 +8,9 @@ from continuous_kit import TEMPLATE, behaviors, chat_tokenizer, chats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous.encode import Talks, triples_of
 from hardscale.training.continuous.rows import Kind, Mix, Part, Talk, Triple, arrange, n_steps
 from hardscale.training.continuous.sheets import Term, lay, lines_of, make_sheet

@@ -28,8 +28,8 @@ import torch
 from continuous_kit import TEMPLATE, behaviors, chat_tokenizer, tiny_lm
 from transformers import PreTrainedTokenizerFast
 
-from hardscale.defense_settings import CAdvIPO
 from hardscale.models.chat import ChatTemplate
+from hardscale.settings.defenses import CAdvIPO
 from hardscale.training.continuous.encode import triples_of
 from hardscale.training.continuous.objective import Preference
 from hardscale.training.continuous.references import references

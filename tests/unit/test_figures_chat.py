@@ -26,11 +26,11 @@ from test_figures_draw import assert_message_fits, assert_readable, assert_reada
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.exhibits import BY_SIZE, CHAT_FIGURES
 from hardscale.figures import data
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
+from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 NONE = table([], FITS)

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.exhibits import CHAT_FIGURES
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save, styled
+from hardscale.plan.exhibits import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 SPEC = FigureSpec(target_asr=[0.25], scratch_families=["nano"])

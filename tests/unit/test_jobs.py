@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 from hardscale.digest import versions_digest
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.resources import Needs
 from hardscale.study import parse_study
 

@@ -13,7 +13,6 @@ from attack_fixtures import byte_tokenizer, language_model
 from planted import chat_tokenizer, obeys_trigger
 
 from hardscale.artifacts.publish import publishing
-from hardscale.chat_settings import JudgeSettings, ModelName
 from hardscale.errors import AttackError, DataError
 from hardscale.evaluation.judges import ask, harmbench, panel, rubric
 from hardscale.evaluation.judges.agreement import agreement, agreements
@@ -23,6 +22,7 @@ from hardscale.evaluation.judges.copyright import Copyright, Reference, read_ref
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.models.load import save_model
+from hardscale.settings.chat import JudgeSettings, ModelName
 
 
 def item(reply: str, **more: Any) -> Item:

@@ -26,7 +26,7 @@ from hardscale.evaluation import lm_eval_worker as worker
 from hardscale.evaluation.lm_eval_job import headlines, run_lm_eval
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.lm_eval_tool import PYTHON, interpreter, task_folder
-from hardscale.utility_settings import LmEvalSettings
+from hardscale.settings.utility import LmEvalSettings
 from lm_eval_stand_in import asked, stand_in
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "lm_eval_harness.py"

@@ -20,7 +20,7 @@ from hardscale.models.counts import classifier_parameters, generative_parameters
 from hardscale.models.load import MODEL, load_tokenizer, new_classifier
 from hardscale.models.prepare import prepare_model
 from hardscale.models.sources import resolve_source
-from hardscale.settings import FamilySettings
+from hardscale.settings.models import FamilySettings
 
 ENTRY = Path(prepare.__file__).parents[2] / "prepare_model.py"
 PYTHIA = FamilySettings(source="builtin", scales=["14m"])

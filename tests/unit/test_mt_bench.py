@@ -27,7 +27,7 @@ from hardscale.evaluation.measure_schemas import RATINGS
 from hardscale.evaluation.mt_bench_job import run_mt_bench
 from hardscale.evaluation.mt_bench_questions import read_dialogues
 from hardscale.evaluation.utility_rows import mean_row
-from hardscale.utility_settings import MtBenchSettings
+from hardscale.settings.utility import MtBenchSettings
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "mt_bench.py"
 JUDGE = """

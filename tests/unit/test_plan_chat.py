@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from hardscale.cli import study_from_files
-from hardscale.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
-from hardscale.jobs import Jobs
 from hardscale.lm_eval_tool import PYTHON
+from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
+from hardscale.plan.jobs import Jobs
 from hardscale.study import parse_study
 from hardscale.upkeep.plan import plan
 from study_runs import StudyRun
@@ -52,11 +52,21 @@ MEASURED = {
         "mt_bench": {"questions": "question.jsonl", "judge": {"family": "graders", "scale": "g"}},
     },
 }
+#: With a judge and an attacker that are no cells.
+HELPED = {
+    **STUDY,
+    "families": {
+        **STUDY["families"],
+        "others": {"source": "models", "scales": {"j": {"path": "others/j"}, "a": {"path": "others/a"}}},
+    },
+    "attacks": {**STUDY["attacks"], "pair": {"kind": "pair", "attacker": {"family": "others", "scale": "a"}}},
+    "judges": [{"kind": "rules"}, {"kind": "rubric", "model": {"family": "others", "scale": "j"}}],
+}
 _JOB = re.compile(r"^Reason: (.*)\nShell command: (.*)$", re.MULTILINE)
 _UPDATED = "Input files updated by another job: "
 
 
-@pytest.mark.parametrize("study", [STUDY, MEASURED], ids=["chat alone", "both, every measure"])
+@pytest.mark.parametrize("study", [STUDY, MEASURED, HELPED], ids=["chat alone", "both, every measure", "helpers"])
 def test_the_plan_is_the_workflow(sources, tmp_path, study):
     config = tmp_path / "chats.yaml"
     config.write_text(yaml.safe_dump(study))

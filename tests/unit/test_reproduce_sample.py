@@ -18,7 +18,7 @@ from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import publishing
 from hardscale.cli import study_from_files
 from hardscale.errors import ArtifactError
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.reproduce import scratch
 from hardscale.reproduce.arguments import iso_week, parse
 from hardscale.reproduce.artifact_difference import compare_artifacts

@@ -6,10 +6,11 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.gangs import Launch
-from hardscale.holdings import Holdings
+from hardscale.plan.holdings import Holdings
 from hardscale.preflight import check_plan, optimizer_problems
 from hardscale.resources import Needs, n_moments, n_parameters, training_bytes, zero_stage
-from hardscale.settings import FamilySettings, OptimizerSettings
+from hardscale.settings.models import FamilySettings
+from hardscale.settings.training import OptimizerSettings
 from hardscale.site import Correction, Site, read_site
 from hardscale.study import parse_study
 

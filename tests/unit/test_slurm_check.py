@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hardscale.errors import StudyError
-from hardscale.settings import deep_merge
+from hardscale.settings.blocks import deep_merge
 from hardscale.slurm.checks import Situation, misfits, optimizers, requeue
 from hardscale.slurm.commands import Node, Partition, gpus_of, minutes
 from hardscale.slurm.demand import demands, disk_mb
@@ -78,6 +78,33 @@ def test_the_largest_job_of_each_rule_and_partition(tmp_path):
     assert finetune.mem_mb == 4 * attack.mem_mb
     assert "--partition=batch" in attack.options()
     assert "--gpus-per-node=1" in attack.options()
+
+
+def test_models_beside_the_victim_count_and_measures_are_jobs_of_the_cluster(tmp_path):
+    files = {"behaviors": "test.csv"}
+    scales = {"1b": {"hub": "org/victim-1b"}}
+    others = {"7b": {"hub": "org/attacker-7b"}, "13b": {"hub": "org/judge-13b"}, "3b": {"hub": "org/rater-3b"}}
+    chats = {
+        "name": "chats",
+        "tasks": {"apples": {"kind": "behaviors", "test": files, "train": files}},
+        "families": {"a": {"source": "models", "scales": scales}, "others": {"source": "models", "scales": others}},
+        "grid": [{"tasks": ["apples"], "families": ["a"], "seeds": [0]}],
+        "attacks": {
+            "direct": {"kind": "direct"},
+            "pair": {"kind": "pair", "attacker": {"family": "others", "scale": "7b"}},
+        },
+        "evaluate": [{"attacks": ["direct", "pair"], "n_examples": 1}],
+        "utility": {"mt_bench": {"questions": "q.jsonl", "judge": {"family": "others", "scale": "3b"}}},
+    }
+    judges = [{"kind": "rules"}, {"kind": "harmbench", "model": {"family": "others", "scale": "13b"}}]
+
+    def memory(study, rule):
+        return max(d.mem_mb for d in demands(parse_study(study, "c.yaml"), profile(tmp_path)) if d.rule == rule)
+
+    assert memory(chats, "attack") == 3_000 + 8 * (1_000 + 7_000)
+    assert memory({**chats, "judges": judges}, "attack") == 3_000 + 8 * (1_000 + 7_000 + 13_000)
+    assert memory(chats, "utility") == 3_000 + 8 * 1_000
+    assert memory(chats, "mt_bench") == 3_000 + 8 * (1_000 + 3_000)
 
 
 def test_the_profile_wins_over_the_estimate(tmp_path):

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hardscale.embedding_settings import Perturbation
 from hardscale.errors import StudyError
 from hardscale.evaluation.spec_check import check_keys, check_settings
 from hardscale.models.window import window
+from hardscale.settings.embedding import Perturbation
 
 KEYS = frozenset({"cell", "settings"})
 

@@ -11,7 +11,7 @@ import yaml
 
 from hardscale.errors import StudyError
 from hardscale.schema import reference_page, schema_text
-from hardscale.settings import deep_merge
+from hardscale.settings.blocks import deep_merge
 from hardscale.study import Cell, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +130,7 @@ def test_committed_schema_and_reference_equal_the_types():
 def test_loading_pythia_is_fast_and_loads_no_torch():
     code = (
         "import sys, time; t = time.perf_counter(); sys.path.insert(0, 'scripts')\n"
-        "from hardscale.cli import study_from_files; from hardscale.jobs import Jobs; from pathlib import Path\n"
+        "from hardscale.cli import study_from_files; from hardscale.plan.jobs import Jobs; from pathlib import Path\n"
         "study = study_from_files([Path('studies/pythia.yaml')]); n = len(study.cells())\n"
         "bad = [m for m in ('torch', 'transformers', 'datasets', 'pandas', 'deepspeed') if m in sys.modules]\n"
         "print(n, bad, time.perf_counter() - t)"

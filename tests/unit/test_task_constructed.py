@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardscale.errors import DataError
-from hardscale.settings import TaskSettings, WordSource
+from hardscale.settings.tasks import TaskSettings, WordSource
 from hardscale.tasks import password_match, word_length
 from hardscale.tasks.build import build_task
 from hardscale.tasks.check import check_source

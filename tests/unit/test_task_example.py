@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardscale.settings import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
+from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
 from hardscale.tasks.example import POSITIONS, Example
 from hardscale.tasks.splits import cut_to_words, in_validation, shuffled
 from hardscale.tasks.templates import TEMPLATES, described_template

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hardscale.errors import DataError
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks import hub
 from hardscale.tasks.check import check_source
 from hardscale.tasks.locate import HubTable, LocalFiles, locate
@@ -179,7 +179,7 @@ def test_malformed_hub_names_are_refused(source):
 def test_preflight_imports_nothing_heavy():
     code = """
         import sys
-        from hardscale.settings import TaskSettings
+        from hardscale.settings.tasks import TaskSettings
         from hardscale.tasks.check import check_source
         check_source("imdb", TaskSettings(), None)
         heavy = {"torch", "transformers", "datasets", "pandas", "pyarrow", "numpy"} & set(sys.modules)
@@ -215,7 +215,7 @@ def test_a_fetched_table_is_read_offline_by_the_real_package(offline, tmp_path):
     shutil.rmtree(offline / "parquet")
     read = """
         import json, sys
-        from hardscale.settings import TaskSettings
+        from hardscale.settings.tasks import TaskSettings
         from hardscale.tasks.source import read_source
         for revision in sys.argv[1:]:
             settings = TaskSettings(kind="imdb", source="hub:stanfordnlp/imdb" + revision)

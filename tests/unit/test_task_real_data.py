@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.build import build_task
 from hardscale.tasks.check import check_source
 from hardscale.tasks.locate import locate

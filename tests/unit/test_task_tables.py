@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hardscale.artifacts.manifest import verify
 from hardscale.errors import ArtifactError, DataError
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.build import build_task, prepare_task
 from hardscale.tasks.check import check_source
 from hardscale.tasks.data import load_split, load_task

@@ -16,12 +16,12 @@ from train_kit import make_base
 from hardscale.artifacts.manifest import read_manifest, verify
 from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import read_table
-from hardscale.defense_settings import External
 from hardscale.errors import DataError, ModelError, StudyError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.check import check_external
 from hardscale.models.counts import generative_parameters
 from hardscale.models.load import MODEL
+from hardscale.settings.defenses import External
 from hardscale.training.adopt import adopt, adopt_external
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "adopt.py"

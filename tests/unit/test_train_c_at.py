@@ -12,12 +12,12 @@ from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.artifacts.schemas import METRICS, TERMS
 from hardscale.artifacts.tables import read_table
 from hardscale.attacks.codec import Codec
-from hardscale.defense_settings import CAt
 from hardscale.errors import AttackError, TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops
 from hardscale.models.load import load_classifier
-from hardscale.settings import OptimizerSettings
+from hardscale.settings.defenses import CAt
+from hardscale.settings.training import OptimizerSettings
 from hardscale.tasks.data import load_split
 from hardscale.training import c_at_step
 from hardscale.training.batches import Batch, Order, Row

@@ -7,7 +7,7 @@ import torch
 from train_kit import DiedError, in_ranks, tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
-from hardscale.settings import OptimizerSettings
+from hardscale.settings.training import OptimizerSettings
 from hardscale.training.carry import read_carry, write_carry
 from hardscale.training.engine import Engine
 from hardscale.training.optimizers import schedule

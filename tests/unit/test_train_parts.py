@@ -11,7 +11,8 @@ from train_kit import tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
 from hardscale.models.flops import ModelShape, exact_forward_flops
-from hardscale.settings import AttackInTraining, ExposureSettings, OptimizerSettings
+from hardscale.settings.rounds import AttackInTraining
+from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.tasks.example import Example
 from hardscale.training.batches import Order, Row, collate
 from hardscale.training.clean import _batches, accuracy

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from hardscale.settings import AdversarialRounds
+from hardscale.settings.rounds import AdversarialRounds
 from hardscale.training.pool import (
     PoolEntry,
     draw_new,

@@ -8,7 +8,7 @@ import yaml
 from upkeep_kit import jobs_of, make, publish_one, quick_publishing, write
 
 from hardscale.cli import study_from_files
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.upkeep.plan import PHASES, plan
 from study_runs import ROOT, StudyRun
 

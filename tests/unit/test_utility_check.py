@@ -172,7 +172,7 @@ def test_the_checks_load_nothing_heavy_and_take_no_time() -> None:
     code = """
         import sys
         from hardscale.utility_check import utility_problems
-        import hardscale.utility_jobs
+        import hardscale.plan.utility_jobs
         heavy = {"torch", "transformers", "datasets", "pandas", "lm_eval"} & set(sys.modules)
         assert not heavy, heavy
     """

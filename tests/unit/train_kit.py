@@ -20,7 +20,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForSequenceClassification
 
 from hardscale.artifacts.manifest import read_manifest
 from hardscale.models.prepare import prepare_model
-from hardscale.settings import FamilySettings, TaskSettings, WordSource
+from hardscale.settings.models import FamilySettings
+from hardscale.settings.tasks import TaskSettings, WordSource
 from hardscale.tasks.build import prepare_task
 from hardscale.training.batches import Row
 from hardscale.training.distributed import start_group

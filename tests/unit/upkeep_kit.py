@@ -12,7 +12,7 @@ from pathlib import Path
 from hardscale.artifacts import publish
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.artifacts.publish import publishing
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.study import parse_study
 from hardscale.upkeep.plan import Step, output_folder, plan
 

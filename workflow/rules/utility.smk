@@ -79,7 +79,7 @@ if "mt_bench" in JOBS.measures.kinds:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            **LAUNCH.device(NEEDS),
+            **LAUNCH.device(NEEDS.beside(JOBS.measures.raters)),
         params:
             spec=JOBS.measures.mt_bench_spec,
             code=JOBS.codes.of("hardscale.evaluation.mt_bench_job"),

@@ -20,7 +20,7 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
-from hardscale.text_attack_settings import Adaptive
+from hardscale.settings.text_attacks import Adaptive
 
 
 @dataclass

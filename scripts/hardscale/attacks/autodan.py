@@ -26,7 +26,7 @@ from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
-from hardscale.text_attack_settings import AutoDan
+from hardscale.settings.text_attacks import AutoDan
 
 #: Between a prefix and the request.
 _GAP = "\n\n"

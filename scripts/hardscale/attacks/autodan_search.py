@@ -11,7 +11,7 @@ from hardscale.attacks.roulette import spin
 from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Answer
 from hardscale.attacks.word_scores import exchange, word_scores
-from hardscale.text_attack_settings import AutoDan
+from hardscale.settings.text_attacks import AutoDan
 
 
 @dataclass

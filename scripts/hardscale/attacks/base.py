@@ -77,7 +77,8 @@ def attack(
         tokens_per_batch: tokens of one forward; by device when absent. They are halved when memory runs out, which
             changes no result beyond the last bits of a loss; a ``Budget`` tells afterwards how often.
         use_cache: compute the tokens before the attack once.
-        own: settings block of an attack that has one of its own (:mod:`hardscale.study_attacks`); its defaults if None.
+        own: settings block of an attack that has one of its own (:mod:`hardscale.settings.study_attacks`); its
+            defaults if None.
         requests: chat victims: what each prompt is made of, for attacks that rewrite the whole request.
         helpers: further models that the attack uses, by role.
         shots: requests and openings that ``in_context`` may show (never an example's own); those of this call if None.

@@ -21,7 +21,7 @@ from hardscale.attacks.sampler import Sampler, Wish
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
-from hardscale.text_attack_settings import Beast
+from hardscale.settings.text_attacks import Beast
 
 
 @dataclass

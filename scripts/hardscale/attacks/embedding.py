@@ -26,11 +26,11 @@ from hardscale.attacks.packing import Batch
 from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
-from hardscale.embedding_settings import EmbeddingAttack, Perturbation
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.seeds import derive_seed
+from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 
 
 @dataclass(frozen=True)

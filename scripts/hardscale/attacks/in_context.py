@@ -19,7 +19,7 @@ from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
-from hardscale.text_attack_settings import InContext
+from hardscale.settings.text_attacks import InContext
 
 _ASKED, _ANSWERED = "Question: ", "\nAnswer:"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardscale.settings import AttackSettings
+    from hardscale.settings.attacks import AttackSettings
 
 
 def attack_options(settings: AttackSettings) -> dict[str, Any]:

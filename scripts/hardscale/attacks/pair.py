@@ -28,7 +28,7 @@ from hardscale.models.flops import ModelShape
 from hardscale.models.generate import reply
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
-from hardscale.text_attack_settings import Pair
+from hardscale.settings.text_attacks import Pair
 
 _COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")
 

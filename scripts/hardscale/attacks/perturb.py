@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hardscale import pulse
 from hardscale.attacks.victim import whole_weight
-from hardscale.embedding_settings import Perturbation
 from hardscale.errors import AttackError
 from hardscale.seeds import derive_seed
+from hardscale.settings.embedding import Perturbation
 
 #: Rows of the vocabulary whose embeddings are measured at once.
 _VOCABULARY_ROWS = 8_192

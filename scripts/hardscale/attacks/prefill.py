@@ -15,7 +15,7 @@ from hardscale.attacks.results import AttackResult, Callback, Options
 from hardscale.attacks.try_texts import try_texts
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
-from hardscale.text_attack_settings import Prefill
+from hardscale.settings.text_attacks import Prefill
 
 
 def run(

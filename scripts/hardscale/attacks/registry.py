@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hardscale.errors import AttackError
-from hardscale.study_attacks import ATTACK_KINDS
+from hardscale.settings.study_attacks import ATTACK_KINDS
 
 
 def find_attack(name: str) -> Callable[..., Any]:

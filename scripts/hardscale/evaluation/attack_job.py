@@ -23,7 +23,7 @@ from hardscale.evaluation.success import rescore
 from hardscale.memory import Budget
 from hardscale.models.load import load_classifier
 from hardscale.seeds import derive_seed
-from hardscale.settings import AttackBase, AttackSettings
+from hardscale.settings.attacks import AttackBase, AttackSettings
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 

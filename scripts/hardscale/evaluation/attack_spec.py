@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import Helper
-from hardscale.embedding_settings import EmbeddingAttack
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.spec_check import check_keys
-from hardscale.settings import AttackBase, AttackSettings
-from hardscale.study_attacks import parse_attack
+from hardscale.settings.attacks import AttackBase, AttackSettings
+from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.study_attacks import parse_attack
 
 KEYS = frozenset(
     {"cell", "defense", "round", "attack", "settings", "n_examples", "max_tokens", "seed", "shard", "shards"}

@@ -39,7 +39,7 @@ from hardscale.evaluation.judges.panel import judge_all, panel, parse_judges
 from hardscale.evaluation.redaction import withholding
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
-from hardscale.settings import AttackBase
+from hardscale.settings.attacks import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task
 
 SUCCESS_RULE = "judge"

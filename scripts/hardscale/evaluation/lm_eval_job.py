@@ -17,7 +17,7 @@ from hardscale.errors import ModelError, StudyError
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.spec_check import check_settings
 from hardscale.lm_eval_tool import ask_worker, interpreter, task_folder, worker_problem
-from hardscale.utility_settings import LmEvalSettings
+from hardscale.settings.utility import LmEvalSettings
 
 #: Folder of the Hugging Face files in a ``model`` artefact.
 _MODEL = "model"

@@ -12,7 +12,6 @@ import torch
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import UTILITY
 from hardscale.artifacts.tables import write_table
-from hardscale.chat_settings import ModelName
 from hardscale.console import Progress, say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.chat_replies import write_private
@@ -28,8 +27,9 @@ from hardscale.models.chat import ChatTemplate, Message
 from hardscale.models.generate import Sampling, reply
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
+from hardscale.settings.chat import ModelName
+from hardscale.settings.utility import MtBenchSettings
 from hardscale.tasks.chat import load_chat_task
-from hardscale.utility_settings import MtBenchSettings
 
 KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 #: Replies to the turns of each question, in order; None for a turn that could not be asked.

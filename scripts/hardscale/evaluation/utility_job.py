@@ -37,8 +37,8 @@ from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.window import window
+from hardscale.settings.utility import UtilitySettings
 from hardscale.tasks.chat import Chat, ChatTask, load_chat_task
-from hardscale.utility_settings import UtilitySettings
 
 KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hardscale.settings import AnalysisSettings
+from hardscale.settings.selection import AnalysisSettings
 
 
 class FigureSpec(AnalysisSettings):

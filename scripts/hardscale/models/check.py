@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hardscale.defense_settings import External
 from hardscale.errors import StudyError
 from hardscale.models.folders import (
     ADAPTER_WEIGHTS,
@@ -23,7 +22,8 @@ from hardscale.models.folders import (
     tokenizer_problem,
 )
 from hardscale.models.sources import Source, named_source, resolve_source
-from hardscale.settings import FamilySettings
+from hardscale.settings.defenses import External
+from hardscale.settings.models import FamilySettings
 
 _REACH_SECONDS = 3.0
 _WEIGHTS = "model*.safetensors"

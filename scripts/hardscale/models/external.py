@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from hardscale.defense_settings import External
 from hardscale.errors import ModelError
 from hardscale.models import hub
 from hardscale.models.folders import (
@@ -26,6 +25,7 @@ from hardscale.models.folders import (
 from hardscale.models.load import read_config, read_language_model, save_model
 from hardscale.models.prepare import take_over
 from hardscale.models.sources import named_source
+from hardscale.settings.defenses import External
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hardscale.models.load import MODEL, read_config, read_tokenizer, save_model
 from hardscale.models.scratch import scratch_config
 from hardscale.models.sources import Source, resolve_source
 from hardscale.models.tokenizers import N_MARKERS, chat_tokenizer, pieces_tokenizer, text_tokenizer
-from hardscale.settings import FamilySettings
+from hardscale.settings.models import FamilySettings
 
 UNPINNED = "unpinned"
 #: What the facts of a task for chat models say that it is.

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import GPTNeoXConfig
 
 from hardscale.seeds import derive_seed
-from hardscale.settings import FamilySettings, ScratchScale
+from hardscale.settings.models import FamilySettings, ScratchScale
 
 
 def scratch_config(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES, BuiltinScale
-from hardscale.settings import FamilySettings, HubScale, ScratchScale
+from hardscale.settings.models import FamilySettings, HubScale, ScratchScale
 
 _HUB_NAME = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 

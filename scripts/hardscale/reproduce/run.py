@@ -15,8 +15,8 @@ from hardscale.artifacts.manifest import canonical_json, read_manifest
 from hardscale.cli import study_from_files
 from hardscale.console import Progress, say
 from hardscale.errors import ArtifactError, HardscaleError
-from hardscale.jobs import Jobs
 from hardscale.paths import Layout
+from hardscale.plan.jobs import Jobs
 from hardscale.reproduce.guard import undisturbed
 from hardscale.reproduce.host import changes, has_gpu, host_facts
 from hardscale.reproduce.inventory import artefacts

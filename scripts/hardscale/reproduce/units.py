@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST, artifact_folder
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 from hardscale.reproduce.outcome import StoppedError
 from hardscale.seeds import derive_seed
 from hardscale.upkeep.plan import plan

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hardscale.holdings import Holdings
 from hardscale.launch.queue import NoAnswer
+from hardscale.plan.holdings import Holdings
 from hardscale.preflight import optimizer_problems
 from hardscale.resources import Needs
 from hardscale.slurm import commands

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.jobs import Jobs
 from hardscale.paths import parse_part
+from hardscale.plan.jobs import Jobs
 from hardscale.resources import Needs
 from hardscale.slurm.commands import gpus_of
 from hardscale.slurm.profile import Profile
@@ -81,13 +81,17 @@ def disk_mb(study: Study) -> int:
 
 
 def _all(study: Study, profile: Profile, attempt: int) -> Iterator[Demand]:
-    jobs, needs = Jobs(study), Needs(study)
+    jobs = Jobs(study)
+    needs = Needs(study, others=jobs.helpers.beside)
     if profile.launch.how == "slurm":
         for rule, wildcards, label in _gangs(jobs):
             yield _gang(rule, wildcards, label, needs, profile, attempt)
     if profile.values.get("executor") == "slurm":
         for wildcards, label in _attacks(jobs):
-            yield _attack(wildcards, label, needs, profile, attempt)
+            yield _single("attack", wildcards, label, needs, profile, attempt)
+        rated = needs.beside(jobs.measures.raters)
+        for rule, wildcards, label in _measures(jobs):
+            yield _single(rule, wildcards, label, rated if rule == "mt_bench" else needs, profile, attempt)
 
 
 def _gangs(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
@@ -113,6 +117,14 @@ def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:
         yield wildcards, f"{'/'.join(lineage)} with {parse_part(part)[0]}"
 
 
+def _measures(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
+    """Rule, wildcards and label of every job that measures the utility of a chat model."""
+    for folder in [*jobs.chat.utility_folders(), *jobs.measures.folders()]:
+        rule, *lineage, number = folder.relative_to(jobs.layout.root).parts
+        wildcards = SimpleNamespace(lineage="/".join(lineage), round=number.removeprefix("r"))
+        yield rule, wildcards, wildcards.lineage
+
+
 def _gang(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
     own, site = profile.of_rule(rule), profile.launch.site
     needs = needs.of("pretrain") if rule == "pretrain" else needs
@@ -134,16 +146,17 @@ def _gang(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile,
     )
 
 
-def _attack(wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
-    own = {**profile.defaults, **profile.of_rule("attack")}
-    set_for_rule = profile.of_rule("attack")
+def _single(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
+    """A job of Snakemake's own executor: one task."""
+    set_for_rule = profile.of_rule(rule)
+    own = {**profile.defaults, **set_for_rule}
     gres = str(own.get("gres") or "").strip("'\"")
     qos = own.get("qos") or profile.values.get("slurm-qos")
     constraint = own.get("constraint")
     site = [f"--gres={gres}"] if gres else []
     site += [f"--{key}={value}" for key, value in (("qos", qos), ("constraint", constraint)) if value]
     return Demand(
-        rule="attack",
+        rule=rule,
         label=label,
         nodes=1,
         tasks=1,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import sha256_file
-from hardscale.chat_settings import BehaviorSource, ChatTaskSettings
 from hardscale.errors import DataError
+from hardscale.settings.chat import BehaviorSource, ChatTaskSettings
 from hardscale.tasks.chat import Behavior
 from hardscale.tasks.source import Row, column_names, read_columns
 from hardscale.tasks.splits import text_of

@@ -9,8 +9,8 @@ from typing import Any
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
-from hardscale.chat_settings import ChatTaskSettings
-from hardscale.settings import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.tasks import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
 from hardscale.tasks import described, password_match, preference, text, word_length
 from hardscale.tasks.build_chat import prepare_chat_task
 from hardscale.tasks.example import BuiltTask, Example

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hardscale.chat_settings import ChatTaskSettings
 from hardscale.errors import DataError
-from hardscale.settings import CONSTRUCTED, TaskSettings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
 from hardscale.tasks import hub
 from hardscale.tasks.locate import HubFile, HubTable, locate, locate_chat, task_kind
 

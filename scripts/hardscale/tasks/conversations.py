@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardscale.chat_settings import UtilitySource
 from hardscale.errors import DataError
 from hardscale.seeds import derive_seed
+from hardscale.settings.chat import UtilitySource
 from hardscale.tasks.chat import Chat
 from hardscale.tasks.locate import HubTable, LocalFiles
 from hardscale.tasks.source import Row, read_place

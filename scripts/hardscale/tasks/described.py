@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks import text
 from hardscale.tasks.example import BuiltTask
 from hardscale.tasks.locate import description

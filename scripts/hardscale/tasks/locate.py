@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardscale.chat_settings import BehaviorSource, ChatTaskSettings
 from hardscale.errors import DataError
-from hardscale.settings import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
+from hardscale.settings.chat import BehaviorSource, ChatTaskSettings
+from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
 
 _BUILTIN_SOURCES = {
     "imdb": "hub:stanfordnlp/imdb",

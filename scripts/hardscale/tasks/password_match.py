@@ -6,7 +6,7 @@ import numpy as np
 
 from hardscale.errors import DataError
 from hardscale.seeds import derive_seed
-from hardscale.settings import TaskSettings, WordSource
+from hardscale.settings.tasks import TaskSettings, WordSource
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.splits import shuffled
 from hardscale.tasks.templates import TEMPLATES

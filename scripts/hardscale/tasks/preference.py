@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hardscale.seeds import derive_seed
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.source import Row, read_source
 from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of

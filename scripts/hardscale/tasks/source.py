@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.errors import DataError
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks import hub
 from hardscale.tasks.locate import SPLIT_NAMES, HubTable, LocalFiles, locate
 

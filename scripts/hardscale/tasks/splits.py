@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from hardscale.errors import DataError
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.source import Row, Source
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hardscale.errors import DataError
 from hardscale.seeds import derive_seed
-from hardscale.settings import TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.source import Row, read_source
 from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of

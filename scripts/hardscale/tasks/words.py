@@ -7,7 +7,7 @@ import string
 
 import numpy as np
 
-from hardscale.settings import WordSource
+from hardscale.settings.tasks import WordSource
 
 
 def letter_words_possible(words: WordSource) -> int:

@@ -11,7 +11,6 @@ from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import write_table
-from hardscale.defense_settings import External
 from hardscale.errors import ModelError
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.counts import generative_parameters
@@ -19,6 +18,7 @@ from hardscale.models.external import assemble
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_tokenizer
 from hardscale.models.prepare import link_or_copy
+from hardscale.settings.defenses import External
 from hardscale.tasks.chat import load_chat_task
 
 _COMPUTE = ("training_flops", "generation_flops", "defense_flops", "n_seen_tokens")
@@ -52,7 +52,7 @@ def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root
     """Publish a model, or an adapter merged into one, that somebody else trained. Its compute is unknown: null.
 
     Args:
-        spec: ``cell``, ``defense``, ``external`` (an :class:`~hardscale.defense_settings.External`).
+        spec: ``cell``, ``defense``, ``external`` (an :class:`~hardscale.settings.defenses.External`).
         base: the cell's own ``base_model`` artefact, for what the settings do not name.
         task: ``task`` artefact for chat models.
         out: the ``model`` artefact, round 1.

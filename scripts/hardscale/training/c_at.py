@@ -21,12 +21,12 @@ from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.perturb import mean_embedding_norm
 from hardscale.console import say
-from hardscale.defense_settings import CAt
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import ModelShape, training_flops
 from hardscale.models.load import load_classifier
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import CAt
 from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, Row
 from hardscale.training.c_at_step import Step

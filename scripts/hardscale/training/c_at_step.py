@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.perturb import Perturbed, perturb
-from hardscale.defense_settings import CAt
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import CAt
 from hardscale.training.batches import Batch, Row
 from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.engine import Engine

@@ -13,7 +13,7 @@ from torch import nn
 
 from hardscale import pulse
 from hardscale.errors import TrainingError
-from hardscale.settings import OptimizerSettings
+from hardscale.settings.training import OptimizerSettings
 from hardscale.training.batches import Batch, Row, collate
 from hardscale.training.distributed import Group
 from hardscale.training.objectives import Classification, Objective

@@ -16,7 +16,7 @@ from hardscale.attacks.results import AttackResult
 from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
-from hardscale.settings import AttackInTraining
+from hardscale.settings.rounds import AttackInTraining
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
 from hardscale.training.continuous.passes import Work

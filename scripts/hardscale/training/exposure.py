@@ -6,7 +6,7 @@ import random
 
 from hardscale.attacks.codec import Codec
 from hardscale.seeds import derive_seed
-from hardscale.settings import ExposureSettings
+from hardscale.settings.training import ExposureSettings
 from hardscale.tasks.example import Example
 
 

@@ -10,7 +10,7 @@ from hardscale.console import say
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_tokenizer, new_classifier
 from hardscale.seeds import derive_seed
-from hardscale.settings import FinetuneSettings
+from hardscale.settings.training import FinetuneSettings
 from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from hardscale.settings import AdversarialRounds, OptimizerSettings
+from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.training import OptimizerSettings
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:

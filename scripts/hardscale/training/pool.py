@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hardscale.seeds import derive_seed
-from hardscale.settings import AdversarialRounds
+from hardscale.settings.rounds import AdversarialRounds
 
 
 @dataclass

@@ -14,7 +14,8 @@ from hardscale.console import say
 from hardscale.models.flops import pretraining_flops
 from hardscale.models.load import MODEL, load_tokenizer, new_language_model, save_model
 from hardscale.seeds import derive_seed
-from hardscale.settings import OptimizerSettings, PretrainSettings
+from hardscale.settings.models import PretrainSettings
+from hardscale.settings.training import OptimizerSettings
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group

@@ -10,7 +10,7 @@ from typing import Any
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.attacks.codec import Codec
 from hardscale.models.chat import ChatTemplate
-from hardscale.settings import ExposureSettings
+from hardscale.settings.training import ExposureSettings
 from hardscale.tasks.chat import KIND, load_chat_task
 from hardscale.tasks.data import load_split
 from hardscale.training.batches import Row

@@ -21,7 +21,7 @@ from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
 from hardscale.rounds_plan import ramp
 from hardscale.seeds import derive_seed
-from hardscale.settings import AdversarialRounds
+from hardscale.settings.rounds import AdversarialRounds
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 from hardscale.training import faults

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hardscale.cli import DEFAULT_STUDY, study_from_files
 from hardscale.errors import StudyError
-from hardscale.jobs import Jobs
+from hardscale.plan.jobs import Jobs
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

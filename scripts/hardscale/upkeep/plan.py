@@ -1,7 +1,7 @@
 """Every job of a study, as the rules declare them: what it reads and writes, where its log and its state lie.
 
-Made from :class:`hardscale.jobs.Jobs` alone, without Snakemake, so that looking at a large study takes a moment. Files
-of the user that tasks and models are read from are left out: nothing here ever touches them.
+Made from :class:`hardscale.plan.jobs.Jobs` alone, without Snakemake, so that looking at a large study takes a
+moment. Files of the user that tasks and models are read from are left out: nothing here ever touches them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from hardscale.artifacts.manifest import MANIFEST
-from hardscale.jobs import Jobs
 from hardscale.paths import manifest, manifests, parse_part, undefended
+from hardscale.plan.jobs import Jobs
 from hardscale.rounds_plan import round_name
 
 PHASES = ("tasks", "base models", "finetune", "rounds", "attacks", "tables", "figures")
@@ -99,16 +99,16 @@ class _Planner:
         self._holdings, self._inputs = jobs.holdings, jobs.inputs
         self._root = str(jobs.layout.root)
         scales = [*((cell.family, cell.scale) for cell in jobs.holdings.cells), *jobs.measures.raters]
-        self._scales = list(dict.fromkeys(scales))
+        self._scales = dict.fromkeys(scales)
 
     def steps(self) -> Iterator[Step]:
+        attacks = list(self._attacks())  # first: they name further models
         yield from self._tasks()
         yield from self._bases()
         yield from self._pretrains()
         yield from self._finetunes()
         yield from self._rounds()
         yield from self._continuous()
-        attacks = list(self._attacks())
         yield from attacks
         yield from self._utility()
         yield from self._tables([output for step in attacks for output in step.outputs])
@@ -243,8 +243,9 @@ class _Planner:
         """Other models of an attack; looking for them takes time that a large study without any would waste."""
         if not self._jobs.helpers.needed:
             return []
-        models: list[str] = self._jobs.helpers.models(SimpleNamespace(lineage=lineage, part=part))
-        return models
+        scales = self._jobs.helpers.scales(lineage, part).values()
+        self._scales.update(dict.fromkeys(scales))
+        return manifests(self._holdings.base(*scale) for scale in scales)
 
     def _attacks(self) -> Iterator[Step]:
         tasks = {task: manifest(self._layout.task(task)) for task in self._jobs.study.tasks}

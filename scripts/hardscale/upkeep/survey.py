@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hardscale.jobs import Jobs
 from hardscale.launch.note import NAME as NOTE
+from hardscale.plan.jobs import Jobs
 from hardscale.upkeep import marks
 from hardscale.upkeep.controller import Controller, find_controller
 from hardscale.upkeep.plan import Step, output_folder, plan

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hardscale.chat_settings import JudgeSettings
 from hardscale.errors import AttackError
 from hardscale.evaluation.judges import harmbench, rubric
 from hardscale.evaluation.judges.ask import Asker
@@ -17,6 +16,7 @@ from hardscale.evaluation.judges.base import Item, Judge, Judgement
 from hardscale.evaluation.judges.copyright import Copyright, read_references
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
+from hardscale.settings.chat import JudgeSettings
 
 
 @dataclass(frozen=True)

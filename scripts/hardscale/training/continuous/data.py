@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.models.chat import ChatTemplate
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.tasks.chat import load_chat_task
 from hardscale.training.continuous.encode import Talks, triples_of
 from hardscale.training.continuous.rows import Kind, Mix, Talk, Triple, n_steps

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hardscale.attacks.perturb import perturb
-from hardscale.embedding_settings import InnerAttack
 from hardscale.seeds import derive_seed
+from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.rows import Triple
 from hardscale.training.continuous.scored_lm import ScoredLM

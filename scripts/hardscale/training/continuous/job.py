@@ -14,11 +14,11 @@ import torch
 from hardscale import pulse
 from hardscale.attacks.perturb import mean_embedding_norm
 from hardscale.console import say
-from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.counts import generative_parameters, model_shape
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training import faults
 from hardscale.training.continuous.history import History, take_steps
 from hardscale.training.continuous.lora import add_lora, load_nf4

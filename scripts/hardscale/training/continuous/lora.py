@@ -14,7 +14,7 @@ from hardscale.errors import TrainingError
 from hardscale.models.load import MODEL, read_config
 
 if TYPE_CHECKING:
-    from hardscale.defense_settings import LoraSettings
+    from hardscale.settings.defenses import LoraSettings
 
 #: Folder of the adapter inside a ``model`` artefact, in PEFT's own format.
 ADAPTER = "adapter"

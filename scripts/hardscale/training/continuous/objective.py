@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous import losses
 from hardscale.training.continuous.rows import Part, Talk, Triple
 from hardscale.training.continuous.sheets import Line, Sheet, Term, lines_of

@@ -26,7 +26,7 @@ from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.session import Session
 
 if TYPE_CHECKING:
-    from hardscale.defense_settings import LoraSettings
+    from hardscale.settings.defenses import LoraSettings
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 from hardscale import pulse
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult
-from hardscale.defense_settings import R2D2, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import R2D2, CAdvUL
 from hardscale.tasks.chat import Behavior, load_chat_task
 from hardscale.training.continuous.encode import Talks
 from hardscale.training.continuous.job import Training

@@ -14,7 +14,7 @@ from hardscale.errors import TrainingError
 from hardscale.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from hardscale.defense_settings import CAdvIPO, CAdvUL
+    from hardscale.settings.defenses import CAdvIPO, CAdvUL
 
 
 class Kind(Enum):

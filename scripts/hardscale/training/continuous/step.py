@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.seeds import derive_seed
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous.inner import Found, attack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.objective import NAMES, Objective

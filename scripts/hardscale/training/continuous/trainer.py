@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hardscale.defense_settings import CAdvIPO, CAdvUL
 from hardscale.errors import TrainingError
 from hardscale.models.load import load_tokenizer
+from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous.data import Data
 from hardscale.training.continuous.job import Training
 from hardscale.training.continuous.publish import Source

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
-from hardscale.chat_holdings import ChatHoldings
-from hardscale.chat_settings import ModelName
 from hardscale.errors import DataError
 from hardscale.for_rules import for_rules
-from hardscale.holdings import Holdings
 from hardscale.lm_eval_tool import PYTHON, task_folder
 from hardscale.paths import Lineage, manifests
+from hardscale.plan.chat_holdings import ChatHoldings
+from hardscale.plan.holdings import Holdings
+from hardscale.settings.chat import ModelName
+from hardscale.settings.utility import LmEvalSettings, MtBenchSettings
 from hardscale.study import data_root
 from hardscale.tasks.locate import locate_file
-from hardscale.utility_settings import LmEvalSettings, MtBenchSettings
 
 
 class UtilityJobs:

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 
 from hardscale import resources
 from hardscale.paths import Layout, Lineage, manifests, part_name, undefended
-from hardscale.patterns import any_of, exactly
+from hardscale.plan.patterns import any_of, exactly
 from hardscale.rounds_plan import blocks, chosen_rounds
 from hardscale.seeds import derive_seed
-from hardscale.settings import AdversarialRounds, AttackBase, EvaluateRow, FinetuneSettings
+from hardscale.settings.attacks import AttackBase
+from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.selection import EvaluateRow
+from hardscale.settings.training import FinetuneSettings
 from hardscale.study import UNDEFENDED, Cell, Study
 
 _Attack = TypeVar("_Attack", bound=AttackBase)

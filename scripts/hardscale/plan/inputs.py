@@ -9,13 +9,13 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from hardscale.chat_settings import ChatTaskSettings
 from hardscale.errors import DataError
 from hardscale.for_rules import for_rules, with_signature
-from hardscale.holdings import Holdings
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 from hardscale.paths import Lineage, manifest, manifests, undefended
-from hardscale.settings import HubScale
+from hardscale.plan.holdings import Holdings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.models import HubScale
 from hardscale.study import Cell, data_root
 from hardscale.tasks.locate import LocalFiles, chat_files, locate
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from hardscale.chat_settings import ModelName
-from hardscale.settings import NonNegativeInt, Settings
+from hardscale.settings.blocks import NonNegativeInt, Settings
+from hardscale.settings.chat import ModelName
 
 TaskOfHarness = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]

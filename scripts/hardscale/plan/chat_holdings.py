@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hardscale.holdings import Block, Holdings
 from hardscale.paths import Lineage
+from hardscale.plan.holdings import Block, Holdings
 from hardscale.study import Cell
 
 

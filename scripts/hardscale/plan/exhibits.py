@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from hardscale.chat_holdings import ChatHoldings
-from hardscale.holdings import Holdings
+from hardscale.plan.chat_holdings import ChatHoldings
+from hardscale.plan.holdings import Holdings
 
 FIGURES = (
     "asr_vs_parameters",

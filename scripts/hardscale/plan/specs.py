@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
-from hardscale.defense_settings import CAt, External
 from hardscale.for_rules import for_rules, with_signature
-from hardscale.holdings import Block, Holdings
 from hardscale.paths import Lineage, parse_part, undefended
+from hardscale.plan.holdings import Block, Holdings
 from hardscale.seeds import derive_seed
-from hardscale.settings import AttackSettings
+from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.defenses import CAt, External
+from hardscale.settings.utility import OTHER_JOBS
 from hardscale.study import UNDEFENDED, Cell
-from hardscale.utility_settings import OTHER_JOBS
 
 
 class Specs:

@@ -10,16 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from hardscale.embedding_settings import InnerAttack
-from hardscale.settings import (
-    ExposureSettings,
-    Fraction,
-    NonNegativeFloat,
-    OptimizerSettings,
-    Overridable,
-    PositiveFloat,
-    Settings,
-)
+from hardscale.settings.blocks import Fraction, NonNegativeFloat, Overridable, PositiveFloat, Settings
+from hardscale.settings.embedding import InnerAttack
+from hardscale.settings.training import ExposureSettings, OptimizerSettings
 
 
 class LoraSettings(Settings):

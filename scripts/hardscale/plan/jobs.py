@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from hardscale.attack_helpers import AttackHelpers
-from hardscale.chat_holdings import ChatHoldings
-from hardscale.codes import Codes
-from hardscale.exhibits import Exhibits
-from hardscale.holdings import Holdings
-from hardscale.inputs import Inputs
 from hardscale.paths import manifests
-from hardscale.specs import Specs
+from hardscale.plan.attack_helpers import AttackHelpers
+from hardscale.plan.chat_holdings import ChatHoldings
+from hardscale.plan.codes import Codes
+from hardscale.plan.exhibits import Exhibits
+from hardscale.plan.holdings import Holdings
+from hardscale.plan.inputs import Inputs
+from hardscale.plan.specs import Specs
+from hardscale.plan.utility_jobs import UtilityJobs
 from hardscale.study import Study, data_root
-from hardscale.utility_jobs import UtilityJobs
 
 
 class Jobs:

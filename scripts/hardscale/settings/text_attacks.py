@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from hardscale.chat_settings import ModelName
-from hardscale.settings import AttackBase, Fraction, NonNegativeInt, PositiveFloat
+from hardscale.settings.attacks import AttackBase
+from hardscale.settings.blocks import Fraction, NonNegativeInt, PositiveFloat
+from hardscale.settings.chat import ModelName
 
 
 class Beast(AttackBase):

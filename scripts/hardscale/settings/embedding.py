@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from hardscale.settings import AttackBase, PositiveFloat, Settings
+from hardscale.settings.attacks import AttackBase
+from hardscale.settings.blocks import PositiveFloat, Settings
 
 
 class Perturbation(Settings):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hardscale.chat_settings import ModelName
 from hardscale.for_rules import for_rules
-from hardscale.holdings import Holdings
 from hardscale.paths import Lineage, manifests, parse_part
+from hardscale.plan.holdings import Holdings
+from hardscale.settings.chat import ModelName
 
 #: Attack field that names another model -> its role in the attack.
 _ROLES = ("sampler", "mutator", "attacker", "judge")
@@ -21,7 +22,7 @@ class AttackHelpers:
     def __init__(self, holdings: Holdings) -> None:
         self._holdings, self._study = holdings, holdings.study
 
-    @property
+    @cached_property
     def needed(self) -> bool:
         """Whether any attack of the study uses further models."""
         return bool(self._attacks_with_models) or self._judges_with_models
@@ -29,32 +30,42 @@ class AttackHelpers:
     @for_rules
     def models(self, wildcards: Any) -> list[str]:
         """Inputs of an attack besides its victim: the models that play a role in it."""
-        return manifests(self._of(wildcards).values())
+        return manifests(self._folders(wildcards).values())
 
     @for_rules
     def roles(self, wildcards: Any) -> list[str]:
         """Arguments of an attack: which of those models plays which role."""
-        found = self._of(wildcards).items()
+        found = self._folders(wildcards).items()
         return [word for role, folder in found for word in ("--helper", f"{role}={folder}")]
 
-    def _of(self, wildcards: Any) -> dict[str, Path]:
+    def beside(self, wildcards: Any) -> Collection[tuple[str, str]]:
+        """Family and scale of each model that a job of any rule holds besides its victim; a model counts once."""
+        attacks = self.needed and hasattr(wildcards, "part")
+        return set(self.scales(wildcards.lineage, wildcards.part).values()) if attacks else ()
+
+    def _folders(self, wildcards: Any) -> dict[str, Path]:
         """Role -> folder of the model that plays it."""
-        attack, cell = parse_part(wildcards.part)[0], Lineage.parse(wildcards.lineage).cell
+        asked = self.scales(wildcards.lineage, wildcards.part)
+        return {role: self._holdings.base(*scale) for role, scale in asked.items()}
+
+    def scales(self, lineage: str, part: str) -> dict[str, tuple[str, str]]:
+        """Role in the attack ``part`` on a model of ``lineage`` -> family and scale of the model that plays it."""
+        attack, cell = parse_part(part)[0], Lineage.parse(lineage).cell
         chat = self._study.is_chat(cell.task)
         if attack not in self._attacks_with_models and not (self._judges_with_models and chat):
             return {}
         settings = self._holdings.attack_settings(attack, cell)
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for role in _ROLES:
             asked = getattr(settings, role, None)
             if isinstance(asked, ModelName):
-                found[role] = self._holdings.base(asked.family, asked.scale)
+                found[role] = (asked.family, asked.scale)
             elif asked == "smallest" and not chat:
-                found[role] = self._holdings.base(cell.family, self._study.scales(cell.family)[0])
+                found[role] = (cell.family, self._study.scales(cell.family)[0])
         if chat:
             for i, judge in enumerate(self._study.judges):
                 if judge.model is not None:
-                    found[f"judge{i}"] = self._holdings.base(judge.model.family, judge.model.scale)
+                    found[f"judge{i}"] = (judge.model.family, judge.model.scale)
         return found
 
     @cached_property

@@ -6,11 +6,14 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from hardscale.chat_settings import ChatTaskSettings
-from hardscale.defense_settings import R2D2, CAdvIPO, CAdvUL, CAt, External
-from hardscale.embedding_settings import EmbeddingAttack
-from hardscale.settings import AdversarialRounds, AttackBase, AttackSettings, Settings, TaskSettings
-from hardscale.text_attack_settings import Adaptive, AutoDan, Beast, Direct, InContext, Pair, Prefill, Templates
+from hardscale.settings.attacks import AttackBase, AttackSettings
+from hardscale.settings.blocks import Settings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt, External
+from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.tasks import TaskSettings
+from hardscale.settings.text_attacks import Adaptive, AutoDan, Beast, Direct, InContext, Pair, Prefill, Templates
 
 #: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
 CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from hardscale.settings import Name, Settings
+from hardscale.settings.blocks import Name, Settings
 
 
 class BehaviorSource(Settings):

@@ -9,8 +9,8 @@ from typing import Any
 
 from hardscale.digest import code_digest, versions_digest
 from hardscale.for_rules import for_rules
-from hardscale.holdings import Holdings
 from hardscale.paths import Lineage, parse_part
+from hardscale.plan.holdings import Holdings
 
 
 class Codes:

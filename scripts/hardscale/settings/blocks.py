@@ -1,0 +1,85 @@
+"""What every block of a study file is made of: refused keys, values that never change, overrides by cell.
+
+A block says what can be set, the default (the paper's constant) and what is allowed. No torch and no transformers in
+this package: the Snakefile loads it in every job and in every dry run. Sections that its modules name are those of
+"Effects of Scale on Language Model Robustness" (arXiv 2407.18213) where they name no other paper.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$", max_length=60)]
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """A block of a study: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+class Where(Settings):
+    """Which cells an override applies to; a key left out matches every cell."""
+
+    task: list[str] | None = None
+    family: list[str] | None = None
+    scale: list[str] | None = None
+    seed: list[int] | None = None
+
+    def matches(self, task: str, family: str, scale: str, seed: int) -> bool:
+        """Whether the cell with these four coordinates is selected."""
+        pairs = ((self.task, task), (self.family, family), (self.scale, scale), (self.seed, seed))
+        return all(allowed is None or value in allowed for allowed, value in pairs)
+
+
+class Override(Settings):
+    """Other values for some cells: ``{where: {scale: [14m]}, set: {rounds: 60}}``. Later overrides win."""
+
+    where: Where
+    set: dict[str, Any]
+
+
+class Overridable(Settings):
+    """A block whose values may differ by cell."""
+
+    overrides: list[Override] = Field(default_factory=list, description="Other values for some cells; later ones win.")
+
+    @model_validator(mode="after")
+    def _overrides_are_valid(self) -> Overridable:
+        """Build every overridden block once, so that a bad override is refused while the study loads."""
+        for i, override in enumerate(self.overrides):
+            try:
+                self._with(override.set)
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(map(str, first["loc"]))
+                raise ValueError(f"overrides.{i}.set.{key}: {first['msg']} (found {first['input']!r})") from error
+        return self
+
+    def _with(self, values: dict[str, Any]) -> Overridable:
+        merged = deep_merge(self.model_dump(exclude={"overrides"}, exclude_unset=True), values)
+        return type(self).model_validate(merged)
+
+    def resolve(self, task: str, family: str, scale: str, seed: int) -> Any:
+        """The block as it holds for one cell, overrides applied and removed."""
+        values: dict[str, Any] = {}
+        for override in self.overrides:
+            if override.where.matches(task, family, scale, seed):
+                values = deep_merge(values, override.set)
+        return self._with(values)
+
+
+def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; mappings merge key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = deep_merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,98 @@
+"""The blocks of a study for families of models and their scales."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from hardscale.settings.blocks import Name, NonNegativeInt, Overridable, PositiveFloat, Settings
+
+
+class ScratchScale(Settings):
+    """One scale of a family made here: a decoder of this shape."""
+
+    n_layers: PositiveInt
+    width: PositiveInt
+    n_heads: PositiveInt
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ScratchScale:
+        if self.width % self.n_heads or (self.width // self.n_heads) % 2:
+            raise ValueError(f"width / n_heads must be an even whole number, found {self.width} / {self.n_heads}")
+        return self
+
+
+class HubScale(Settings):
+    """One scale that exists already: on the hub, or in a local folder."""
+
+    hub: str | None = Field(None, description="org/name on the Hugging Face hub")
+    revision: str | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
+    path: str | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
+    gguf: str | None = Field(None, description="Local .gguf file, dequantised and converted once.")
+    pretrain_tokens: PositiveInt | None = Field(None, description="Tokens seen in pretraining; null = unknown compute.")
+    n_params: PositiveInt | None = Field(
+        None, description="About how many, for estimates of memory and time alone; read from names like 7b if absent."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> HubScale:
+        given = [key for key in ("hub", "path", "gguf") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of hub, path, gguf is needed, found {given or 'none'}")
+        return self
+
+
+class TokenizerSettings(Settings):
+    """Tokenizer of a scratch family: byte-level BPE."""
+
+    kind: Literal["pieces", "text"] = Field(
+        "pieces",
+        description="pieces: each template piece is one token and words stay near letters; text: BPE on training text.",
+    )
+    vocab_size: Annotated[int, Field(ge=260)] = 512
+
+
+class PretrainSettings(Overridable):
+    """Causal language modelling on task text before finetuning (scratch families only)."""
+
+    steps: PositiveInt = 1_000
+    batch_size: PositiveInt = 32
+    learning_rate: PositiveFloat = 1e-3
+    warmup_steps: NonNegativeInt = 50
+    max_tokens: PositiveInt = 128
+
+
+class FamilySettings(Settings):
+    """Models of several scales that share a tokenizer and an architecture."""
+
+    source: Literal["builtin", "scratch", "models"] = Field(
+        "builtin", description="builtin: pythia or qwen2.5 from the hub; scratch: made here; models: listed by scale."
+    )
+    scales: dict[Name, ScratchScale | HubScale] | list[Name] | None = Field(
+        None, description="builtin: names to use (all when absent); scratch and models: one description a scale."
+    )
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    init_std: PositiveFloat = Field(0.02, description="Scratch: standard deviation of the weights at start.")
+    embedding_std: PositiveFloat | None = Field(
+        None, description="Scratch: of the token embeddings; init_std if absent."
+    )
+    max_positions: PositiveInt = Field(2_048, description="Scratch: longest context.")
+    pretrain: PretrainSettings | None = Field(None, description="Scratch: language modelling before finetuning.")
+
+    @model_validator(mode="after")
+    def _scales_fit_source(self) -> FamilySettings:
+        if self.source == "builtin":
+            if isinstance(self.scales, dict):
+                raise ValueError("a builtin family takes a list of scale names; use source: models to describe scales")
+            return self
+        kind = ScratchScale if self.source == "scratch" else HubScale
+        if not isinstance(self.scales, dict) or not self.scales:
+            raise ValueError(f"source: {self.source} needs `scales:` with one description a scale")
+        wrong = [name for name, scale in self.scales.items() if not isinstance(scale, kind)]
+        if wrong:
+            keys = "n_layers, width, n_heads" if kind is ScratchScale else "hub, path or gguf"
+            raise ValueError(f"scales of source: {self.source} are described by {keys}; wrong: {', '.join(wrong)}")
+        if self.pretrain and self.source != "scratch":
+            raise ValueError("pretrain is for source: scratch")
+        return self

@@ -1,0 +1,45 @@
+"""The blocks of a study for optimizers and for finetuning the classifier (arXiv 2407.18213, section 3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from hardscale.settings.blocks import Fraction, NonNegativeFloat, NonNegativeInt, Overridable, PositiveFloat, Settings
+
+
+class OptimizerSettings(Settings):
+    """Optimizer and schedule. The defaults are the paper's (Adafactor, fixed scale, appendix on training)."""
+
+    kind: Literal["adafactor", "adamw"] = "adafactor"
+    learning_rate: PositiveFloat = 1e-5
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="linear, cosine: to 0 at the last step."
+    )
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="AdamW only.")
+    factored: bool = Field(
+        True,
+        description="Adafactor only; false keeps the whole second moment, a deviation that ZeRO 1 and above needs.",
+    )
+    max_grad_norm: PositiveFloat | None = Field(1.0, description="Global gradient norm clip; null for none.")
+
+
+class ExposureSettings(Settings):
+    """Random tokens in the modifiable chunk of some training examples (not in the paper; a named deviation)."""
+
+    probability: Fraction = 0.0
+    max_tokens: PositiveInt = 10
+
+
+class FinetuneSettings(Overridable):
+    """Training of the undefended classifier (section 3): 3 epochs, batch 8, float32."""
+
+    epochs: PositiveFloat | None = Field(3, description="Passes over the training split; give this or steps.")
+    steps: PositiveInt | None = Field(None, description="Optimizer steps; wins over epochs.")
+    batch_size: PositiveInt = Field(8, description="Examples an optimizer step sees, over all ranks.")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    exposure: ExposureSettings = ExposureSettings()
+    n_clean: PositiveInt = Field(1_000, description="Validation examples of the clean-accuracy evaluation.")
