@@ -21,7 +21,7 @@ study: $(STAMP)
 report: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
 
-# Side by side: unit tests keep two cores busy; those that run studies, and those on a cluster, wait a lot.
+# Side by side: those that run studies, and those on a cluster, wait a lot; unit tests fill the gaps and yield (nice).
 QUICK := -m "not long and not gpu"
 PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 test: $(DEV_STAMP)
@@ -32,7 +32,7 @@ else
 endif
 
 test-unit: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
+	nice -n 5 env $(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
 
 test-studies: $(DEV_STAMP)
 	$(PYTEST) $(QUICK) tests --ignore tests/unit --ignore tests/slurm --ignore tests/dag --ignore tests/e2e/test_chats.py
