@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hardscale.analysis.logodds import log10_odds
-from hardscale.figures.axes import count_label, log_range, log_ticks, logit_limits, power_label
+from hardscale.figures.axes import count_label, log_axis, log_range, log_ticks, logit_limits, power_label, readable
+from hardscale.figures.frame import Panels
+from hardscale.figures.style import styled
 
 
 @given(st.floats(-12, 20), st.floats(0.31, 12), st.integers(2, 5))
@@ -58,3 +63,25 @@ def test_zero_has_a_place_left_of_the_smallest_value() -> None:
     low, high, place = log_range([0, 1e3, 1e6, np.nan], zero=True)
     assert (low, high) == (1e3, 1e6)
     assert place is not None and place < low
+
+
+def test_labels_that_would_touch_are_left_out() -> None:
+    wide, short = [1.5e12, 2e12, 2.5e12], [1e10, 1e11, 1e12]
+    assert readable(wide, [power_label(t) for t in wide], room=0.15) == [1.5e12, 2.5e12]
+    assert readable(short, [power_label(t) for t in short], room=0.15) == short
+    assert readable([], [], room=0.15) == []
+
+
+def narrow_labels(values: list[float]) -> list[Any]:
+    with styled():
+        panels = Panels(3, [], titles=[["a"], ["b"], ["c"]])
+        log_axis(panels.axes[2], values, zero=0.0 in values, most=panels.most_ticks)
+        panels.figure.canvas.draw()
+    return [label.get_window_extent() for label in panels.axes[2].get_xticklabels()]
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.6e12, 1.7e12], [0.0, 2e10, 3e12], [1.1e9, 2.9e9], [0.0, 1e9, 1e14]])
+def test_no_two_labels_of_a_narrow_axis_touch(values: list[float]) -> None:
+    boxes = narrow_labels(values)
+    assert len(boxes) >= 2
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))

@@ -80,6 +80,25 @@ def _spaced(ticks: Sequence[float], gap: float) -> list[float]:
     return kept
 
 
+def readable(ticks: Sequence[float], labels: Sequence[str], room: float) -> list[float]:
+    """The first tick, and of the others each whose label does not touch the one before.
+
+    ``room`` is what a label such as ``3·10^12`` takes, in decades.
+    """
+    kept: list[tuple[float, float]] = []
+    for tick, label in zip(ticks, labels, strict=True):
+        needed = room * _length(label) / _length(power_label(3e12))
+        if not kept or np.log10(tick / kept[-1][0]) >= (needed + kept[-1][1]) / 2:
+            kept.append((tick, needed))
+    return [tick for tick, _ in kept]
+
+
+def _length(label: str) -> float:
+    """About how many characters wide a label is; those of an exponent are smaller."""
+    base, _, exponent = label.replace(r"{\cdot}", "·").strip("$").partition("^")
+    return len(base) + 0.7 * len(exponent.strip("{}"))
+
+
 def power_label(value: float) -> str:
     """``10^12`` or ``3·10^12`` as mathtext; numbers between 0.01 and 999 as they are."""
     if 0.01 <= value < 1000:
@@ -113,7 +132,10 @@ def log_axis(ax: Axes, values: ArrayLike, *, counts: bool = False, zero: bool = 
     ax.set_xscale("log")
     ax.set_xlim((place or low) / 10**margin, high * 10**margin)
     ticks = log_ticks(low / 10 ** (margin / 2), high * 10 ** (margin / 2), most - int(zero))
-    labels = [count_label(t) if counts else power_label(t) for t in ticks]
+    label_of = count_label if counts else power_label
+    left, right = ax.get_xlim()
+    ticks = readable(ticks, [label_of(t) for t in ticks], np.log10(right / left) * 0.7 / most)
+    labels = [label_of(t) for t in ticks]
     if place is not None:
         ax.axvline(np.sqrt(place * low), color="0.6", linewidth=0.6, linestyle=(0, (1, 2)))
         ticks, labels = [place, *ticks], ["0", *labels]
