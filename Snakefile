@@ -14,6 +14,7 @@ from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
 from hardscale.launch.orphans import cancel_waiting_orphans
 from hardscale.launch.records import end_run
+from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
 from hardscale.paths import manifests
 from hardscale.plan.jobs import Jobs
 from hardscale.preflight import check_plan, check_sources
@@ -54,6 +55,7 @@ onstart:
     check_sources(STUDY, JOBS.layout.root, makes_environments(workflow))
     stop_on_signals()
     if LAUNCH.how == "slurm":
+        keep_jobs_when_slurm_is_silent()
         cancel_waiting_orphans()
 
 

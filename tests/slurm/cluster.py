@@ -138,6 +138,19 @@ class Cluster:
         self._start_node(name)
         wait_for(self._ready, _START_SECONDS, f"node {name}", self._children)
 
+    def end_slurmctld(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the controller alone: jobs run on, nobody answers. With SIGKILL what it did not save yet is lost."""
+        gone = [each for each in self._daemons if each.name == "slurmctld"]
+        signal_all(gone, how, 20.0)
+        self._children = [child for child in self._children if child.poll() is None]
+        self._daemons = [each for each in self._daemons if each not in gone]
+        self._write_record()
+
+    def begin_slurmctld(self) -> None:
+        """Start the controller, from what the one before it saved, and wait until it answers."""
+        self._start_daemon("slurmctld", ["-D", "-i", "-f", str(self.conf)])
+        self._wait_until_answered("scontrol", "ping")
+
     # ------------------------------------------------------------ start
 
     def start(self) -> None:
@@ -180,8 +193,7 @@ class Cluster:
         self._wait_until_answered("munge", "--socket", socket, "--no-input")
         if self.options.accounting:
             self._bring_up_accounting(place)
-        self._start_daemon("slurmctld", ["-D", "-i", "-f", str(self.conf)])
-        self._wait_until_answered("scontrol", "ping")
+        self.begin_slurmctld()
         for name in self.node_names:
             self._start_node(name)
         wait_for(self._ready, _START_SECONDS, "nodes", self._children)

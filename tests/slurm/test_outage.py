@@ -1,0 +1,51 @@
+"""Slurm's controller goes away in the middle of a study and comes back."""
+
+import re
+import signal
+import time
+
+import pytest
+from drivers import wait_until
+from runs import TABLES, OnSlurm, QueueWatch, wait_until_nothing_lives
+
+_OUTAGE_SECONDS = 40
+
+
+def running(cluster, prefix):
+    """Whether a job whose name begins like this runs."""
+    rows = cluster.call("squeue", "-h", "-t", "R", "-o", "%j", check=False).splitlines()
+    return any(row.startswith(prefix) for row in rows)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(
+    ("prefix", "how"),
+    [("hs-", signal.SIGTERM), ("hs-", signal.SIGKILL), ("hardscale_", signal.SIGTERM)],
+    ids=["gang", "gang, state of seconds lost", "attacks"],
+)
+def test_an_outage_costs_no_gang_and_at_most_the_same_command_again(tiny, new_cluster, tmp_path, prefix, how):
+    cluster = new_cluster(nodes=2, cpus=2, memory=16_000)  # retries ask for more
+    study = OnSlurm(tiny.elsewhere(tmp_path), cluster.env)
+    watch = QueueWatch(cluster)
+    watch.start()
+    controller = study.start()
+    wait_until(lambda: running(cluster, prefix) or controller.poll() is not None, 300)
+    time.sleep(6 if how == signal.SIGKILL else 0)  # Slurm saves its jobs every five seconds
+    cluster.end_slurmctld(how)
+    time.sleep(_OUTAGE_SECONDS)
+    if prefix == "hs-":
+        assert "Slurm does not answer" in study.said, study.said
+    cluster.begin_slurmctld()
+    if controller.wait(900) != 0:  # Snakemake gives up attacks that it can not submit three times
+        assert "Error in rule attack" in study.said, study.said
+        assert study.finish(900) == 0, study.said
+    watch.stop()
+    gangs = re.findall(r"^\[(finetune|adversarial_rounds) [^]]*\] submitted as Slurm job", study.said, re.MULTILINE)
+    assert sorted(gangs) == ["adversarial_rounds", "finetune"], study.said
+    assert not re.search(r"^Error in rule (finetune|adversarial)", study.said, re.MULTILINE), study.said
+    assert max(watch.most.values()) == 1, watch.most
+    assert study.tables() == {name: (tiny.results / "tables" / name).read_bytes() for name in TABLES}
+    verified = study.run.snakemake("verify")
+    assert verified.status == 0, verified.text
+    wait_until_nothing_lives(cluster, tmp_path, 120)
