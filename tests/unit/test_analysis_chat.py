@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hardscale.analysis.correlation import pearson, spearman
-from hardscale.analysis.cost import COST, SECONDS, cost_table, passes
+from hardscale.analysis.cost import COST, SECONDS, _variant, cost_table, passes
 from hardscale.analysis.loss_correlation import correlations
 from hardscale.analysis.paired import common, paired_gain
 from hardscale.artifacts import publish
@@ -114,6 +114,13 @@ def test_passes_of_what_is_left_out_are_not_counted():
     c_at = {"attack": {"steps": 3}, "batch_size": 8, "clean_weight": 1.0}
     assert passes("c_at", c_at, [8, 4]).whole == 12 * (6 + 4)
     assert passes("c_at", {**c_at, "clean_weight": 0.0}, [8, 4]).whole == 12 * (6 + 2)
+
+
+def test_a_variant_is_what_an_ablation_holds():
+    ipo = _variant(IPO)
+    assert ipo == _variant({**IPO, "attack": None}) == _variant({**IPO, "beta": 1.0, "overrides": []})
+    assert ipo == _variant({**IPO, "attack": {**IPO["attack"], "eps": 0.3}})
+    assert ipo != _variant({**IPO, "batch_size": IPO["batch_size"] + 1})
 
 
 def test_discrete_rounds_by_hand():

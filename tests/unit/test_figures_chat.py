@@ -14,6 +14,7 @@ from chat_figures_fixtures import (
     BROKEN,
     DEFENSES,
     make_chat_runs,
+    make_cost,
     make_joint_cost,
     make_joint_runs,
     make_losses,
@@ -27,6 +28,7 @@ from test_figures_draw import assert_message_fits, assert_readable, assert_reada
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.figures import data
+from hardscale.figures.ablations import _series
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
@@ -185,3 +187,13 @@ def test_benchmarks_and_mt_bench_have_bars_of_their_own() -> None:
     assert not any("turn" in text or "unparsed" in text for text in written)
     heights = {round(patch.get_height(), 6) for patch in figure.axes[0].patches if hasattr(patch, "get_height")}
     assert {40.0, 60.0, 30.0, 65.0} <= heights
+
+
+def test_an_ablation_joins_trainings_that_differ_in_nothing_else() -> None:
+    cost = make_cost()
+    cost = cost[cost["defense_kind"] == "c_advipo"].assign(variant="a")
+    joined = _series(cost, "eps")
+    assert len(joined) == 1 and len(joined[0][1]) > 2
+    for i in range(len(cost)):
+        apart = cost.assign(variant=["b" if j == i else "a" for j in range(len(cost))])
+        assert all(len(set(part["variant"])) == 1 for _, part in _series(apart, "eps"))

@@ -6,6 +6,7 @@ continuous attacks counts them (section on efficiency); *counted* is what its tr
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.schemas import METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
@@ -33,6 +34,7 @@ COST = pa.schema(
         *((name, _str) for name in ("defense", "defense_kind", "attack_space")),
         ("round", _i64),
         *((name, _f64) for name in ("eps", "beta")),
+        ("variant", _str),  # equal where all other settings of the training are
         ("example_forward_passes", _f64),  # of the attack on one adversarial example
         ("example_backward_passes", _f64),
         ("n_updates", _i64),
@@ -112,6 +114,7 @@ def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
             "round": number,
             "eps": (settings.get("attack") or {}).get("eps"),
             "beta": settings.get("beta"),
+            "variant": _variant(settings) if settings else None,
             "example_forward_passes": asked.forward if asked else None,
             "example_backward_passes": asked.backward if asked else None,
             "n_updates": len(steps) if asked else None,
@@ -123,6 +126,15 @@ def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
             "defense_flops_exact": facts.get("defense_flops_exact"),
             SECONDS: sum(seconds) / len(seconds) if seconds else None,
         }
+
+
+def _variant(settings: Mapping[str, Any]) -> str:
+    """A digest of what a training was told besides its attack (whose steps and radius have columns) and ``beta``.
+
+    Training without an attack has that of training with one: a radius of 0.
+    """
+    rest = {name: value for name, value in settings.items() if name not in ("attack", "beta", "overrides")}
+    return hashlib.sha256(canonical_json(rest).encode()).hexdigest()[:12]
 
 
 def _steps(folder: Path) -> dict[tuple[int, int], tuple[int, float | None]]:

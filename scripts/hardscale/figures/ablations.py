@@ -30,7 +30,7 @@ _MEASURES = {
     PERPLEXITY: "Perplexity / base",
 }
 #: What has to be equal besides the setting that is looked at.
-_EQUAL = ["defense_kind", "n_updates", "batch_size"]
+_EQUAL = ["defense_kind", "n_updates", "batch_size", "variant"]
 
 
 @in_style
