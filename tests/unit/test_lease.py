@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +88,38 @@ def test_it_is_given_back_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), lease(tmp_path / "out", tmp_path / "leases", "attack"):
         raise KeyboardInterrupt
     assert not leases(tmp_path)
+
+
+@pytest.fixture
+def leaving() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("leaving")
+@pytest.mark.parametrize("place", ["os.open", "os.write", "Heartbeat", "os.close", "read_owner", "Heartbeat.stop"])
+@pytest.mark.parametrize("late", [False, True])
+def test_told_to_end_while_it_takes_or_gives_back(
+    place: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    *owner, name = place.split(".")
+    home = {"": lease_module, "os": os, "Heartbeat": lease_module.Heartbeat}["".join(owner)]
+    plain = getattr(home, name)
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        done = plain(*args, **kwargs) if late else None
+        if not told:
+            told.append(place)
+            signal.raise_signal(signal.SIGTERM)
+        return done if late else plain(*args, **kwargs)
+
+    monkeypatch.setattr(home, name, interrupted)
+    with pytest.raises(SystemExit), lease(tmp_path / "out", tmp_path / "leases", "attack"):
+        pass
+    assert told and not leases(tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 
 def test_the_name_does_not_depend_on_where_the_folders_are_mounted(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.console import say
 from hardscale.errors import ArtifactError
 from hardscale.owner import Heartbeat, Owner, is_held, read_owner
+from hardscale.signals import signals_held_back
 
 _BEAT_SECONDS = 15.0
 _PATIENCE_SECONDS = 180.0
@@ -44,6 +45,35 @@ class Held:
     path: Path
     owner: Owner
     earlier: list[Owner] = field(default_factory=list)
+    _handle: int | None = field(default=None, init=False, repr=False)
+    _heart: Heartbeat | None = field(default=None, init=False, repr=False)
+
+    def take(self) -> bool:
+        """Take the lease unless somebody has it."""
+        with signals_held_back():  # told to end within these lines, it would leave a lease that it does not know of
+            try:
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:
+                return False
+            try:
+                os.write(handle, self.owner.text.encode())
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                os.close(handle)
+                raise
+            self._handle, self._heart = handle, Heartbeat(handle, _BEAT_SECONDS)
+            return True
+
+    def give_back(self) -> None:
+        """Give the lease back if it is still this process's."""
+        with signals_held_back():
+            if self._handle is None or self._heart is None:
+                return
+            self._heart.stop()
+            os.close(self._handle)
+            with _takeovers(self.path.parent):
+                if read_owner(self.path) == self.owner:
+                    self.path.unlink(missing_ok=True)
 
     def done_before(self, folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path]) -> bool:
         """Whether the one who held the lease just before published what this process is to make.
@@ -74,17 +104,12 @@ def lease(folder: Path, place: Path, label: str, version: str = "") -> Iterator[
         version: of the code that makes it; see :meth:`Held.done_before`.
     """
     held = Held(place / _name(folder, place), Owner.me(version))
-    with naming_disk_errors(place):
-        handle = _acquire(held, label)
-    heart = Heartbeat(handle, _BEAT_SECONDS)
     try:
+        with naming_disk_errors(place):
+            _acquire(held, label)
         yield held
     finally:
-        heart.stop()
-        os.close(handle)
-        with _takeovers(place):
-            if read_owner(held.path) == held.owner:
-                held.path.unlink(missing_ok=True)
+        held.give_back()
 
 
 def _name(folder: Path, place: Path) -> str:
@@ -94,14 +119,13 @@ def _name(folder: Path, place: Path) -> str:
     return f"{'.'.join(named)[-150:]}-{digest}.lease"
 
 
-def _acquire(held: Held, label: str) -> int:
-    """Wait for the lease and take it; a handle of its file."""
+def _acquire(held: Held, label: str) -> None:
+    """Wait for the lease and take it."""
     said, judged = "", 0.0
     while True:
         held.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            handle = os.open(held.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            return _signed(handle, held)
+        if held.take():
+            return
         owner = read_owner(held.path)
         if owner is not None and owner.token != said:
             said, judged = owner.token, 0.0
@@ -112,16 +136,6 @@ def _acquire(held: Held, label: str) -> int:
             judged = time.monotonic()
             _take_over(held, label)
         time.sleep(_LOOK_SECONDS)
-
-
-def _signed(handle: int, held: Held) -> int:
-    try:
-        os.write(handle, held.owner.text.encode())
-    except OSError:
-        held.path.unlink(missing_ok=True)
-        os.close(handle)
-        raise
-    return handle
 
 
 def _take_over(held: Held, label: str) -> None:

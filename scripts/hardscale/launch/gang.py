@@ -18,8 +18,8 @@ from hardscale import console
 from hardscale.errors import TrainingError
 from hardscale.launch.full_disk import naming_a_full_disk
 from hardscale.launch.lock import only_driver
-from hardscale.launch.surroundings import noted_signals
 from hardscale.launch.work import Allocation, Work
+from hardscale.signals import noted_signals
 from hardscale.stopping import REQUEUE
 
 WORKER = "hardscale.launch.worker"

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hardscale.launch.rank import DRIVER_PID, KEPT_CUDA
 
@@ -45,20 +44,3 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
-    told: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:  # noqa: ARG001
-        told.append(signum)
-
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {signum: signal.signal(signum, note) for signum in names}
-    try:
-        yield told
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
