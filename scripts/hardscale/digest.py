@@ -39,10 +39,10 @@ def module_file(module: str, root: Path = ROOT) -> Path | None:
     return None
 
 
-def imported_modules(source: str) -> set[str]:
+def imported_modules(tree: ast.Module) -> set[str]:
     """Modules of this package that a source file imports anywhere in it, lazily or not."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -62,9 +62,8 @@ def imported_libraries(source: str) -> set[str]:
     return {name.split(".")[0] for name in found} - sys.stdlib_module_names - {PACKAGE}
 
 
-def normalised(source: str) -> str:
-    """The source's syntax tree as text, without docstrings, comments, positions and formatting."""
-    tree = ast.parse(source)
+def normalised(tree: ast.Module) -> str:
+    """A source's syntax tree as text, without docstrings, comments, positions and formatting; the tree loses them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -79,8 +78,8 @@ def normalised(source: str) -> str:
 
 @cache
 def _read(path: Path) -> tuple[str, frozenset[str]]:
-    source = path.read_text(encoding="utf-8")
-    return hashlib.sha256(normalised(source).encode()).hexdigest(), frozenset(imported_modules(source))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(normalised(tree).encode()).hexdigest(), frozenset(imported_modules(tree))
 
 
 @cache

@@ -56,7 +56,7 @@ def parse_part(part: str) -> tuple[str, int, int]:
 
 def manifest(folder: Path) -> str:
     """The file that stands for an artefact folder in the DAG: it is written last."""
-    return str(folder / MANIFEST)
+    return f"{folder}/{MANIFEST}"
 
 
 def manifests(folders: Iterable[Path]) -> list[str]:
@@ -70,7 +70,7 @@ class Layout:
 
     study: str
 
-    @property
+    @functools.cached_property
     def root(self) -> Path:
         """``results/<study>``."""
         return RESULTS / self.study
@@ -85,11 +85,11 @@ class Layout:
 
     def model(self, lineage: str, number: int) -> Path:
         """A model after finetuning (round 0) or after a round of a defence."""
-        return self.root / "models" / lineage / round_name(number)
+        return self.root.joinpath("models", lineage, round_name(number))
 
     def attack(self, lineage: str, number: int, part: str) -> Path:
         """The rows of an attack on a model, whole or one shard."""
-        return self.root / "attacks" / lineage / round_name(number) / part
+        return self.root.joinpath("attacks", lineage, round_name(number), part)
 
     def utility(self, lineage: str, number: int) -> Path:
         """What a chat model is good for besides being robust."""
