@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES
-from hardscale.settings.blocks import Name, NonNegativeInt, Settings, TaskName, deep_merge
+from hardscale.settings.blocks import Name, NonNegativeInt, Settings, TaskName, deep_merge, forms
 from hardscale.settings.chat import ChatTaskSettings, JudgeSettings, ModelName
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import AnalysisSettings, EvaluateRow, GridRow
@@ -157,9 +157,10 @@ class Study(Settings):
         if self.utility and self.utility.mt_bench:
             blocks.append(("utility.mt_bench", self.utility.mt_bench))
         for key, block in blocks:
-            for role in type(block).model_fields:
-                if isinstance(other := getattr(block, role), ModelName):
-                    yield f"{key}.{role}", other
+            for form in self.forms(block):
+                for role in type(form).model_fields:
+                    if isinstance(other := getattr(form, role), ModelName):
+                        yield f"{key}.{role}", other
 
     def other_models(self) -> list[tuple[str, str]]:
         """Family and scale of every model that is no cell but plays a role in an attack or as a judge."""
@@ -216,6 +217,10 @@ class Study(Settings):
     def cells(self) -> list[Cell]:
         """Every cell of the grid, in the order of the file."""
         return [cell for row in self.grid for cell in self._row_cells(row)]
+
+    def forms(self, block: Settings) -> Iterator[Any]:
+        """A block as it holds for the cells of the study: each different form once."""
+        return forms(block, ((cell.task, cell.family, cell.scale, cell.seed) for cell in self.cells()))
 
 
 def _known(key: str, name: str, allowed: Any, what: str = "") -> None:

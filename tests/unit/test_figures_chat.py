@@ -28,7 +28,7 @@ from test_figures_draw import assert_message_fits, assert_readable, assert_reada
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.figures import data
-from hardscale.figures.ablations import _series
+from hardscale.figures.ablations import _labels, _series
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
@@ -193,7 +193,20 @@ def test_an_ablation_joins_trainings_that_differ_in_nothing_else() -> None:
     cost = make_cost()
     cost = cost[cost["defense_kind"] == "c_advipo"].assign(variant="a")
     joined = _series(cost, "eps")
-    assert len(joined) == 1 and len(joined[0][1]) > 2
+    assert len(joined) == 1 and len(joined[0]) > 2
     for i in range(len(cost)):
         apart = cost.assign(variant=["b" if j == i else "a" for j in range(len(cost))])
-        assert all(len(set(part["variant"])) == 1 for _, part in _series(apart, "eps"))
+        assert all(len(set(part["variant"])) == 1 for part in _series(apart, "eps"))
+
+
+def test_series_of_an_ablation_that_differ_in_further_settings_alone_have_labels_of_their_own() -> None:
+    cost = make_cost()
+    cost = cost[cost["defense_kind"] == "c_advipo"].assign(variant="a")
+    slow = cost.assign(variant="b", defense=cost["defense"] + "-slow")
+    both = [("eps", part) for part in _series(pd.concat([cost, slow], ignore_index=True), "eps")]
+    (label,) = _labels([("eps", part) for part in _series(cost, "eps")])
+    found = _labels(both)
+    assert len(both) == 2 and len(set(found)) == 2
+    assert all(name.startswith(f"{label}: ") for name in found)
+    assert "-slow" in found[1]
+    assert _labels([("eps", both[0][1]), ("beta", both[1][1])])[0] == label

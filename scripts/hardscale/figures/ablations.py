@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -43,7 +45,7 @@ def draw(
     """Defences that differ in one setting alone; see workflow/report/ablations.rst."""
     losses, utility = chat.table(tables, "losses", LOSSES), chat.table(tables, "utility", UTILITIES)
     cost = _trained(chat.table(tables, "cost", COST))
-    series = [(name, key, part) for name in _NAMES for key, part in _series(cost, name)]
+    series = [(name, part) for name in _NAMES for part in _series(cost, name)]
     measures = _measures(chat.last_iterations(losses), utility)
     if not series or measures.empty:
         return message_figure(
@@ -51,19 +53,20 @@ def draw(
             "ablation to show."
         )
     shown = [name for name in _MEASURES if name in set(measures["measure"])]
-    rows = [name for name in _NAMES if any(setting == name for setting, *_ in series)]
-    labels = list(dict.fromkeys(_label(key) for _, key, _ in series))
+    rows = [name for name in _NAMES if any(setting == name for setting, _ in series)]
+    series_labels = _labels(series)
+    labels = list(dict.fromkeys(series_labels))
     looks = dict(zip(labels, zip(attack_colours(labels).values(), LINES * 9, MARKERS * 9, strict=False), strict=True))
     panels = Panels(len(rows) * len(shown), _entries(looks, measures), len(shown), size=(_width(len(shown)), 2.1))
     xlabels = []
     for i, ax in enumerate(panels.axes):
         name, measure = rows[i // len(shown)], shown[i % len(shown)]
-        mine = [(key, part) for setting, key, part in series if setting == name]
-        values = pd.concat([part[name] for _, part in mine])
+        mine = [(part, label) for (setting, part), label in zip(series, series_labels, strict=True) if setting == name]
+        values = pd.concat([part[name] for part, _ in mine])
         zero = log_axis(ax, values, zero=bool((values == 0).any()), most=4)
         _name_values(ax, values, zero)
-        for key, part in mine:
-            _draw(ax, part, name, zero, measures[measures["measure"] == measure], looks[_label(key)])
+        for part, label in mine:
+            _draw(ax, part, name, zero, measures[measures["measure"] == measure], looks[label])
         ax.margins(y=0.12)
         _mark_threshold(ax, measure)
         ax.set_title(_MEASURES[measure])
@@ -101,26 +104,37 @@ def _trained(cost: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _series(cost: pd.DataFrame, setting: str) -> list[tuple[tuple[object, ...], pd.DataFrame]]:
+def _series(cost: pd.DataFrame, setting: str) -> list[pd.DataFrame]:
     """Groups of models that differ in one setting alone, with at least two values of it."""
-    other = "beta" if setting == "eps" else "eps"
     rows = cost[cost[setting].notna()].fillna({"beta": -1.0})
     # Without an attack there are no passes of it, whatever the others take.
     steps = rows["example_forward_passes"].where(rows["example_forward_passes"] > 0)
     rows = rows.assign(attack_steps=steps.fillna(steps.max()).fillna(0))
-    keys = ["task", "family", "scale", *_EQUAL, other, "attack_steps"]
-    found = []
-    for key, part in rows.groupby(keys, dropna=False, sort=True):
-        if part[setting].nunique() > 1 and (part[setting] > 0).sum() > 1:
-            found.append(((*key[:4], other, key[-2]), part))
-    return found
+    keys = ["task", "family", "scale", *_EQUAL, _held(setting), "attack_steps"]
+    parts = [part for _, part in rows.groupby(keys, dropna=False, sort=True)]
+    return [part for part in parts if part[setting].nunique() > 1 and (part[setting] > 0).sum() > 1]
 
 
-def _label(key: Sequence[object]) -> str:
+def _held(setting: str) -> str:
+    return "beta" if setting == "eps" else "eps"
+
+
+def _labels(series: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+    """A label for each series; those of one row that would share theirs are told apart by a defence of each."""
+    plainly = [_label(setting, part) for setting, part in series]
+    times = Counter((setting, label) for (setting, _), label in zip(series, plainly, strict=True))
+    return [
+        label if times[setting, label] == 1 else f"{label}: {plain(part['defense'].min(), 24)}, …"
+        for (setting, part), label in zip(series, plainly, strict=True)
+    ]
+
+
+def _label(setting: str, part: pd.DataFrame) -> str:
     """Which defence, on which model, and the value of the setting that is held."""
-    _, family, scale, kind, other, value = key
-    held = "" if not isinstance(value, float) or value < 0 else f", {'β' if other == 'beta' else 'ε'} = {value:g}"
-    return f"{_KINDS[str(kind)]}{held} ({plain(family, 14)} {plain(scale, 12)})"
+    model, held = part.iloc[0], _held(setting)
+    value = float(model[held])
+    and_held = "" if value < 0 or math.isnan(value) else f", {'β' if held == 'beta' else 'ε'} = {value:g}"
+    return f"{_KINDS[model['defense_kind']]}{and_held} ({plain(model['family'], 14)} {plain(model['scale'], 12)})"
 
 
 def _measures(last: pd.DataFrame, utility: pd.DataFrame) -> pd.DataFrame:

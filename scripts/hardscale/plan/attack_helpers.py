@@ -70,12 +70,14 @@ class AttackHelpers:
 
     @cached_property
     def _attacks_with_models(self) -> set[str]:
-        attacks = self._study.attacks.items()
-        asked = {name: [getattr(block, role, None) for role in _ROLES] for name, block in attacks}
-        return {
-            name for name, roles in asked.items() if any(isinstance(r, ModelName) or r == "smallest" for r in roles)
-        }
+        return {name for name, block in self._study.attacks.items() if any(map(_asks, self._study.forms(block)))}
 
     @cached_property
     def _judges_with_models(self) -> bool:
         return any(judge.model is not None for judge in self._study.judges)
+
+
+def _asks(attack: Any) -> bool:
+    """Whether another model plays a role in an attack."""
+    asked = [getattr(attack, role, None) for role in _ROLES]
+    return any(isinstance(role, ModelName) or role == "smallest" for role in asked)

@@ -7,6 +7,7 @@ this package: the Snakefile loads it in every job and in every dry run. Sections
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -74,6 +75,17 @@ class Overridable(Settings):
             if override.where.matches(task, family, scale, seed):
                 values = deep_merge(values, override.set)
         return self._with(values)
+
+
+def forms(block: Settings, cells: Iterable[tuple[str, str, str, int]]) -> Iterator[Settings]:
+    """A block as it holds for some (task, family, scale, seed), overrides applied: each different form once."""
+    overrides = block.overrides if isinstance(block, Overridable) else []
+    if not overrides:
+        yield block
+        return
+    chosen = {tuple(override.where.matches(*cell) for override in overrides): cell for cell in cells}
+    for _, cell in sorted(chosen.items()):
+        yield block.resolve(*cell)  # type: ignore[attr-defined]
 
 
 def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
