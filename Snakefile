@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from hardscale.cli import makes_environments, prepare_environment, study_of
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
+from hardscale.launch.arrays import mend_arrays
 from hardscale.launch.orphans import cancel_waiting_orphans
 from hardscale.launch.records import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
@@ -26,6 +27,7 @@ NEEDS = Needs(STUDY, others=JOBS.helpers.beside)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
 check_plan(JOBS.holdings, LAUNCH, NEEDS)
+mend_arrays()
 if workflow.is_main_process:
     claim()
 prepare_environment(workflow.basedir, JOBS.data_root, LAUNCH.site)

@@ -115,7 +115,7 @@ def test_a_second_controller_leaves_at_once_and_names_the_first(tmp_path: Path) 
     second = Claimed(tmp_path)
     said = second.end()
     assert not second.claimed and second.process.returncode == HELD == 75
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # a living holder is not waited for: that takes minutes
     [line] = said.splitlines()
     for word in (f"pid {first.process.pid}", owner.host, owner.since, "Slurm job 12", "scancel 12", str(tmp_path)):
         assert word in line

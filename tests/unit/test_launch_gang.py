@@ -68,7 +68,7 @@ def test_the_first_error_ends_the_others_and_is_the_message(tmp_path):
     began = time.monotonic()
     with pytest.raises(TrainingError, match=r"rank 1 of 2 failed; its last line: loss is not finite at step 3"):
         gang("fails", tmp_path)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     assert not ranks_alive(tmp_path)
 
 

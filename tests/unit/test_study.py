@@ -3,7 +3,6 @@
 import copy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -129,13 +128,13 @@ def test_committed_schema_and_reference_equal_the_types():
 
 def test_loading_pythia_is_fast_and_loads_no_torch():
     code = (
-        "import sys, time; t = time.perf_counter(); sys.path.insert(0, 'scripts')\n"
+        "import sys, time; sys.path.insert(0, 'scripts')\n"
         "from hardscale.cli import study_from_files; from hardscale.plan.jobs import Jobs; from pathlib import Path\n"
         "study = study_from_files([Path('studies/pythia.yaml')]); n = len(study.cells())\n"
         "bad = [m for m in ('torch', 'transformers', 'datasets', 'pandas', 'deepspeed') if m in sys.modules]\n"
-        "print(n, bad, time.perf_counter() - t)"
+        "print(n, bad, time.process_time())"
     )
-    start = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.startswith("300 [] "), out
-    assert time.perf_counter() - start < 10, "two seconds on a quiet machine"
+    # Of the processor, Python's own start included: how long it takes by the clock depends on what else runs.
+    assert float(out.split()[-1]) < 3, "0.4 s on a quiet machine"
