@@ -1,12 +1,16 @@
 """Attacks as tasks of arrays: each asks for its own memory, none waits for ever, each answers for itself alone."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from runs import QUICK
+import yaml
+from runs import QUICK, OnSlurm, wait_until_nothing_lives
+
+from study_runs import StudyRun
 
 ROOT = Path(__file__).parents[2]
 PIECES = range(1, 7)
@@ -67,3 +71,21 @@ def test_each_task_of_an_array_asks_and_answers_for_itself(cluster, tmp_path):
     assert [lines[0] for lines in runs.values() if len(lines) == 2] == ["array 2"], runs
     asked = {i: int((tmp_path / f"asked.{i}").read_text().partition("=")[2]) for i in PIECES}
     assert all((asked[i] >= 600) == (i == 6) for i in PIECES), asked
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_study_with_more_attacks_than_jobs_at_once_comes_to_its_end(sources, tmp_path, cluster):
+    many = yaml.safe_load((sources / "studies/tiny.yaml").read_text())
+    many |= {"name": "many", "extends": "tiny.yaml"}
+    many["evaluate"][0]["shards"] = 6  # 24 attacks
+    config = sources / "studies/many.yaml"
+    config.write_text(yaml.safe_dump(many))
+    study = OnSlurm(StudyRun(sources, config, tmp_path), cluster.env)
+    assert study.finish(1500, "--jobs", "4") == 0, study.said
+    assert not re.search("^Error in rule", study.said, re.MULTILINE), study.said
+    assert "Submitted array job" in study.said
+    assert len(list(study.run.results.glob("attacks/**/manifest.json"))) == 24
+    verified = study.run.snakemake("verify")
+    assert verified.status == 0, verified.text
+    wait_until_nothing_lives(cluster, tmp_path)
