@@ -32,7 +32,14 @@ TARGET = " good"
 
 
 def run(model: Any, prompts: Any = PROMPTS, **options: Any) -> list[AttackResult]:
-    own = Beast(kind="beast", **{"beam": 3, "branching": 4, "top_p": options.pop("top_p", 1.0)})
+    """Every draw is scored, as published; ``read_back`` scores those alone that are read as they were drawn."""
+    block = {
+        "beam": 3,
+        "branching": 4,
+        "top_p": options.pop("top_p", 1.0),
+        "read_back": options.pop("read_back", False),
+    }
+    own = Beast.model_validate({"kind": "beast", **block})
     n = len(prompts)
     if hasattr(model, "score"):
         options = {"targets": [1] * n, "labels": [0] * n, "helpers": {"sampler": helper()}} | options
@@ -92,6 +99,43 @@ def test_the_search_is_the_algorithm_written_plainly(kind: str) -> None:
         assert result.losses == pytest.approx([loss for loss, *_ in expected], abs=1e-4)
         assert result.text == expected[-1][1]
         assert result.n_evaluated == [n for *_, n in expected] == [3, 12, 12, 12]
+
+
+@pytest.mark.parametrize("kind", ["language", "classifier"])
+def test_with_read_back_the_search_is_over_texts_read_as_drawn(kind: str) -> None:
+    """The children of a beam are its first draws whose text the tokenizer reads as them, after the same seed."""
+    sampler = helper()
+    model = language_model("qwen2") if kind == "language" else classifier("qwen2")
+    proposing = model if kind == "language" else sampler.model
+    before, after = PROMPTS[0]
+    [result] = run(model, PROMPTS[:1], keys=KEYS[:1], read_back=True, n_iterations=1, helpers={"sampler": sampler})
+    allowed = torch.tensor(CODEC.allowed)
+    with torch.no_grad():
+        logits = proposing(torch.tensor([ids_of(before)])).logits[0, -1].float()
+    generator = torch.Generator().manual_seed(derive_seed(0, "beast", KEYS[0], 1, 0))
+    order = allowed[draw(logits[allowed], 48, 1.0, generator)].tolist()
+    kept = []
+    for place, token in enumerate(order, start=1):
+        text = TOKENIZER.decode([token])
+        if len(kept) < 3 and ids_of(before + text + after) == ids_of(before) + [token] + ids_of(after):
+            kept.append((plain_loss(model, before + text + after), text, place))
+    assert result.n_evaluated == [3] and result.notes["retokenised_share"] == 0.0
+    assert result.losses == [pytest.approx(min(loss for loss, *_ in kept), abs=1e-4)]
+    assert result.text == min(kept)[1]
+    assert result.notes["dropped_share"] == pytest.approx(1 - 3 / kept[-1][2])
+
+
+def test_texts_are_read_back_on_language_models_unless_the_study_says_otherwise() -> None:
+    block = Beast(kind="beast")
+    assert block.for_victim(chat=True).read_back and block.for_victim(chat=False).read_back is False
+    assert Beast(kind="beast", read_back=False).for_victim(chat=True).read_back is False
+    own = Beast(kind="beast", beam=3, branching=4)
+    options = {"method": "beast", "n_iterations": 4, "own": own}
+    results = attack(language_model(), TOKENIZER, PROMPTS, [TARGET] * 5, **options)
+    for (before, after), result in zip(PROMPTS, results, strict=True):
+        assert result.notes["retokenised_share"] == 0.0
+        ids = ids_of(before + result.text + after)
+        assert any(ids[at : at + len(result.tokens)] == list(result.tokens) for at in range(len(ids)))
 
 
 def letters() -> PreTrainedTokenizerFast:

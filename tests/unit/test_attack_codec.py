@@ -9,7 +9,7 @@ import torch
 from attack_fixtures import PROMPTS, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
@@ -108,12 +108,12 @@ def test_first_text_is_replaced_until_it_stands_apart() -> None:
 
 
 def test_no_text_that_stands_apart_names_the_example() -> None:
-    class Merging(Codec):
-        def layout(self, *_: object) -> None:
-            return None
-
-    with pytest.raises(AttackError, match="example 17"):
-        initial_layout(Merging(TOKENIZER, 300), "a", "b", "@&", 3, random.Random(0), "17")
+    backend = Tokenizer(models.WordLevel({"<u>": 0, "a": 1, "b": 2}, "<u>"))  # every word but two is read as unknown
+    backend.pre_tokenizer = pre_tokenizers.Sequence([])
+    backend.decoder = decoders.Fuse()
+    joining = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<u>", pad_token="<u>")
+    with pytest.raises(AttackError, match=r"example 17: no attack text of 3 tokens .* choose another position"):
+        initial_layout(Codec(joining, 3), "a", "b", "@&", 3, random.Random(0), "17")
 
 
 def naive_survivors(before: str, after: str, current: list[int], rows: list[list[int]]) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -97,6 +97,14 @@ def _grown(codec: Codec, place: Place, liked: Sequence[int], n_tokens: int, rng:
     return known if len(tokens) == n_tokens else None
 
 
+_NOTE = "n_start_"
+
+
 def start_notes(layout: Layout) -> dict[str, float]:
     """Where the first text came from, as a count that sums over examples."""
-    return {f"n_start_{layout.start}": 1.0}
+    return {f"{_NOTE}{layout.start}": 1.0}
+
+
+def start_of(notes: Mapping[str, float]) -> str:
+    """Where the first text came from, as :func:`start_notes` noted it; ``""`` of an attack that has none."""
+    return next((name.removeprefix(_NOTE) for name in notes if name.startswith(_NOTE)), "")

@@ -18,7 +18,7 @@ from hardscale.attacks.classifier_victim import classify
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.console import say
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
-from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_options
+from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_facts, search_options
 from hardscale.evaluation.success import rescore
 from hardscale.memory import Budget
 from hardscale.models.load import load_classifier
@@ -57,7 +57,7 @@ def run_attack_job(
     Raises:
         AttackError: the spec is malformed, or the attack can not run on an example.
     """
-    settings, helpers = check_spec(spec), helpers or {}
+    settings, helpers = check_spec(spec).for_victim(chat=False), helpers or {}
     model: Any
     model, tokenizer = load_classifier(victim)
     if torch.cuda.is_available():
@@ -104,6 +104,7 @@ def run_attack_job(
                 known["success"] != result.successes[-1] for known, result in zip(rows, results, strict=True)
             ),
             **eps_facts(settings),
+            **search_facts(settings),
             **({"notes": notes} if (notes := summed_notes(results)) else {}),
         )
 

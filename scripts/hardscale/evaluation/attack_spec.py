@@ -69,6 +69,11 @@ def search_options(settings: AttackBase) -> dict[str, Any]:
     return {"method": settings.kind, "own": settings}
 
 
+def search_facts(settings: AttackBase) -> dict[str, Any]:
+    """What an attack did by the kind of its victim where the study was silent; nothing of attacks without such."""
+    return {key: getattr(settings, key) for key in ("allowed", "held", "read_back") if hasattr(settings, key)}
+
+
 def eps_facts(settings: AttackBase) -> dict[str, Any]:
     """The ball of an attack in embedding space; nothing of attacks in text."""
     if not isinstance(settings, EmbeddingAttack):

@@ -21,7 +21,7 @@ from hardscale.attacks.results import AttackResult, Helper
 from hardscale.console import say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
-from hardscale.evaluation.attack_spec import KEYS, check_spec, eps_facts, load_helpers, search_options
+from hardscale.evaluation.attack_spec import KEYS, check_spec, eps_facts, load_helpers, search_facts, search_options
 from hardscale.evaluation.chat_replies import (
     Prompt,
     attacked_prompt,
@@ -130,7 +130,7 @@ class _Job:
 
 
 def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Path, helpers: dict[str, Path]) -> None:
-    settings = check_spec(spec, KEYS | {"judges"})
+    settings = check_spec(spec, KEYS | {"judges"}).for_victim(chat=True)
     seats = panel(parse_judges(spec["judges"]), helpers)
     model, tokenizer = load_on_device(inputs["victim"])
     template = ChatTemplate(tokenizer, chat.facts["system_prompt"])
@@ -191,6 +191,7 @@ def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Pat
             changed_by_template=selection.changed,
             notes=summed_notes(results),
             **eps_facts(settings),
+            **search_facts(settings),
         )
 
 

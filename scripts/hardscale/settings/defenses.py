@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from hardscale.settings.attacks import Allowed
 from hardscale.settings.blocks import Fraction, NonNegativeFloat, Overridable, PositiveFloat, Settings
 from hardscale.settings.embedding import InnerAttack
 from hardscale.settings.training import ExposureSettings, OptimizerSettings
@@ -95,6 +96,7 @@ class R2D2(Overridable):
     n_candidates: PositiveInt = 512
     top_k: PositiveInt = 256
     n_attack_tokens: PositiveInt = 20
+    allowed: Allowed = Field("printable_ascii", description="Tokens of suffixes.")
     reset_every: PositiveInt = 50
     reset_share: Fraction = 0.2
     utility_batch: PositiveInt = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import AttackResult
+from hardscale.attacks.starts import start_of
 from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
@@ -39,6 +41,7 @@ class Outcome:
         n_forward: tokens read forwards by the convention.
         n_backward: ... and backwards.
         work: as :meth:`Work.values`, with the operations as computed.
+        start: how its first text came about (:mod:`hardscale.attacks.starts`).
     """
 
     text: str
@@ -46,6 +49,7 @@ class Outcome:
     n_forward: int
     n_backward: int
     work: list[float]
+    start: str = ""
 
 
 @dataclass
@@ -88,6 +92,11 @@ class Attacked:
     def success_share(self) -> float:
         """Share of examples that the attack made the model misclassify."""
         return sum(outcome.success for outcome in self.outcomes) / len(self.outcomes)
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """How many first texts came about how."""
+        return dict(sorted(Counter(outcome.start for outcome in self.outcomes if outcome.start).items()))
 
     def entries(self, examples: Sequence[Example], round_number: int) -> list[PoolEntry]:
         """New pool entries, in the order of the examples."""
@@ -210,4 +219,6 @@ def _outcome(result: AttackResult) -> Outcome:
     n_forward, n_backward = result.forward_tokens[-1], result.backward_tokens[-1]
     passes = result.forward_passes[-1], result.backward_passes[-1]
     work = Work(*passes, n_forward, n_backward, result.flops_exact[-1])
-    return Outcome(result.prompt_text, bool(result.successes[-1]), n_forward, n_backward, work.values())
+    return Outcome(
+        result.prompt_text, bool(result.successes[-1]), n_forward, n_backward, work.values(), start_of(result.notes)
+    )

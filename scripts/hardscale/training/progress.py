@@ -23,6 +23,7 @@ class Progress:
         chosen: the round's set once its examples are generated; None before.
         journal: the round's training so far.
         attack_asr: success share of the round's attack.
+        starts: how many first texts of it came about how.
         generation_flops: of the round.
         work: of the round so far, generation and training, as :meth:`Work.values`.
         earlier_work: of all earlier rounds.
@@ -37,6 +38,7 @@ class Progress:
     chosen: RoundSet | None = None
     journal: Journal = field(default_factory=Journal)
     attack_asr: float = 0.0
+    starts: dict[str, int] = field(default_factory=dict)
     generation_flops: float = 0.0
     work: list[float] = field(default_factory=lambda: Work().values())
     earlier_work: list[float] = field(default_factory=lambda: Work().values())

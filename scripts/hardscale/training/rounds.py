@@ -222,7 +222,7 @@ class _Block:
         progress = self.progress
         progress.pool.extend(attacked.entries(new, number))
         progress.generation_flops, progress.attack_asr = attacked.flops(self.engine.n_params), attacked.success_share
-        progress.work = attacked.work.values()
+        progress.work, progress.starts = attacked.work.values(), attacked.starts
         progress.chosen = draw_set(progress.pool, len(self.examples), self.settings, seed)
         progress.attacked = None
 
@@ -289,6 +289,7 @@ class _Block:
             "n_seen_tokens": progress.n_seen_tokens + progress.journal.n_tokens,
             **dict(zip(_WORK, (Work(*progress.earlier_work) + Work(*progress.work)).values(), strict=True)),
             "attack_asr": progress.attack_asr,
+            "attack_starts": progress.starts,
             "n_adversarial": len(progress.chosen.adversarial),
             "n_clean_in_set": len(progress.chosen.clean),
         }

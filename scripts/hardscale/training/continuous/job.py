@@ -105,6 +105,10 @@ class Training:
         """The state of the training besides the engine, as JSON."""
         return {"history": vars(self.history)}
 
+    def data_facts(self) -> dict[str, Any]:
+        """What the published model says of its data and its attack."""
+        return self.data.facts()
+
     def resume(self, saved: dict[str, Any]) -> None:
         """Take up what :meth:`progress` said."""
         self.history = History(**saved["history"])
@@ -177,7 +181,7 @@ class Training:
             **compute_facts(self.history, self.n_params, self._besides()),
             **self.history.attack_facts(),
             "template_sha256": self.data.template.sha256,
-            **self.data.facts(),
+            **self.data_facts(),
         }
         publish(self.engine, self.session, self.settings.lora, self.source, self.history, facts)
         self.session.finish()

@@ -34,12 +34,14 @@ class Pool:
         seed: of all draws.
         cases: the pool now.
         n_drawn: cases ever begun.
+        starts: how often a case was improved from a suffix that came about so (:mod:`hardscale.attacks.starts`).
     """
 
     n_goals: int
     seed: int
     cases: list[Case] = field(default_factory=list)
     n_drawn: int = 0
+    starts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._goals = Stream(self.n_goals, derive_seed(self.seed, "goals"))
@@ -60,12 +62,16 @@ class Pool:
 
     def dump(self) -> dict[str, Any]:
         """What changes, as JSON."""
-        return {"cases": [[case.goal, case.tokens] for case in self.cases], "n_drawn": self.n_drawn}
+        return {
+            "cases": [[case.goal, case.tokens] for case in self.cases],
+            "n_drawn": self.n_drawn,
+            "starts": self.starts,
+        }
 
     def load(self, values: dict[str, Any]) -> None:
         """Of :meth:`dump`."""
         self.cases = [Case(goal, tokens) for goal, tokens in values["cases"]]
-        self.n_drawn = values["n_drawn"]
+        self.n_drawn, self.starts = values["n_drawn"], dict(values["starts"])
 
     def _new(self) -> Case:
         self.n_drawn += 1

@@ -16,6 +16,7 @@ from typing import Any
 from hardscale import pulse
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult
+from hardscale.attacks.starts import start_of
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer
@@ -147,18 +148,26 @@ class _R2D2(Training):
         chosen = self._pool.choose(self._own.cases_per_step, step)
         mine = chosen[self.group.rank :: self.group.world]
         results = dict(zip(mine, self._improve(mine, step), strict=True))
-        told = {place: (list(result.tokens), result.prompt_text) for place, result in results.items()}
+        told = {
+            place: (list(result.tokens), result.prompt_text, start_of(result.notes))
+            for place, result in results.items()
+        }
         everyone = {place: found for part in self.group.gather(told) for place, found in part.items()}
         triples = []
         for place in chosen:
-            tokens, prompt = everyone[place]
+            tokens, prompt, start = everyone[place]
             self._pool.cases[place].tokens = tokens
+            self._pool.starts[start] = self._pool.starts.get(start, 0) + 1
             triples.append(self.data.triple(self._goal(place), prompt))
         return [*triples, *self.data.rows(step)], _tally(list(results.values()))
 
     def progress(self) -> dict[str, Any]:
         """With the pool."""
         return {**super().progress(), "pool": self._pool.dump()}
+
+    def data_facts(self) -> dict[str, Any]:
+        """With how the suffixes that cases were improved from came about, over all steps."""
+        return {**super().data_facts(), "attack_starts": dict(sorted(self._pool.starts.items()))}
 
     def resume(self, saved: dict[str, Any]) -> None:
         """With the pool."""
@@ -185,6 +194,8 @@ class _R2D2(Training):
                 n_attack_tokens=self._own.n_attack_tokens,
                 init_tokens=[self._pool.cases[place].tokens for place in places],
                 candidate_rng="per_example",
+                allowed=self._own.allowed,
+                held="last",  # a step of training goes on from the last suffix, as published
                 seed=derive_seed(self.seed, "gcg", step),
                 callback=lambda *_: pulse.beat(),
             )
