@@ -146,8 +146,8 @@ def tokenizer_of(pair: Pair) -> Any:
     config = {}
     if (folder / "tokenizer_config.json").is_file():
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    description = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     if pair.vocabulary == "llama2":
+        description = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         if not pair.legacy:
             description["normalizer"] = None
             description["pre_tokenizer"] = {
@@ -158,7 +158,9 @@ def tokenizer_of(pair: Pair) -> Any:
             }
         if not pair.bos:
             description["post_processor"] = None
-    backend = Tokenizer.from_str(json.dumps(description))
+        backend = Tokenizer.from_str(json.dumps(description))
+    else:
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if pair.added:
         for content, rstrip, special in _PHI3_ADDED:
             token = AddedToken(content, rstrip=rstrip, normalized=False, special=special)

@@ -33,13 +33,8 @@ TARGET = " good"
 
 def run(model: Any, prompts: Any = PROMPTS, **options: Any) -> list[AttackResult]:
     """Every draw is scored, as published; ``read_back`` scores those alone that are read as they were drawn."""
-    block = {
-        "beam": 3,
-        "branching": 4,
-        "top_p": options.pop("top_p", 1.0),
-        "read_back": options.pop("read_back", False),
-    }
-    own = Beast.model_validate({"kind": "beast", **block})
+    more = {"top_p": options.pop("top_p", 1.0), "read_back": options.pop("read_back", False)}
+    own = Beast.model_validate({"kind": "beast", "beam": 3, "branching": 4, **more})
     n = len(prompts)
     if hasattr(model, "score"):
         options = {"targets": [1] * n, "labels": [0] * n, "helpers": {"sampler": helper()}} | options
@@ -108,7 +103,8 @@ def test_with_read_back_the_search_is_over_texts_read_as_drawn(kind: str) -> Non
     model = language_model("qwen2") if kind == "language" else classifier("qwen2")
     proposing = model if kind == "language" else sampler.model
     before, after = PROMPTS[0]
-    [result] = run(model, PROMPTS[:1], keys=KEYS[:1], read_back=True, n_iterations=1, helpers={"sampler": sampler})
+    others = {} if kind == "language" else {"helpers": {"sampler": sampler}}
+    [result] = run(model, PROMPTS[:1], keys=KEYS[:1], read_back=True, n_iterations=1, **others)
     allowed = torch.tensor(CODEC.allowed)
     with torch.no_grad():
         logits = proposing(torch.tensor([ids_of(before)])).logits[0, -1].float()
@@ -117,7 +113,7 @@ def test_with_read_back_the_search_is_over_texts_read_as_drawn(kind: str) -> Non
     kept = []
     for place, token in enumerate(order, start=1):
         text = TOKENIZER.decode([token])
-        if len(kept) < 3 and ids_of(before + text + after) == ids_of(before) + [token] + ids_of(after):
+        if len(kept) < 3 and ids_of(before + text + after) == [*ids_of(before), token, *ids_of(after)]:
             kept.append((plain_loss(model, before + text + after), text, place))
     assert result.n_evaluated == [3] and result.notes["retokenised_share"] == 0.0
     assert result.losses == [pytest.approx(min(loss for loss, *_ in kept), abs=1e-4)]

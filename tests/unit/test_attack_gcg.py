@@ -174,6 +174,41 @@ def test_the_lowest_loss_is_kept_even_if_it_is_worse() -> None:
         assert result.tokens != result.best_tokens or result.losses[-1] == result.best_loss
 
 
+@pytest.mark.parametrize("make", [classifier, language_model])
+def test_the_best_text_is_held_where_it_is_asked_for(make: Any) -> None:
+    """The search is the same; what counts after an iteration is the lowest loss so far, and the text that has it."""
+    model = make("qwen2")
+    options: dict[str, Any] = {"n_candidates": 2, "n_iterations": 8, "candidate_rng": "per_example", "allowed": "any"}
+    if make is language_model:
+        options |= {"targets": [" good"] * N, "labels": None}
+    last, best = (run(model, held=held, **options) for held in ("last", "best"))
+    published = run(model, **options)
+    assert any(one.losses != other.losses for one, other in zip(last, best, strict=True))
+    for one, other, default in zip(last, best, published, strict=True):
+        lowest = [min(one.losses[: i + 1]) for i in range(8)]
+        assert other.losses == pytest.approx(lowest, abs=1e-6) and one.n_evaluated == other.n_evaluated
+        assert other.successes == [one.successes[one.losses.index(loss)] for loss in lowest]
+        assert (other.text, other.tokens) == (one.best_text, one.best_tokens) == (other.best_text, other.best_tokens)
+        assert other.text in other.prompt_text
+        # Chat models as published by their best, classifiers by their last.
+        assert default.losses == (other if make is language_model else one).losses
+
+
+def test_language_models_are_attacked_with_printable_ascii_unless_told_otherwise() -> None:
+    model = language_model("qwen2")
+    options: dict[str, Any] = {
+        "targets": [" good"] * N,
+        "labels": None,
+        "n_iterations": 6,
+        "top_k": 400,
+        "held": "last",
+    }
+    assert all(text.isascii() and text.isprintable() for text in (r.text for r in run(model, **options)))
+    open_ended = run(model, **options, allowed="any", n_candidates=200)
+    assert not all(result.text.isprintable() and result.text.isascii() for result in open_ended)
+    assert all(result.notes == {"n_start_said": 1.0} for result in open_ended)
+
+
 def test_an_iteration_without_survivors_is_recorded_and_keeps_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     model = classifier()
     real, calls = gcg.surviving, []
