@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from types import SimpleNamespace
@@ -11,8 +12,11 @@ import yaml
 
 from hardscale.cli import study_from_files
 from hardscale.lm_eval_tool import PYTHON
+from hardscale.paths import part_name
 from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
+from hardscale.plan.holdings import Holdings
 from hardscale.plan.jobs import Jobs
+from hardscale.plan.specs import Specs
 from hardscale.study import parse_study
 from hardscale.upkeep.plan import plan
 from study_runs import StudyRun
@@ -162,3 +166,25 @@ def test_files_of_measures_are_watched(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     assert measures.lm_eval_files() == [str(tmp_path / "tasks/deep/rows.jsonl"), str(tmp_path / "tasks/toy.yaml")]
     assert measures.mt_bench_files() == ["question.jsonl"]
+
+
+def test_what_the_kind_of_victim_decides_is_in_the_specs_of_its_jobs():
+    """The study says nothing: chat models as published for them, classifiers as in the scaling study."""
+    attacks = {**MIXED["attacks"], "beast": {"kind": "beast"}, "own": {"kind": "gcg", "allowed": "any", "held": "last"}}
+    rows = [{**row, "attacks": ["gcg", "beast", "own"]} for row in MIXED["evaluate"]]
+    holdings = Holdings(parse_study({**MIXED, "attacks": attacks, "evaluate": rows}, "s.yaml"))
+    specs = Specs(holdings)
+
+    def settings(task, attack):
+        wildcards = SimpleNamespace(lineage=f"{task}/tiny/a/s0/none", round="0", part=part_name(attack, 1, 2))
+        return json.loads(specs.attack(wildcards))["settings"]
+
+    found = {task: settings(task, "gcg") for task in ("apples", "password_match")}
+    assert {task: (one["allowed"], one["held"]) for task, one in found.items()} == {
+        "apples": ("printable_ascii", "best"),
+        "password_match": ("any", "last"),
+    }
+    assert (settings("apples", "own")["allowed"], settings("apples", "own")["held"]) == ("any", "last")
+    assert settings("apples", "beast")["read_back"] and settings("password_match", "beast")["read_back"] is False
+    rounds = json.loads(specs.rounds(holdings.blocks[0])(SimpleNamespace(lineage="password_match/tiny/a/s0/rounds")))
+    assert (rounds["settings"]["attack"]["allowed"], rounds["settings"]["attack"]["held"]) == ("any", "last")
