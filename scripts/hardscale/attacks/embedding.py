@@ -192,7 +192,7 @@ def _search(
 
         found = perturb(
             losses_of,
-            victim.embedding(inputs.ids),
+            victim.embed(inputs.ids),
             mask,
             settings,
             n_iterations,

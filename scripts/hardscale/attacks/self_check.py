@@ -16,7 +16,7 @@ from hardscale.attacks.packing import Batch, Block, Slice
 from hardscale.console import say
 from hardscale.errors import AttackError
 from hardscale.memory import is_out_of_memory
-from hardscale.models.outputs import tolerance
+from hardscale.models.outputs import FORWARD_ERRORS, failure, name_of, tolerance
 
 if TYPE_CHECKING:
     from hardscale.attacks.victim import Victim
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 _N_COMPARED = 8
 #: Tokens of a prompt that is compared: enough for any architecture to show what it does, and cheap.
 _LONGEST = 512
-#: What a model may fail with that wants other inputs than tokens and a mask.
-_FORWARD_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-    ImportError,
-)
 
 
 class SelfCheck:
@@ -69,9 +58,7 @@ class SelfCheck:
             return
         if self._victim.in_parts:
             self._victim.call_whole()
-            say(
-                f"note: parts of {self._name}'s forward are not those of the whole; it is called whole, which is slower"
-            )
+            say(f"note: {self._name}: parts of its forward are not those of the whole, which is called, and slower")
             if self._agrees(blocks):
                 self._reads_forwards(whole)
                 return
@@ -100,8 +87,7 @@ class SelfCheck:
 
     @property
     def _name(self) -> str:
-        config = self._victim.model.config
-        return f"{type(self._victim.model).__name__} ({config.model_type})"
+        return name_of(self._victim.model)
 
     def _allowed(self, surprises: torch.Tensor) -> torch.Tensor:
         victim = self._victim
@@ -119,13 +105,10 @@ class SelfCheck:
                 if not bool(torch.isfinite(found).all()):
                     return True  # reported where losses are used, with the example's name
                 wanted = torch.stack([victim.plain_surprises(block.tokens[0].tolist(), n) for block in blocks])
-        except _FORWARD_ERRORS as error:
+        except FORWARD_ERRORS as error:
             if is_out_of_memory(error):
                 return True  # the search itself takes fewer tokens at a time
-            raise AttackError(
-                f"{self._name}: a forward of tokens and their mask alone fails ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]}); use another architecture"
-            ) from error
+            raise AttackError(failure(victim.model, "a forward of tokens and their mask alone", error)) from error
         return bool(((found - wanted).abs() <= self._allowed(wanted)).all())
 
     @torch.no_grad()
@@ -139,6 +122,6 @@ class SelfCheck:
             seeing = victim.plain_surprises(tokens, 1)[0]
         if not bool((blind - seeing).abs() <= self._allowed(blind)):
             raise AttackError(
-                f"{self._name}: what it says comes next changes with the tokens that do come next, so it is no language "
-                "model that writes from left to right; use one that is"
+                f"{self._name}: what it says comes next changes with the tokens that do come next, so it does not "
+                "write from left to right; use a causal language model"
             )

@@ -24,7 +24,7 @@ from hardscale.attacks.self_check import SelfCheck
 from hardscale.errors import AttackError
 from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.flops import ModelShape
-from hardscale.models.outputs import body_of, embeddings_as
+from hardscale.models.outputs import NO_PLACE, body_of, embeddings_as, failure, name_of
 from hardscale.models.window import window
 
 _T = TypeVar("_T")
@@ -77,10 +77,7 @@ def _embedding_of(model: Any) -> Any:
     except NotImplementedError:
         embedding = None
     if not isinstance(getattr(embedding, "weight", None), torch.Tensor):
-        raise AttackError(
-            f"{type(model).__name__} ({model.config.model_type}): it has no table of token embeddings; use another "
-            "architecture"
-        )
+        raise AttackError(f"{name_of(model)}: it has no table of token embeddings; use another architecture")
     return embedding
 
 
@@ -220,6 +217,17 @@ class Victim(ABC):
         """Last hidden states of the base model, shape ``(rows, width, hidden)``."""
         what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
         return self.base(**what, **inputs.arguments).last_hidden_state
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the embedding module returns for tokens, shape ``(rows, width, hidden)``.
+
+        Raises:
+            AttackError: something else than a vector a token.
+        """
+        embeds = self.embedding(ids)
+        if not isinstance(embeds, torch.Tensor) or embeds.shape[:-1] != ids.shape:
+            raise AttackError(f"{name_of(self.model)}: its embedding module returns no vector a token; {NO_PLACE}")
+        return embeds
 
     def whole(self, inputs: Inputs, embeds: torch.Tensor | None, **more: Any) -> Any:
         """What the model as a whole returns for packed tokens; ``embeds`` stand in for their embeddings.
@@ -412,11 +420,11 @@ class Victim(ABC):
 
         def differentiate(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             inputs = self.packed(blocks, batch)
-            embeds = self.embedding(inputs.ids).detach().requires_grad_(True)
+            embeds = self.embed(inputs.ids).detach().requires_grad_(True)
             with torch.enable_grad(), self.autocast():
                 losses, successes = self.judge(inputs, embeds)
                 # Rows do not read each other, so the gradient of the sum holds each row's own.
-                [gradient] = torch.autograd.grad(losses.sum(), embeds)
+                [gradient] = self._differentiated(losses.sum(), embeds)
             return losses.detach().cpu(), successes.cpu(), gradient
 
         for batch, (losses, successes, gradient) in self.forwards(blocks, differentiate, GRADIENT_SHARE):
@@ -426,6 +434,14 @@ class Victim(ABC):
                 scores[piece.block] = Scores(losses[row : row + 1], successes[row : row + 1])
                 gradients[piece.block] = gradient[row, : block.n_new]
         return [s for s in scores if s is not None], [g for g in gradients if g is not None]
+
+    def _differentiated(self, loss: torch.Tensor, embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        try:
+            return torch.autograd.grad(loss, embeds)
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            raise AttackError(failure(self.model, "a gradient", error)) from error
 
     def _check_finite(self, losses: torch.Tensor, example: int) -> None:
         if not bool(torch.isfinite(losses).all()):

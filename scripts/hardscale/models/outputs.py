@@ -83,12 +83,28 @@ SCORE_FAMILIES = frozenset(
         "starcoder2",
     )
 )
-_NO_PLACE = "gradients and perturbations at embeddings need that: attack it in text without gradients, or use another architecture"
+#: What a model's forward may fail with that wants other inputs than tokens and a mask.
+FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
+#: What follows where a model's embeddings can not be reached.
+NO_PLACE = (
+    "gradients and perturbations at embeddings need that; attack it in text without gradients, or use another one"
+)
 
 
 def body_of(model: Any) -> Any:
     """The base model below the head; the model itself where it has none of its own."""
     return getattr(model, model.base_model_prefix, model)
+
+
+def name_of(model: Any) -> str:
+    """Class and architecture, for messages."""
+    return f"{type(model).__name__} ({model.config.model_type})"
+
+
+def failure(model: Any, what: str, error: Exception) -> str:
+    """One line on an architecture whose own code fails; ``what`` it was asked for."""
+    reason = " ".join(str(error).split())[:200]
+    return f"{name_of(model)}: {what} fails ({type(error).__name__}: {reason}); use another architecture"
 
 
 def head_is_last(model: Any) -> bool:
@@ -124,7 +140,7 @@ def embeddings_as(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> I
         calls += 1
         changed = change(output) if isinstance(output, Tensor) else None
         if changed is None or changed.shape != output.shape:
-            raise ModelError(f"the model's embedding module does not return one vector a token; {_NO_PLACE}")
+            raise ModelError(f"the model's embedding module does not return one vector a token; {NO_PLACE}")
         return changed
 
     handle = embedding.register_forward_hook(stand_in)
@@ -133,7 +149,7 @@ def embeddings_as(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> I
     finally:
         handle.remove()
     if calls != 1:
-        raise ModelError(f"the model asks its embedding module {calls} times in a forward pass, not once; {_NO_PLACE}")
+        raise ModelError(f"the model asks its embedding module {calls} times in a forward pass, not once; {NO_PLACE}")
 
 
 def tolerance(model: nn.Module, dtype: torch.dtype | None = None) -> float:

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from hardscale.console import say
 from hardscale.errors import TrainingError
-from hardscale.models.outputs import body_of, embeddings_as, head_is_last, tolerance
+from hardscale.memory import is_out_of_memory
+from hardscale.models.outputs import (
+    FORWARD_ERRORS,
+    body_of,
+    embeddings_as,
+    failure,
+    head_is_last,
+    name_of,
+    tolerance,
+)
 from hardscale.training.continuous.losses import complement_log_probabilities, log_probabilities
 
 #: Architectures whose tokens read each other by the attention mask alone and know their place by position ids alone.
@@ -128,12 +137,12 @@ class ScoredLM(nn.Module):
             pad_id: padding token.
 
         Raises:
-            TrainingError: whole forwards differ too.
+            TrainingError: whole forwards differ too, or fail.
         """
         pair = [list(tokens), list(tokens[: max(len(tokens) * 2 // 3, 2)])]
         if self._agrees(pair, pad_id):
             return
-        name = f"{type(self.lm).__name__} ({self.config.model_type})"
+        name = name_of(self.lm)
         if not self._whole:
             self._whole = True
             say(f"note: {name}: its head's rows are not those of the whole model; it is called whole, which is slower")
@@ -145,6 +154,14 @@ class ScoredLM(nn.Module):
         )
 
     def _agrees(self, pair: Sequence[list[int]], pad_id: int) -> bool:
+        try:
+            return self._same(pair, pad_id)
+        except FORWARD_ERRORS as error:
+            if is_out_of_memory(error):
+                raise
+            raise TrainingError(failure(self.lm, "a forward of tokens and their mask alone", error)) from error
+
+    def _same(self, pair: Sequence[list[int]], pad_id: int) -> bool:
         width, device = max(map(len, pair)), self.lm.get_input_embeddings().weight.device
         ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in pair], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in pair], device=device)
