@@ -13,13 +13,14 @@ from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim, frozen
 from hardscale.errors import AttackError
 from hardscale.memory import Budget
+from hardscale.models.outputs import score_is_last
 
 
 class ClassifierVictim(Victim):
-    """A sequence classifier, pooled at the last token of the prompt.
+    """A sequence classifier, whatever it pools.
 
-    Hugging Face's own heads pool the wrong row when embeddings are given instead of tokens, so heads that are one
-    ``score`` layer on the last token are applied here; other models (BERT's) are called whole.
+    Where the family is known to put one ``score`` layer on the last token, that is applied here, which allows stored
+    prefixes; other models (BERT's) are called whole.
 
     Args:
         model: an ``AutoModelForSequenceClassification``, or a training engine's bare module.
@@ -49,7 +50,7 @@ class ClassifierVictim(Victim):
                         f"example {name}: {what} {value} is not a class of the victim (0 to {n_labels - 1})"
                     )
         self.head_products = [n_labels] * len(self.names)
-        self._pooled_here = hasattr(model, "score") and self.base is not model
+        self._pooled_here = score_is_last(model)
         self.can_cache = self.can_cache and self._pooled_here
         self.targets = torch.tensor(list(targets), device=self.device)
         self.labels = None if labels is None else torch.tensor(list(labels), device=self.device)
@@ -60,8 +61,8 @@ class ClassifierVictim(Victim):
             states = self.hidden(inputs, embeds)
             rows = torch.arange(states.shape[0], device=states.device)
             return self.model.score(states[rows, self._read_at(inputs)]).float()
-        what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
-        return self.model(**what, attention_mask=inputs.arguments["attention_mask"]).logits.float()
+        logits: torch.Tensor = self.whole(inputs, embeds).logits
+        return logits.float()
 
     def _read_at(self, inputs: Inputs) -> torch.Tensor:
         """Index of each row's last token that is not the padding token, as the library's own head pools."""
@@ -71,6 +72,24 @@ class ClassifierVictim(Victim):
         column = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
         real = (column <= inputs.last[:, None]) & (inputs.ids != pad)
         return torch.where(real, column, 0).amax(dim=1)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the ``score`` layer is applied here."""
+        return self._pooled_here
+
+    def call_whole(self) -> None:
+        """From now on every forward is one of the whole model, and no prefix is stored."""
+        self._pooled_here = False
+        self.forget()
+
+    def surprises(self, inputs: Inputs, n: int) -> torch.Tensor:  # noqa: ARG002 - classes, not tokens
+        """Cross-entropies of all classes, shape ``(rows, n_labels)``."""
+        return -self.logits(inputs, None).log_softmax(dim=1)
+
+    def plain_surprises(self, tokens: Sequence[int], n: int) -> torch.Tensor:  # noqa: ARG002
+        """The same of one prompt by the unmodified model's own forward of it alone, shape ``(n_labels,)``."""
+        return -self.plain(tokens).float().log_softmax(dim=0)
 
     def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of the target class, and whether the prediction is a success (a tie goes to class 0)."""

@@ -23,7 +23,7 @@ from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import Batch
-from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
+from hardscale.attacks.perturb import Perturbed, embedding_factor, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import start_notes
 from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
@@ -166,7 +166,7 @@ def _search(
 ) -> dict[int, _Search]:
     """The whole search of every example, micro-batch by micro-batch."""
     blocks = [victim.block(i, torch.tensor([prompt.ids])) for i, prompt in enumerate(prompts)]
-    mean_norm = mean_embedding_norm(victim.embedding)
+    mean_norm, unit = mean_embedding_norm(victim.embedding), embedding_factor(victim.embedding)
     reached = [0] * len(prompts)
 
     def work(batch: Batch) -> tuple[Inputs, Perturbed, list[Tensor]]:
@@ -195,7 +195,7 @@ def _search(
 
         found = perturb(
             losses_of,
-            victim.embedding(inputs.ids),
+            victim.embed(inputs.ids),
             mask,
             settings,
             n_iterations,
@@ -203,6 +203,7 @@ def _search(
             [seeds[example] for example in inputs.examples],
             note,
             names=[victim.names[example] for example in inputs.examples],
+            unit=unit,
         )
         return inputs, found, successes
 
@@ -216,6 +217,7 @@ def _search(
                 "max_ratio": float(found.largest[row]),
                 "mean_ratio": float(found.mean[row]),
                 "mean_embedding_norm": mean_norm,
+                "embedding_factor": unit,
                 "loss_before": losses[row][0],
             }
             whole = pad(delta[row, : n - reused], (0, 0, reused, 0))

@@ -10,13 +10,12 @@ import torch
 from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
+from hardscale.models.outputs import head_is_last
 
 #: Rows of the head computed at once, so that the logits of a whole micro-batch never exist.
 _HEAD_ROWS = 512
 #: Rows whose whole next-token distribution is held at once.
 _SAMPLED_ROWS = 32
-#: Settings by which an architecture changes its logits after the head; such models are called whole.
-_CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class LanguageVictim(Victim):
@@ -24,6 +23,7 @@ class LanguageVictim(Victim):
 
     The loss is the mean cross-entropy of the target's tokens, each predicted from the prompt and the target tokens
     before it; success is that every one of them is the model's first choice, so that greedy decoding writes the target.
+    The head is computed at the target alone where the family is known to allow it; other models are called whole.
 
     Args:
         model: an ``AutoModelForCausalLM``.
@@ -52,9 +52,8 @@ class LanguageVictim(Victim):
                         f"example {name}: the target text has no tokens; give the text that should follow"
                     )
         self.head_products = [len(tokens) * self.n_embeddings for tokens in self.endings]
-        config = model.config.get_text_config()
-        self._whole = self.base is model or any(getattr(config, key, None) for key in _CHANGED_LOGITS)
-        self.can_cache = self.can_cache and not self._whole
+        self._in_parts = head_is_last(model)
+        self.can_cache = self.can_cache and self._in_parts
 
     def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy of the target, and whether every target token is the first choice."""
@@ -93,13 +92,47 @@ class LanguageVictim(Victim):
         self, inputs: Inputs, embeds: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor:
         """What :meth:`_head` takes, at some places of a forward."""
-        if self._whole:
-            what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
-            return self.model(**what, **inputs.arguments).logits[rows, columns]
-        return self.hidden(inputs, embeds)[rows, columns]
+        if self._in_parts:
+            return self.hidden(inputs, embeds)[rows, columns]
+        if "logits_to_keep" not in self._model_accepts:
+            return self.whole(inputs, embeds).logits[rows, columns]
+        # All that any row is asked for, in one stretch of columns: with a large vocabulary logits are most of a pass.
+        first, stop = int(columns.min()), int(columns.max()) + 1
+        kept = self.whole(inputs, embeds, logits_to_keep=torch.arange(first, stop, device=self.device)).logits
+        return kept[rows, columns - first]
 
     def _head(self) -> Any:
-        return torch.nn.Identity() if self._whole else self.model.get_output_embeddings()
+        return self.model.get_output_embeddings() if self._in_parts else torch.nn.Identity()
+
+    # --- what the self-check compares -------------------------------------------------------------------------------
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the head is computed at the places asked for alone."""
+        return self._in_parts
+
+    def call_whole(self) -> None:
+        """From now on every forward is one of the whole model, and no prefix is stored."""
+        self._in_parts = False
+        self.forget()
+
+    def surprises(self, inputs: Inputs, n: int) -> torch.Tensor:
+        """Cross-entropies of the last ``n`` tokens of each row, shape ``(rows, n)``."""
+        count = len(inputs.examples)
+        rows = torch.arange(count, device=self.device).repeat_interleave(n)
+        columns = inputs.last[rows] - n + torch.arange(n, device=self.device).repeat(count)
+        losses, _ = self._judge_rows(inputs, None, rows, columns, inputs.ids[rows, columns + 1])
+        return losses.reshape(count, n)
+
+    def plain_surprises(self, tokens: Sequence[int], n: int) -> torch.Tensor:
+        """The same of one prompt by the unmodified model's own forward of it alone, shape ``(n,)``."""
+        wanted = torch.tensor(list(tokens[-n:]), device=self.device)
+        return torch.nn.functional.cross_entropy(self.plain(tokens)[-n - 1 : -1].float(), wanted, reduction="none")
+
+    def blind_surprise(self, tokens: Sequence[int]) -> torch.Tensor | None:
+        """Cross-entropy of the last token by a plain forward of those before it alone."""
+        wanted = torch.tensor(tokens[-1], device=self.device)
+        return torch.nn.functional.cross_entropy(self.plain(tokens[:-1])[-1].float(), wanted)
 
     @torch.no_grad()
     def next_logits(self, blocks: Sequence[Block]) -> Iterator[tuple[int, int, torch.Tensor]]:

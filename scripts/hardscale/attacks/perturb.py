@@ -20,6 +20,10 @@ from hardscale.settings.embedding import Perturbation
 
 #: Rows of the vocabulary whose embeddings are measured at once.
 _VOCABULARY_ROWS = 8_192
+#: Rows by which it is seen what a module multiplies them by.
+_FACTOR_ROWS = 256
+#: Relative error of a product of two numbers in the coarsest type of weights (bfloat16).
+_ROUNDING = 2.0**-6
 #: float16 gradients of single coordinates fall below its smallest number; the loss is scaled up meanwhile.
 _LOSS_SCALE = {torch.float16: 2.0**10}
 #: Adam's usual constants.
@@ -79,6 +83,7 @@ def perturb(
     *,
     names: Sequence[str] | None = None,
     score_last: bool = True,
+    unit: float = 1.0,
 ) -> Perturbed:
     """Search vectors that lower the loss of every row: ``steps`` gradient steps, each followed by a projection.
 
@@ -97,14 +102,16 @@ def perturb(
         on_step: told the number of each iterate, 0 to ``steps``, and the rows' losses there.
         names: what the rows are called in errors.
         score_last: compute the loss of the last iterate; ``keep: best`` always does.
+        unit: of :func:`embedding_factor`. Absolute sizes are lengths in the space of the embedding table, so that they
+            mean the same whether or not the module scales what it reads there.
 
     Raises:
         AttackError: a loss is not finite; names the row and the step.
     """
     embeds = embeds.detach()
     rows, where = embeds.shape[0], mask[..., None]
-    ball = _Ball(settings, mean_norm)
-    step_size = _step_size(settings, mean_norm, ball.radius)
+    ball = _Ball(settings, mean_norm, unit)
+    step_size = _step_size(settings, mean_norm, ball.radius, unit)
     direction = _Direction(settings.step_rule)
     scale = _LOSS_SCALE.get(embeds.dtype, 1.0)
     delta = _start(settings, ball, mask, embeds.shape[2], seed)
@@ -166,11 +173,32 @@ def mean_embedding_norm(embedding: nn.Module) -> float:
     return total / n
 
 
+@torch.no_grad()
+def embedding_factor(embedding: nn.Module) -> float:
+    """What an embedding module multiplies the rows of its table by: the root of their width in Gemma, mostly 1.
+
+    Families that scale embeddings later, inside the model's own forward, are 1 too: perturbations are added before that
+    and scaled with the rest. So is a module that does more than scale, whose output is then the space that lengths are
+    meant in. Under ZeRO-3 every rank has to come here.
+    """
+    weight = embedding.weight
+    assert isinstance(weight, Tensor)
+    with whole_weight(weight) as whole:
+        ids = torch.arange(min(_FACTOR_ROWS, whole.shape[0]), device=whole.device)
+        rows, output = whole[ids], embedding.forward(ids)
+    if output.shape != rows.shape or torch.equal(output, rows):
+        return 1.0
+    rows, output = rows.double(), output.double()
+    factor = float((rows * output).sum() / rows.square().sum())
+    only_scaled = torch.allclose(output, factor * rows, rtol=_ROUNDING, atol=_ROUNDING * float(output.abs().max()))
+    return factor if only_scaled and factor > 0 else 1.0
+
+
 class _Ball:
     """The set that each token's vector stays in: radius ``eps`` in L2 or in the largest coordinate; all if None."""
 
-    def __init__(self, settings: Perturbation, mean_norm: float) -> None:
-        relative = mean_norm if settings.eps_mode == "relative_norm" else 1.0
+    def __init__(self, settings: Perturbation, mean_norm: float, unit: float) -> None:
+        relative = mean_norm if settings.eps_mode == "relative_norm" else unit
         self.radius = None if settings.eps is None else settings.eps * relative
         self._norm = settings.norm
 
@@ -236,11 +264,11 @@ class _Best:
         self.delta = torch.where(better[:, None, None], delta, self.delta)
 
 
-def _step_size(settings: Perturbation, mean_norm: float, radius: float | None) -> float:
+def _step_size(settings: Perturbation, mean_norm: float, radius: float | None, unit: float) -> float:
     if settings.step_size_mode == "relative_eps":
         assert radius is not None
         return settings.step_size * radius
-    return settings.step_size * (mean_norm if settings.step_size_mode == "relative_norm" else 1.0)
+    return settings.step_size * (mean_norm if settings.step_size_mode == "relative_norm" else unit)
 
 
 def _start(settings: Perturbation, ball: _Ball, mask: Tensor, hidden: int, seed: int | Sequence[int]) -> Tensor:

@@ -20,9 +20,11 @@ from hardscale import pulse
 from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Batch, Block, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
+from hardscale.attacks.self_check import SelfCheck
 from hardscale.errors import AttackError
 from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.flops import ModelShape
+from hardscale.models.outputs import NO_PLACE, body_of, embeddings_as, failure, name_of
 from hardscale.models.window import window
 
 _T = TypeVar("_T")
@@ -62,6 +64,21 @@ def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
             yield weight.detach().clone()
     else:
         yield weight.detach()
+
+
+def _embedding_of(model: Any) -> Any:
+    """The module that embeds tokens.
+
+    Raises:
+        AttackError: the architecture has none.
+    """
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:
+        embedding = None
+    if not isinstance(getattr(embedding, "weight", None), torch.Tensor):
+        raise AttackError(f"{name_of(model)}: it has no table of token embeddings; use another architecture")
+    return embedding
 
 
 @dataclass(frozen=True)
@@ -117,8 +134,8 @@ class Victim(ABC):
         use_cache: bool = True,
     ) -> None:
         self.model = model
-        self.base = getattr(model, model.base_model_prefix, model)
-        self.embedding = model.get_input_embeddings()
+        self.base = body_of(model)
+        self.embedding = _embedding_of(model)
         self.device = self.embedding.weight.device
         self.n_embeddings = int(model.config.get_text_config().vocab_size)
         self.names = list(names)
@@ -132,7 +149,9 @@ class Victim(ABC):
         self.can_cache = use_cache and self.base is not model and can_reuse_prefixes(self.base)
         self.cache = PrefixCache(len(names))
         self._accepted = set(inspect.signature(self.base.forward).parameters)
-        pad = model.config.pad_token_id
+        self._model_accepts = set(inspect.signature(model.forward).parameters)
+        self._check = SelfCheck(self)
+        pad = getattr(model.config, "pad_token_id", None)
         self._pad = pad if isinstance(pad, int) and pad >= 0 else 0
 
     # --- what kinds of victim differ in -----------------------------------------------------------------------------
@@ -140,6 +159,30 @@ class Victim(ABC):
     @abstractmethod
     def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss (differentiable, float32) and success of each row, shape ``(rows,)``."""
+
+    @property
+    @abstractmethod
+    def in_parts(self) -> bool:
+        """Whether outputs are computed from the base model's states, at the places asked for alone."""
+
+    @abstractmethod
+    def call_whole(self) -> None:
+        """From now on every forward is one of the whole model, and no prefix is stored."""
+
+    @abstractmethod
+    def surprises(self, inputs: Inputs, n: int) -> torch.Tensor:
+        """Cross-entropies by which a forward is compared with a plain one, shape ``(rows, k)``, float32.
+
+        Of the last ``n`` tokens of each row, given those before; of a classifier's classes.
+        """
+
+    @abstractmethod
+    def plain_surprises(self, tokens: Sequence[int], n: int) -> torch.Tensor:
+        """The same of one prompt by the unmodified model's own forward of it alone, shape ``(k,)``."""
+
+    def blind_surprise(self, tokens: Sequence[int]) -> torch.Tensor | None:  # noqa: ARG002
+        """Cross-entropy of the last token by a plain forward of those before it alone; None for a classifier."""
+        return None
 
     def n_forwarded(self, example: int, n_tokens: int) -> int:
         """Tokens forwarded for a prompt of ``n_tokens``."""
@@ -175,6 +218,41 @@ class Victim(ABC):
         what = {"input_ids": inputs.ids} if embeds is None else {"inputs_embeds": embeds}
         return self.base(**what, **inputs.arguments).last_hidden_state
 
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the embedding module returns for tokens, shape ``(rows, width, hidden)``.
+
+        Raises:
+            AttackError: something else than a vector a token.
+        """
+        embeds = self.embedding(ids)
+        if not isinstance(embeds, torch.Tensor) or embeds.shape[:-1] != ids.shape:
+            raise AttackError(f"{name_of(self.model)}: its embedding module returns no vector a token; {NO_PLACE}")
+        return embeds
+
+    def whole(self, inputs: Inputs, embeds: torch.Tensor | None, **more: Any) -> Any:
+        """What the model as a whole returns for packed tokens; ``embeds`` stand in for their embeddings.
+
+        It gets the tokens themselves in any case, and no more than tokens and mask: what an architecture makes of them
+        is its own business. Padding is on the right and no prefix is stored, so all positions count from 0.
+        """
+        arguments = {key: value for key, value in inputs.arguments.items() if key in ("attention_mask", "use_cache")}
+        arguments = {key: value for key, value in arguments.items() if key in self._model_accepts}
+        # A copy: some architectures scale what they get in place.
+        seen = contextlib.nullcontext() if embeds is None else embeddings_as(self.embedding, lambda _: embeds.clone())
+        with seen:
+            return self.model(input_ids=inputs.ids, **arguments, **more)
+
+    def plain(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of one prompt by the library's own forward of it alone: no padding, no stored prefix."""
+        ids = torch.tensor([list(tokens)], device=self.device)
+        arguments = {"attention_mask": torch.ones_like(ids)} if "attention_mask" in self._model_accepts else {}
+        logits: torch.Tensor = self.model(input_ids=ids, **arguments).logits
+        return logits[0]
+
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        """What the model is frozen inside."""
+        return frozen(self.model)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """What forwards run under."""
         if self.dtype is None or self.dtype == self.embedding.weight.dtype:
@@ -182,7 +260,11 @@ class Victim(ABC):
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def packed(self, blocks: Sequence[Block], batch: Batch) -> Inputs:
-        """Pack rows of blocks: right padding, positions that go on from each prefix, a mask that hides padding."""
+        """Pack rows of blocks for one forward of an attack; see :meth:`laid_out`."""
+        return self.laid_out(blocks, batch)
+
+    def laid_out(self, blocks: Sequence[Block], batch: Batch) -> Inputs:
+        """Rows of blocks side by side: right padding, positions that go on from each prefix, a mask over padding."""
         slices = batch.slices
         parts = [blocks[piece.block] for piece in slices]
         counts = [piece.n_rows for piece in slices]
@@ -230,8 +312,15 @@ class Victim(ABC):
             each micro-batch and what ``work`` returned for it.
 
         Raises:
-            AttackError: no memory for a single prompt; names its example.
+            AttackError: no memory for a single prompt; names its example. The architecture's numbers are other ones
+                in a batch than alone.
         """
+        self._check.packing([block.tokens[0].tolist() for block in blocks if len(block.tokens)])
+        yield from self._in_batches(blocks, work, share)
+
+    def _in_batches(
+        self, blocks: Sequence[Block], work: Callable[[Batch], _T], share: int = 1
+    ) -> Iterator[tuple[Batch, _T]]:
         assert self.budget.tokens is not None
         waiting = [Batch(slices, slices) for slices in micro_batches(blocks, max(self.budget.tokens // share, 1))]
         for _ in range(self.budget.halvings):
@@ -261,6 +350,7 @@ class Victim(ABC):
     @torch.no_grad()
     def remember(self, prefixes: Sequence[Sequence[int]]) -> None:
         """Compute and store the prefixes, one an example, that are long enough to be worth it."""
+        self._check.packing(prefixes)
         if not self.can_cache:
             return
         blocks = [
@@ -277,8 +367,13 @@ class Victim(ABC):
             for row, example in enumerate(inputs.examples):
                 self.cache.store(example, prefixes[example], cache, row)
 
-        for _ in self.forwards(blocks, compute):
+        for _ in self._in_batches(blocks, compute):
             pass
+        self._check.storing([block.example for block in blocks])
+
+    def forget(self) -> None:
+        """Drop all stored prefixes and store none any more."""
+        self.can_cache, self.cache = False, PrefixCache(len(self.names))
 
     def block(self, example: int, tokens: torch.Tensor) -> Block:
         """Whole prompts of one example (shape ``(n, length)``) that all start with its stored prefix."""
@@ -325,11 +420,11 @@ class Victim(ABC):
 
         def differentiate(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             inputs = self.packed(blocks, batch)
-            embeds = self.embedding(inputs.ids).detach().requires_grad_(True)
+            embeds = self.embed(inputs.ids).detach().requires_grad_(True)
             with torch.enable_grad(), self.autocast():
                 losses, successes = self.judge(inputs, embeds)
                 # Rows do not read each other, so the gradient of the sum holds each row's own.
-                [gradient] = torch.autograd.grad(losses.sum(), embeds)
+                [gradient] = self._differentiated(losses.sum(), embeds)
             return losses.detach().cpu(), successes.cpu(), gradient
 
         for batch, (losses, successes, gradient) in self.forwards(blocks, differentiate, GRADIENT_SHARE):
@@ -339,6 +434,14 @@ class Victim(ABC):
                 scores[piece.block] = Scores(losses[row : row + 1], successes[row : row + 1])
                 gradients[piece.block] = gradient[row, : block.n_new]
         return [s for s in scores if s is not None], [g for g in gradients if g is not None]
+
+    def _differentiated(self, loss: torch.Tensor, embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        try:
+            return torch.autograd.grad(loss, embeds)
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            raise AttackError(failure(self.model, "a gradient", error)) from error
 
     def _check_finite(self, losses: torch.Tensor, example: int) -> None:
         if not bool(torch.isfinite(losses).all()):

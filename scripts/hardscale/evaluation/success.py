@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from hardscale.models.outputs import embeddings_as
 
 
 @torch.no_grad()
@@ -26,9 +29,13 @@ def rescore(
     predictions = []
     for text, delta in zip(texts, perturbations or [None] * len(texts), strict=True):
         inputs = dict(tokenizer(text, return_tensors="pt").to(model.device))
-        if delta is not None:
-            embeds = model.get_input_embeddings()(inputs["input_ids"])
-            inputs["inputs_embeds"] = embeds + delta.to(embeds)
-            del inputs["input_ids"]
-        predictions.append(int(model(**inputs).logits[0].argmax()))
+        with _shifted(model, delta):
+            predictions.append(int(model(**inputs).logits[0].argmax()))
     return predictions
+
+
+def _shifted(model: Any, delta: torch.Tensor | None) -> contextlib.AbstractContextManager[None]:
+    """Inside, which is one forward, the model sees its embeddings with something added to them."""
+    if delta is None:
+        return contextlib.nullcontext()
+    return embeddings_as(model.get_input_embeddings(), lambda embeds: embeds + delta.to(embeds))

@@ -13,13 +13,17 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from hardscale import pulse
+from hardscale.console import say
 from hardscale.errors import ModelError
 from hardscale.memory import Budget, is_out_of_memory
+from hardscale.models.outputs import FORWARD_ERRORS, embeddings_as, failure, name_of, tolerance
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
 #: Tokens (prompt and reply, of all rows together) that are worked on at once; keys and values of each are held.
 CPU_TOKENS, CUDA_TOKENS = 8_192, 65_536
+#: Tokens of a reply that are compared with a plain forward.
+_N_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class _Row:
     rng: random.Random | None
     written: list[int] = field(default_factory=list)
     ended: bool = False
+    #: The first tokens chosen, an end token too, and the log-probabilities that the model gave them.
+    chosen: list[tuple[int, float]] = field(default_factory=list)
 
 
 def reply(
@@ -65,7 +71,9 @@ def reply(
     """What a model writes after each prompt, up to an end token of its tokenizer or generation configuration.
 
     Prompts are padded on the left with explicit positions, so that a reply does not depend on the prompts beside it.
-    When memory runs out, the batch is cut in two and begun again.
+    When memory runs out, the batch is cut in two and begun again. The reply to the first prompt, and the first one to a
+    padded prompt, are compared with a plain forward of the whole; where padding changes it, only prompts of equal
+    length are worked on at once, and a line says so.
 
     Args:
         model: a causal language model; in evaluation mode meanwhile.
@@ -83,7 +91,8 @@ def reply(
 
     Raises:
         ModelError: a prompt that is empty or too long, a perturbation of another shape, an output that is not a number,
-            no memory for a single prompt, an architecture without a key and value cache.
+            no memory for a single prompt, an architecture without a key and value cache or whose cache gives other
+            outputs than a plain forward.
     """
     if max_new_tokens < 1:
         raise ModelError(f"max_new_tokens: found {max_new_tokens}; give at least 1")
@@ -105,8 +114,21 @@ def reply(
     tokens = budget.tokens or (CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS)
     writer = _Writer(model, tokenizer, sample)
     with _evaluating(model), torch.no_grad():
-        for batch in _batches(rows, tokens, max_new_tokens):
-            _write(writer, batch, budget)
+        waiting = _batches(rows, tokens, max_new_tokens)
+        while waiting:
+            batch = waiting.pop(0)
+            begun = _begin(batch)
+            try:
+                _write(writer, batch, budget)
+            except FORWARD_ERRORS as error:
+                if writer.proven:
+                    raise
+                raise ModelError(failure(model, "a forward with stored keys and values", error)) from error
+            if not writer.stands(batch):
+                say(f"note: {name_of(model)}: padding changes its replies; prompts of equal length alone go together")
+                _begin_again(batch, begun)
+                waiting = [part for one in (batch, *waiting) for part in _of_equal_length(one)]
+                continue
             if callback:
                 callback(len(batch))
     return [tokenizer.decode(row.written, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in rows]
@@ -144,6 +166,24 @@ def _batches(rows: Sequence[_Row], tokens: int, max_new_tokens: int) -> list[lis
     return batches
 
 
+def _of_equal_length(batch: Sequence[_Row]) -> list[list[_Row]]:
+    lengths = sorted({len(row.prompt) for row in batch})
+    return [[row for row in batch if len(row.prompt) == length] for length in lengths]
+
+
+def _begin(rows: Sequence[_Row]) -> list[Any]:
+    """The random states of rows."""
+    return [row.rng.getstate() if row.rng else None for row in rows]
+
+
+def _begin_again(rows: Sequence[_Row], begun: Sequence[Any]) -> None:
+    """Take back what was written since :func:`_begin`."""
+    for row, state in zip(rows, begun, strict=True):
+        row.written, row.ended, row.chosen = [], False, []
+        if row.rng and state:
+            row.rng.setstate(state)
+
+
 def _write(writer: _Writer, batch: Sequence[_Row], budget: Budget) -> None:
     """Write the replies of a batch, in parts where it does not fit; all parts are as wide as the whole."""
     width = max(len(row.prompt) for row in batch)
@@ -151,7 +191,7 @@ def _write(writer: _Writer, batch: Sequence[_Row], budget: Budget) -> None:
     for _ in range(budget.halvings):
         parts = [half for part in parts for half in _halves(part)]
     while parts:
-        begun = [row.rng.getstate() if row.rng else None for row in parts[0]]
+        begun = _begin(parts[0])
         try:
             writer.write(parts[0], width)
         except Exception as error:
@@ -166,10 +206,7 @@ def _write(writer: _Writer, batch: Sequence[_Row], budget: Budget) -> None:
             parts.pop(0)
             continue
         # Not inside ``except``: the error's frames hold the tensors that did not fit.
-        for row, state in zip(parts[0], begun, strict=True):
-            row.written, row.ended = [], False
-            if row.rng and state:
-                row.rng.setstate(state)
+        _begin_again(parts[0], begun)
         budget.halve()
         parts = [half for part in parts for half in _halves(part)]
 
@@ -188,6 +225,50 @@ class _Writer:
         self.ends = end_tokens(model, tokenizer)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._accepted = set(inspect.signature(model.forward).parameters)
+        #: Whether replies to prompts without and with padding are still to be compared.
+        self._unseen = {False, True}
+
+    @property
+    def proven(self) -> bool:
+        """Whether a batch was written and compared."""
+        return len(self._unseen) < 2
+
+    def stands(self, batch: Sequence[_Row]) -> bool:
+        """Whether the first reply of a batch, of the most padded prompt, is that of a plain forward of the whole.
+
+        Compared are the log-probabilities of its tokens, once without padding and once with.
+
+        Raises:
+            ModelError: another one without padding.
+        """
+        row, padded = batch[0], len({len(row.prompt) for row in batch}) > 1
+        if padded not in self._unseen:
+            return True
+        self._unseen.discard(padded)
+        told = torch.tensor([value for _, value in row.chosen])
+        try:
+            wanted = self._plainly(row)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return True  # keys and values take less than a plain forward
+            raise
+        if bool(((told - wanted).abs() <= tolerance(self.model) * wanted.abs().clamp(min=1.0)).all()):
+            return True
+        if padded:
+            return False
+        raise ModelError(
+            f"{name_of(self.model)}: with stored keys and values it writes other replies than a plain forward would; use "
+            "another architecture"
+        )
+
+    def _plainly(self, row: _Row) -> torch.Tensor:
+        """Log-probabilities of a reply's first tokens by one forward of prompt and reply, shape ``(tokens,)``."""
+        tokens = [token for token, _ in row.chosen]
+        ids = torch.tensor([row.prompt + tokens[:-1]], device=self.model.device)
+        mask = {"attention_mask": torch.ones_like(ids)} if "attention_mask" in self._accepted else {}
+        with self._shifted([row], len(row.prompt)):
+            logits = self.model(input_ids=ids, **mask).logits[0, len(row.prompt) - 1 :].float().cpu()
+        return logits.log_softmax(dim=1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
     def write(self, rows: list[_Row], width: int) -> None:
         """Write the replies of some rows, side by side."""
@@ -200,11 +281,13 @@ class _Writer:
         cache = DynamicCache(config=self.model.config)
         # Padding reads position 0; nothing reads padding.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        what = {"input_ids": ids} if all(row.perturbation is None for row in rows) else self._perturbed(rows, ids)
-        alive = rows
+        alive, perturbed = rows, self._shifted(rows, width)
         while True:
             pulse.beat()
-            chosen = self._choose(alive, self._logits(what, mask, positions, cache))
+            with perturbed:
+                logits = self._logits(ids, mask, positions, cache)
+            perturbed = contextlib.nullcontext()  # the prompt is read once
+            chosen = self._choose(alive, logits)
             kept = self._note(alive, chosen)
             if not kept:
                 return
@@ -213,20 +296,26 @@ class _Writer:
                 cache.batch_select_indices(index)
                 mask, positions = mask[index], positions[index]
                 alive = [alive[i] for i in kept]
-            what = {"input_ids": torch.tensor([[chosen[i]] for i in kept], device=device)}
+            ids = torch.tensor([[chosen[i]] for i in kept], device=device)
             mask = torch.cat([mask, mask.new_ones(len(kept), 1)], dim=1)
             positions = positions[:, -1:] + 1
 
-    def _perturbed(self, rows: Sequence[_Row], ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Prompt embeddings with what is added to them, at each row's own tokens."""
-        embeds = self.model.get_input_embeddings()(ids)
-        for i, row in enumerate(rows):
-            if row.perturbation is not None:
-                embeds[i, -len(row.prompt) :] += row.perturbation.to(embeds)
-        return {"inputs_embeds": embeds}
+    def _shifted(self, rows: Sequence[_Row], stop: int) -> contextlib.AbstractContextManager[None]:
+        """Inside, what is added to prompts' embeddings is: at each row's own tokens, which end before ``stop``."""
+        if all(row.perturbation is None for row in rows):
+            return contextlib.nullcontext()
+
+        def shift(embeds: torch.Tensor) -> torch.Tensor:
+            embeds = embeds.clone()
+            for i, row in enumerate(rows):
+                if row.perturbation is not None:
+                    embeds[i, stop - len(row.prompt) : stop] += row.perturbation.to(embeds)
+            return embeds
+
+        return embeddings_as(self.model.get_input_embeddings(), shift)
 
     def _logits(
-        self, what: dict[str, torch.Tensor], mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
     ) -> torch.Tensor:
         """Logits of the next token, float32, shape ``(rows, vocabulary)``; the cache grows."""
         options: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
@@ -234,7 +323,7 @@ class _Writer:
             options["position_ids"] = positions
         if "logits_to_keep" in self._accepted:
             options["logits_to_keep"] = 1
-        return self.model(**what, **options).logits[:, -1].float()
+        return self.model(input_ids=ids, **options).logits[:, -1].float()
 
     def _choose(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[int]:
         """The next token of each row."""
@@ -244,11 +333,19 @@ class _Writer:
         else:
             draws = torch.tensor([row.rng.random() for row in rows if row.rng], dtype=torch.float64)
             chosen = draw(logits, draws.to(logits.device), self.sample)
+        if self._unseen:
+            self._note_chosen(rows, logits, chosen)
         tokens, bad = torch.stack([chosen, broken.long()]).tolist()
         if any(bad):
             name = rows[bad.index(1)].name
             raise ModelError(f"prompt {name}: the model's output is not a number; check its weights and dtype")
         return tokens
+
+    def _note_chosen(self, rows: Sequence[_Row], logits: torch.Tensor, chosen: torch.Tensor) -> None:
+        told = logits.log_softmax(dim=1).gather(1, chosen[:, None])[:, 0]
+        for row, token, value in zip(rows, chosen.tolist(), told.tolist(), strict=True):
+            if len(row.chosen) < _N_COMPARED:
+                row.chosen.append((token, value))
 
     def _note(self, rows: Sequence[_Row], chosen: Sequence[int]) -> list[int]:
         """Add a token to each row; returns the rows that go on."""

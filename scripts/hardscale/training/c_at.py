@@ -19,7 +19,7 @@ from hardscale.artifacts.publish import Draft
 from hardscale.artifacts.schemas import TERMS
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.perturb import mean_embedding_norm
+from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
 from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
@@ -134,7 +134,8 @@ class _Training:
             raise TrainingError(
                 f"checkpoints: found {self.n_stages} for {self.n_steps} steps; give at most one for each step"
             )
-        self.mean_norm = mean_embedding_norm(model.get_input_embeddings())
+        embedding = model.get_input_embeddings()
+        self.mean_norm, self.unit = mean_embedding_norm(embedding), embedding_factor(embedding)
         meter = Meter(self._shape(model), 0, trains_all=True, reads_last=True)
         self.engine = Engine(
             model,
@@ -144,7 +145,7 @@ class _Training:
             group=group,
             options=options,
         )
-        self.step = Step(self.settings, self.engine, meter, self.mean_norm, self.seed)
+        self.step = Step(self.settings, self.engine, meter, self.mean_norm, self.seed, self.unit)
         self.progress = self._begin()
 
     def _shape(self, model: Any) -> ModelShape:
@@ -255,6 +256,7 @@ class _Training:
             "n_adversarial": n_rows,
             "n_clean_in_set": n_rows,
             "mean_embedding_norm": self.mean_norm,
+            "embedding_factor": self.unit,
             **progress.history.attack_facts(),
         }
 

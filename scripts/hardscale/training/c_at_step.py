@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,25 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.perturb import Perturbed, perturb
+from hardscale.models.outputs import embeddings_as
 from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import CAt
 from hardscale.training.batches import Batch, Row
 from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.engine import Engine
-
-
-@contextlib.contextmanager
-def embeddings_as(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside, the model sees ``change`` of what its embedding module returns.
-
-    The tokens go through the model all the same, which classifiers need: given embeddings instead of tokens, the
-    library's heads take padding for the last token.
-    """
-    handle = embedding.register_forward_hook(lambda _module, _inputs, output: change(output))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @dataclass
@@ -99,11 +85,14 @@ class Step:
         meter: prices what is done.
         mean_norm: mean norm of the vocabulary's embeddings before training.
         seed: of where attacks start.
+        unit: what absolute sizes of the attack are in; see :func:`hardscale.attacks.perturb.embedding_factor`.
     """
 
-    def __init__(self, settings: CAt, engine: Engine, meter: Meter, mean_norm: float, seed: int) -> None:
+    def __init__(
+        self, settings: CAt, engine: Engine, meter: Meter, mean_norm: float, seed: int, unit: float = 1.0
+    ) -> None:
         self._settings, self._engine, self._meter = settings, engine, meter
-        self._mean_norm, self._seed, self._group = mean_norm, seed, engine.group
+        self._mean_norm, self._unit, self._seed, self._group = mean_norm, unit, seed, engine.group
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
     def gradients(self, rows: Sequence[Row], number: int, dropout: int) -> tuple[list[Tensor], Tally]:
@@ -147,7 +136,7 @@ class Step:
                     width = module.get_input_embeddings().embedding_dim  # type: ignore[operator]
                     deltas.append(torch.zeros(*batch.input_ids.shape, width, device=self._group.device))
                     continue
-                found = _perturbed(module, part, batch, self._settings, self._mean_norm, seed)
+                found = _perturbed(module, part, batch, self._settings, self._mean_norm, seed, self._unit)
                 deltas.append(found.delta)
                 self._note(part, found, tally)
         return deltas
@@ -183,7 +172,13 @@ class Step:
 
 
 def _perturbed(
-    module: nn.Module, part: Sequence[Row], batch: Batch, settings: CAt, mean_norm: float, seed: int
+    module: nn.Module,
+    part: Sequence[Row],
+    batch: Batch,
+    settings: CAt,
+    mean_norm: float,
+    seed: int,
+    unit: float = 1.0,
 ) -> Perturbed:
     """The untargeted attack on a micro-batch: cross-entropy of the labels is driven up, every row on its own."""
     embedding = module.get_input_embeddings()  # type: ignore[operator]
@@ -205,5 +200,6 @@ def _perturbed(
         mean_norm,
         [derive_seed(seed, row.key) for row in part] + [0] * fillers,
         names=[str(row.key) for row in part] + ["(padding)"] * fillers,
+        unit=unit,
         score_last=False,  # the training step runs the same rows under the same perturbation anyway
     )

@@ -41,7 +41,13 @@ class Found:
 
 
 def attack(
-    module: ScoredLM, triples: Sequence[Triple], settings: InnerAttack, mean_norm: float, seed: int, pad_id: int
+    module: ScoredLM,
+    triples: Sequence[Triple],
+    settings: InnerAttack,
+    mean_norm: float,
+    seed: int,
+    pad_id: int,
+    unit: float = 1.0,
 ) -> Found:
     """Attack the prompts of triples for their harmful answers (equation 1), all at once and each on its own.
 
@@ -52,6 +58,7 @@ def attack(
         mean_norm: mean norm of the vocabulary's embeddings.
         seed: of the starting point, where it is drawn.
         pad_id: padding token.
+        unit: what absolute sizes are in; see :func:`hardscale.attacks.perturb.embedding_factor`.
     """
     device = next(module.parameters()).device
     sheet = make_sheet([answered(t, Term.AWAY, t.away) for t in triples], pad_id, device)
@@ -63,7 +70,7 @@ def attack(
     mask = (columns >= spans[:, :1]) & (columns < spans[:, 1:])
 
     def losses_of(inputs: Tensor) -> Tensor:
-        log_p = module(**sheet.asked, inputs_embeds=inputs)
+        log_p = module(**sheet.asked, input_ids=sheet.input_ids, inputs_embeds=inputs)
         return sums_by_row(-log_p, sheet.sequences, len(triples)) / n_labels
 
     found = perturb(
@@ -75,6 +82,7 @@ def attack(
         mean_norm,
         [derive_seed(seed, *triple.key) for triple in triples],
         names=[f"{row} (target {number})" for row, number in (triple.key for triple in triples)],
+        unit=unit,
         score_last=False,  # the training step runs the same sequences under the same perturbation anyway
     )
     return Found(

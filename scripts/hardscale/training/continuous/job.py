@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from hardscale import pulse
-from hardscale.attacks.perturb import mean_embedding_norm
+from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
 from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
@@ -125,8 +125,10 @@ class Training:
             lm, _ = load_chat_model(self.source.start, weights_dtype(options))
         self.shape, self.n_params = model_shape(lm.config), generative_parameters(lm.config)
         module = ScoredLM(lm).to(device).eval()
-        mean_norm = mean_embedding_norm(lm.get_input_embeddings())
+        embedding = lm.get_input_embeddings()
+        mean_norm, unit = mean_embedding_norm(embedding), embedding_factor(embedding)
         self.pad_id = int(self.tokenizer.pad_token_id)
+        self._check(module)
         self.objective = self._objective(module)
         if settings.lora:
             add_lora(lm, settings.lora, derive_seed(self.seed, "lora"))
@@ -142,8 +144,16 @@ class Training:
             options=options,
         )
         meter = Meter(self.shape, n_trained if settings.lora else 0, trains_all=settings.lora is None)
-        self.step = Step(settings, self.objective, self.engine, meter, mean_norm, self.pad_id, self.seed)
-        self.facts = {"mean_embedding_norm": mean_norm, "n_trained_params": n_trained}
+        self.step = Step(settings, self.objective, self.engine, meter, mean_norm, self.pad_id, self.seed, unit)
+        self.facts = {"mean_embedding_norm": mean_norm, "embedding_factor": unit, "n_trained_params": n_trained}
+
+    def _check(self, module: ScoredLM) -> None:
+        """Whether the model's losses are those of plain forwards, by the first row; every rank asks."""
+        rows = self.data.rows(0)
+        if not rows:
+            return module.check(range(min(16, self.shape.vocab)), self.pad_id)  # any tokens show it
+        tokens = (*rows[0].prompt, *rows[0].away) if isinstance(rows[0], Triple) else rows[0].ids
+        return module.check(tokens[: self.settings.max_tokens], self.pad_id)
 
     def _objective(self, module: ScoredLM) -> Objective:
         if isinstance(self.settings, CAdvUL):

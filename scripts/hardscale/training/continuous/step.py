@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
+from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.inner import Found, attack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.objective import NAMES, Objective
@@ -77,6 +78,7 @@ class Step:
         mean_norm: mean norm of the vocabulary's embeddings before training.
         pad_id: padding token.
         seed: of dropout and of where attacks start.
+        unit: what absolute sizes of the attack are in; see :func:`hardscale.attacks.perturb.embedding_factor`.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class Step:
         mean_norm: float,
         pad_id: int,
         seed: int,
+        unit: float = 1.0,
     ) -> None:
         self._settings, self._objective, self._engine = settings, objective, engine
         self._meter, self._mean_norm, self._pad_id, self._seed = meter, mean_norm, pad_id, seed
+        self._unit = unit
         self._group, self._by_part = engine.group, settings.normalise == "microbatch_mean"
         self._share = settings.share_prompts and engine.module.takes_branches(settings.max_tokens)  # type: ignore[operator]
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
@@ -153,11 +157,14 @@ class Step:
                 module.train()
             for i, part in enumerate(parts):
                 if part.triples:
-                    found[i] = attack(module, part.triples, settings, self._mean_norm, seed, self._pad_id)  # type: ignore[arg-type]
+                    found[i] = self._attack_triples(module, part.triples, settings, seed)
                     self._note_attack(part, found[i], tally)
                 elif self._lockstep and busy[i]:
-                    attack(module, [_FILLER], settings, self._mean_norm, seed, self._pad_id)  # type: ignore[arg-type]
+                    self._attack_triples(module, [_FILLER], settings, seed)
         return found
+
+    def _attack_triples(self, module: Any, triples: Sequence[Triple], settings: InnerAttack, seed: int) -> Found:
+        return attack(module, triples, settings, self._mean_norm, seed, self._pad_id, self._unit)
 
     def _note_attack(self, part: Part, found: Found | None, tally: Tally) -> None:
         settings = self._settings.attack
