@@ -69,11 +69,21 @@ def search_options(settings: AttackBase) -> dict[str, Any]:
     return {"method": settings.kind, "own": settings}
 
 
-def eps_facts(settings: AttackBase) -> dict[str, Any]:
-    """The ball of an attack in embedding space; nothing of attacks in text."""
+def eps_facts(settings: AttackBase, notes: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The ball of an attack in embedding space; nothing of attacks in text.
+
+    Args:
+        settings: of the attack.
+        notes: what it noted of its examples; ``eps_unused`` says that no vector ever left the ball, so that any larger
+            ``eps`` would have given the same perturbations.
+    """
     if not isinstance(settings, EmbeddingAttack):
         return {}
-    return {"eps": settings.perturbation.eps, "eps_mode": settings.perturbation.eps_mode}
+    ball = settings.perturbation
+    facts = {"eps": ball.eps, "eps_mode": ball.eps_mode, "eps_of": settings.ball}
+    if notes and "projected_share" in notes:
+        facts["eps_unused"] = ball.eps_projects_only and notes["projected_share"] == 0
+    return facts
 
 
 def load_helpers(folders: Mapping[str, Path]) -> dict[str, Helper]:

@@ -257,8 +257,8 @@ class _Writer:
         if padded:
             return False
         raise ModelError(
-            f"{name_of(self.model)}: with stored keys and values it writes other replies than a plain forward would; use "
-            "another architecture"
+            f"{name_of(self.model)}: with stored keys and values it writes other replies than a plain forward would; "
+            "use another architecture"
         )
 
     def _plainly(self, row: _Row) -> torch.Tensor:
