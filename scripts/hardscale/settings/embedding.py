@@ -21,11 +21,15 @@ class Perturbation(Settings):
 
     step_size: PositiveFloat = 1e-4
     step_size_mode: Literal["absolute", "relative_eps", "relative_norm"] = Field(
-        "absolute", description="relative_eps: times eps; relative_norm: times the mean embedding norm."
+        "absolute",
+        description="absolute: in the embedding table's own units, whatever the model scales them by; relative_eps: "
+        "times eps; relative_norm: times the mean embedding norm.",
     )
     eps: PositiveFloat | None = Field(0.05, description="Radius of the ball around each token; null for none.")
     eps_mode: Literal["absolute", "relative_norm"] = Field(
-        "relative_norm", description="relative_norm: times the mean L2 norm of the vocabulary's embeddings."
+        "relative_norm",
+        description="absolute: in the embedding table's own units; relative_norm: times the mean L2 norm of the "
+        "vocabulary's embeddings.",
     )
     norm: Literal["l2", "linf"] = Field("l2", description="Of the ball around each token.")
     step_rule: Literal["sign", "l2", "adam"] = Field("sign", description="l2: the gradient scaled to length 1.")
