@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from hardscale.errors import StudyError
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings.blocks import Name, NonNegativeInt, Settings, TaskName, deep_merge, forms
 from hardscale.settings.chat import ChatTaskSettings, JudgeSettings, ModelName
+from hardscale.settings.defenses import training_attack
+from hardscale.settings.embedding import BALL, EmbeddingAttack
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import AnalysisSettings, EvaluateRow, GridRow
 from hardscale.settings.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
@@ -121,6 +123,7 @@ class Study(Settings):
         self._wheres_are_known()
         self._cells_are_distinct()
         self._pairs_fit()
+        self._balls_are_known()
         return self
 
     def _wheres_are_known(self) -> None:
@@ -198,6 +201,45 @@ class Study(Settings):
                             f"evaluate.{i}.defenses: {defense!r} ({self.defenses[defense].kind}) does not train models "
                             f"of {task!r}, which is {what}; choose tasks by `where`"
                         )
+
+    def _balls_are_known(self) -> None:
+        """Attacks with the ball of a training name none of their own and stay with models that were trained in one."""
+        for i, row in enumerate(self.evaluate):
+            where = [c for c in self.cells() if row.where.matches(c.task, c.family, c.scale, c.seed)]
+            cells = [(cell.task, cell.family, cell.scale, cell.seed) for cell in where]
+            for name in row.attacks:
+                for form in forms(self.attacks[name], cells):
+                    if isinstance(form, EmbeddingAttack) and form.ball == "training":
+                        self._must_have_balls(f"evaluate.{i}", name, form, row.defenses, cells)
+
+    def _must_have_balls(
+        self,
+        key: str,
+        name: str,
+        attack: EmbeddingAttack,
+        defenses: Sequence[str],
+        cells: Sequence[tuple[str, str, str, int]],
+    ) -> None:
+        own = attack.perturbation.model_fields_set if "perturbation" in attack.model_fields_set else set()
+        if given := [setting for setting in BALL if setting in own]:
+            raise ValueError(
+                f"attacks.{name}.perturbation.{given[0]}: given beside ball: training, which takes it from each "
+                "model's training; leave it out, or use ball: own"
+            )
+        for defense in defenses:
+            trained = [] if defense == UNDEFENDED else list(forms(self.defenses[defense], cells))
+            attacks = [training_attack(form) for form in trained]
+            if not all(attacks) or not trained:
+                raise ValueError(
+                    f"{key}.attacks: {name!r} takes its ball from the training (ball: training), and {defense!r} has "
+                    "no attack on embeddings there; give those models one with its own eps, in another row"
+                )
+            for training in attacks:
+                if training and training.eps is None and attack.perturbation.needs_ball:
+                    raise ValueError(
+                        f"{key}.attacks: {name!r} takes its ball from the training (ball: training), and that of "
+                        f"{defense!r} has eps: null; its start or its steps need one"
+                    )
 
     def scales(self, family: str) -> list[str]:
         """Names of a family's scales, smallest first as the study lists them."""

@@ -117,12 +117,12 @@ def classifier(kind: str, **changes: Any) -> Any:
     return build(AutoModelForSequenceClassification, kind, **changes)
 
 
-def plain(model: Any, ids: list[int], embeds: list[torch.Tensor] | None = None) -> torch.Tensor:
+def plain(model: Any, ids: list[int], embeds: list[torch.Tensor] | None = None, **more: Any) -> torch.Tensor:
     """Logits by the library's own forward of one prompt; ``embeds`` gets what its embedding module gave, as leaves."""
     tokens = torch.tensor([ids])
     seen = contextlib.nullcontext() if embeds is None else _watched(model.get_input_embeddings(), embeds)
     with seen:
-        return model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0].float()
+        return model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **more).logits[0].float()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from hardscale.attacks.prefix_cache import CACHED_FAMILIES, PrefixCache
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError, HardscaleError, ModelError, TrainingError
 from hardscale.models.generate import reply
-from hardscale.models.outputs import HEAD_FAMILIES, SCORE_FAMILIES
+from hardscale.models.outputs import HEAD_FAMILIES, SCORE_FAMILIES, same_losses
 from hardscale.training.continuous.scored_lm import ScoredLM
 
 QUICK_CAUSAL = ("gpt_neox", "gemma2", "granite", "bloom", "mamba")
@@ -71,7 +71,9 @@ def compare(victim: Victim, oracle: Any, losses_of: Any) -> str:
         wanted = []
         for i, ids in enumerate(asked):
             leaves: list[torch.Tensor] = []
-            loss = losses_of(i, plain(oracle, [*ids, *victim.endings[i]], leaves))
+            # Its states, which are kept unless it is told otherwise, are written in place.
+            more = {"use_cache": False} if oracle.config.model_type == "rwkv" else {}
+            loss = losses_of(i, plain(oracle, [*ids, *victim.endings[i]], leaves, **more))
             wanted.append((loss, leaves))
         for score, (loss, _) in zip(scores, wanted, strict=True):
             assert abs(float(score.losses) - float(loss.detach())) <= 1e-4 * max(1.0, float(loss.detach()))
@@ -259,3 +261,29 @@ def test_a_prefix_that_does_not_stand_for_its_tokens_is_not_stored(
     compare(victim, model, lambda i, logits: cross_entropy(logits[-len(TARGETS[i]) - 1 : -1], torch.tensor(TARGETS[i])))
     assert not victim.can_cache and not any(victim.cache.prefixes) and victim.in_parts
     assert "none are stored" in capsys.readouterr().err
+
+
+def test_what_counts_as_rounding() -> None:
+    """Each token in float32; in a coarser type the mean, by which a wrong family still stands out."""
+    fine, coarse = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).bfloat16()
+    losses = torch.tensor([0.5, 4.0, 2.0, 0.1, 8.0, 1.0, 3.0, 0.2])
+    noise = torch.tensor([0.07, -0.12, 0.05, -0.03, 0.1, 0.02, -0.09, 0.01])
+    assert same_losses(losses + 9e-5, losses, fine) and not same_losses(losses + noise / 100, losses, fine)
+    assert same_losses(losses + noise, losses, coarse) and not same_losses(losses * 1.06, losses, coarse)
+    assert same_losses(losses + noise, losses, fine, torch.bfloat16)
+    # Rows are looked at one by one; the fewer the tokens, the more one of them may be off.
+    rows = torch.stack([losses, losses])
+    assert not same_losses(rows + torch.tensor([[0.2], [-0.2]]), rows, coarse)
+    assert same_losses(losses[:1] + 0.07, losses[:1], coarse) and not same_losses(losses[:1] + 0.2, losses[:1], coarse)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "granite"])
+def test_the_check_of_bfloat16_passes_what_is_right(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = architectures.language_model(kind).bfloat16()
+    victim = LanguageVictim(model, Ids(), ["x"] * 4, list("0123"))
+    victim.endings = TARGETS
+    victim.remember([ids[:8] for ids in prompts()])
+    victim.score([victim.block(i, torch.tensor([ids])) for i, ids in enumerate(prompts())])
+    ScoredLM(model).check(prompts()[-1], 0)
+    reply(model, Ids(), [ids[:-1] for ids in prompts()], 6)
+    assert "note" not in capsys.readouterr().err

@@ -210,3 +210,25 @@ def test_series_of_an_ablation_that_differ_in_further_settings_alone_have_labels
     assert all(name.startswith(f"{label}: ") for name in found)
     assert "-slow" in found[1]
     assert _labels([("eps", both[0][1]), ("beta", both[1][1])])[0] == label
+
+
+def test_trainings_that_eps_had_no_part_in_are_marked() -> None:
+    """Two radii of which neither was reached are one and the same training."""
+    tables = make_tables()
+    cost = tables["cost"]
+    mine = (cost["defense_kind"] == "c_advipo") & (cost["eps"] > 0)
+    plain_texts = texts(figure_drawer("ablations")(make_chat_runs(), NONE, SPEC, tables))
+    tables["cost"] = cost.assign(eps_unused=mine)
+    figure = figure_drawer("ablations")(make_chat_runs(), NONE, SPEC, tables)
+    marked = {
+        round(float(x), 6)
+        for ax in figure.axes
+        for line in ax.get_lines()
+        if line.get_marker() == "x"
+        for x in line.get_xdata()
+    }
+    assert marked == {round(float(eps), 6) for eps in _series(cost, "eps")[0]["eps"] if eps > 0} and len(marked) > 1
+    assert "ε never reached: no effect" in texts(figure) and "ε never reached: no effect" not in plain_texts
+    # Training without an attack has no ball, and beta is another matter.
+    tables["cost"] = cost.assign(eps_unused=cost["eps"] == 0)
+    assert "ε never reached: no effect" not in texts(figure_drawer("ablations")(make_chat_runs(), NONE, SPEC, tables))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hardscale.cli import study_from_files
+from hardscale.errors import StudyError
 from hardscale.lm_eval_tool import PYTHON
 from hardscale.paths import part_name
 from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
@@ -188,3 +189,48 @@ def test_what_the_kind_of_victim_decides_is_in_the_specs_of_its_jobs():
     assert settings("apples", "beast")["read_back"] and settings("password_match", "beast")["read_back"] is False
     rounds = json.loads(specs.rounds(holdings.blocks[0])(SimpleNamespace(lineage="password_match/tiny/a/s0/rounds")))
     assert (rounds["settings"]["attack"]["allowed"], rounds["settings"]["attack"]["held"]) == ("any", "last")
+
+
+# --- an attack with the ball of each model's training ----------------------------------------------------------------
+
+
+def followed(defense: dict, embedding: dict, defenses: list[str] | None = None) -> dict:
+    row = {"attacks": ["embedding"], "defenses": defenses or ["ul"]}
+    blocks = {"ul": {"kind": "c_advul", **defense}, "sft": {"kind": "c_advul", "attack": None}}
+    theirs = {"others": {"kind": "external", "base": "x"}}
+    attack = {"kind": "embedding", "ball": "training", **embedding}
+    return {**STUDY, "defenses": {**blocks, **theirs}, "attacks": {"embedding": attack}, "evaluate": [row]}
+
+
+def test_an_attack_takes_the_ball_of_each_models_training() -> None:
+    """Overrides of the defense applied; steps and start stay the attack's own."""
+    grown = {"where": {"family": ["tiny"]}, "set": {"attack": {"eps": 0.1, "norm": "linf", "steps": 3}}}
+    study = parse_study(followed({"overrides": [grown]}, {"perturbation": {"step_size": 0.002}}), "study.yaml")
+    place = SimpleNamespace(lineage="apples/tiny/a/s0/ul", round="1", part="embedding")
+    spec = json.loads(Jobs(study).specs.attack(place))
+    settings = spec["settings"]["perturbation"]
+    assert (settings["eps"], settings["norm"], settings["eps_mode"]) == (0.1, "linf", "relative_norm")
+    assert settings["step_size"] == 0.002 and spec["settings"]["ball"] == "training"
+
+
+@pytest.mark.parametrize(
+    ("defense", "embedding", "defenses", "said"),
+    [
+        ({}, {}, ["none", "ul"], "'none' has no attack on embeddings"),
+        ({}, {}, ["sft"], "'sft' has no attack on embeddings"),
+        ({}, {}, ["others"], "'others' has no attack on embeddings"),
+        ({}, {"perturbation": {"eps": 0.1}}, ["ul"], "attacks.embedding.perturbation.eps: given beside ball: training"),
+        ({}, {"perturbation": {"norm": "linf"}}, ["ul"], "attacks.embedding.perturbation.norm: given beside"),
+        (
+            {"attack": {"eps": None}},
+            {"perturbation": {"step_size_mode": "relative_norm", "init": "uniform_ball"}},
+            ["ul"],
+            "'ul' has eps: null",
+        ),
+        ({"overrides": [{"where": {}, "set": {"attack": None}}]}, {}, ["ul"], "'ul' has no attack on embeddings"),
+    ],
+)
+def test_a_ball_that_no_training_has_is_refused(defense: dict, embedding: dict, defenses: list[str], said: str) -> None:
+    with pytest.raises(StudyError) as refused:
+        parse_study(followed(defense, embedding, defenses), "study.yaml")
+    assert said in str(refused.value) and len(str(refused.value).splitlines()) == 1

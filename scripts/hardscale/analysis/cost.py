@@ -44,6 +44,7 @@ COST = pa.schema(
         ("backward_passes", _i64),
         ("defense_flops", _f64),
         ("defense_flops_exact", _f64),
+        ("eps_unused", pa.bool_()),  # no perturbation of the training left the ball: eps had no part in it
     ]
 )
 #: Only in cost.csv: it is another one on every run.
@@ -124,6 +125,7 @@ def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
             "backward_passes": facts.get("n_backward_passes"),
             "defense_flops": facts["defense_flops"],
             "defense_flops_exact": facts.get("defense_flops_exact"),
+            "eps_unused": facts.get("eps_unused"),
             SECONDS: sum(seconds) / len(seconds) if seconds else None,
         }
 

@@ -16,7 +16,8 @@ from hardscale.attacks.packing import Batch, Block, Slice
 from hardscale.console import say
 from hardscale.errors import AttackError
 from hardscale.memory import is_out_of_memory
-from hardscale.models.outputs import FORWARD_ERRORS, failure, name_of, tolerance
+from hardscale.models.outputs import FORWARD_ERRORS, failure, name_of, same_losses
+from hardscale.models.window import window
 
 if TYPE_CHECKING:
     from hardscale.attacks.victim import Victim
@@ -50,7 +51,7 @@ class SelfCheck:
         if self._done or len(longest) < 2:
             return
         self._done = True
-        whole = list(longest[:_LONGEST])
+        whole = list(longest[: min(_LONGEST, window(self._victim.model))])
         pair = [whole, whole[: max(len(whole) * 2 // 3, 2)]]
         blocks = [Block(0, torch.tensor([tokens])) for tokens in pair]
         if self._agrees(blocks):
@@ -71,12 +72,13 @@ class SelfCheck:
         """Compare forwards after stored prefixes with plain ones; where they differ, nothing is stored any more."""
         victim = self._victim
         lengths = {len(victim.cache.prefixes[example]): example for example in examples}
-        if not lengths or max(lengths) > _LONGEST:
+        more = _N_COMPARED + 2
+        if not lengths or max(lengths) + more > min(_LONGEST, window(victim.model)):
             return
         chosen = [lengths[length] for length in sorted({min(lengths), max(lengths)})]
         prefixes = [list(victim.cache.prefixes[example]) for example in chosen]
         blocks = [
-            Block(example, torch.tensor([prefix + prefix[: 3 + i]]), len(prefix))
+            Block(example, torch.tensor([prefix + (2 * prefix)[: _N_COMPARED + 1 + i]]), len(prefix))
             for i, (example, prefix) in enumerate(zip(chosen, prefixes, strict=True))
         ]
         if not self._agrees(blocks):
@@ -89,9 +91,8 @@ class SelfCheck:
     def _name(self) -> str:
         return name_of(self._victim.model)
 
-    def _allowed(self, surprises: torch.Tensor) -> torch.Tensor:
-        victim = self._victim
-        return tolerance(victim.model, victim.dtype) * surprises.abs().clamp(min=1.0)
+    def _same(self, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+        return same_losses(found, wanted, self._victim.model, self._victim.dtype)
 
     @torch.no_grad()
     def _agrees(self, blocks: Sequence[Block]) -> bool:
@@ -109,7 +110,7 @@ class SelfCheck:
             if is_out_of_memory(error):
                 return True  # the search itself takes fewer tokens at a time
             raise AttackError(failure(victim.model, "a forward of tokens and their mask alone", error)) from error
-        return bool(((found - wanted).abs() <= self._allowed(wanted)).all())
+        return self._same(found, wanted)
 
     @torch.no_grad()
     def _reads_forwards(self, tokens: Sequence[int]) -> None:
@@ -119,8 +120,8 @@ class SelfCheck:
             blind = victim.blind_surprise(tokens)
             if blind is None or not bool(torch.isfinite(blind)):
                 return
-            seeing = victim.plain_surprises(tokens, 1)[0]
-        if not bool((blind - seeing).abs() <= self._allowed(blind)):
+            seeing = victim.plain_surprises(tokens, 1)
+        if not self._same(blind[None], seeing):
             raise AttackError(
                 f"{self._name}: what it says comes next changes with the tokens that do come next, so it does not "
                 "write from left to right; use a causal language model"

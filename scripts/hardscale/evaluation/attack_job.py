@@ -103,7 +103,7 @@ def run_attack_job(
             n_rescored_otherwise=sum(
                 known["success"] != result.successes[-1] for known, result in zip(rows, results, strict=True)
             ),
-            **eps_facts(settings),
+            **eps_facts(settings, summed_notes(results)),
             **search_facts(settings),
             **({"notes": notes} if (notes := summed_notes(results)) else {}),
         )

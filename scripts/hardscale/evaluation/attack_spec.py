@@ -74,11 +74,21 @@ def search_facts(settings: AttackBase) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in ("allowed", "held", "read_back") if hasattr(settings, key)}
 
 
-def eps_facts(settings: AttackBase) -> dict[str, Any]:
-    """The ball of an attack in embedding space; nothing of attacks in text."""
+def eps_facts(settings: AttackBase, notes: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The ball of an attack in embedding space; nothing of attacks in text.
+
+    Args:
+        settings: of the attack.
+        notes: what it noted of its examples; ``eps_unused`` says that no vector ever left the ball, so that any larger
+            ``eps`` would have given the same perturbations.
+    """
     if not isinstance(settings, EmbeddingAttack):
         return {}
-    return {"eps": settings.perturbation.eps, "eps_mode": settings.perturbation.eps_mode}
+    ball = settings.perturbation
+    facts = {"eps": ball.eps, "eps_mode": ball.eps_mode, "eps_of": settings.ball}
+    if notes and "projected_share" in notes:
+        facts["eps_unused"] = ball.eps_projects_only and notes["projected_share"] == 0
+    return facts
 
 
 def load_helpers(folders: Mapping[str, Path]) -> dict[str, Helper]:

@@ -190,7 +190,7 @@ def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Pat
             too_long=selection.too_long,
             changed_by_template=selection.changed,
             notes=summed_notes(results),
-            **eps_facts(settings),
+            **eps_facts(settings, summed_notes(results)),
             **search_facts(settings),
         )
 

@@ -6,10 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from hardscale.analysis.cost import COST
@@ -31,6 +33,8 @@ _MEASURES = {
     "mmlu_accuracy": "MMLU",
     PERPLEXITY: "Perplexity / base",
 }
+#: Of models whose radius had no part in their training.
+_SAME_LOOK: dict[str, Any] = {"linestyle": "", "marker": "x", "color": "0.1", "markersize": 7.0}
 #: What has to be equal besides the setting that is looked at.
 _EQUAL = ["defense_kind", "n_updates", "batch_size", "variant"]
 
@@ -57,7 +61,9 @@ def draw(
     series_labels = _labels(series)
     labels = list(dict.fromkeys(series_labels))
     looks = dict(zip(labels, zip(attack_colours(labels).values(), LINES * 9, MARKERS * 9, strict=False), strict=True))
-    panels = Panels(len(rows) * len(shown), _entries(looks, measures), len(shown), size=(_width(len(shown)), 2.1))
+    panels = Panels(
+        len(rows) * len(shown), _entries(looks, measures, series), len(shown), size=(_width(len(shown)), 2.1)
+    )
     xlabels = []
     for i, ax in enumerate(panels.axes):
         name, measure = rows[i // len(shown)], shown[i % len(shown)]
@@ -180,10 +186,25 @@ def _draw(
         part = rows[rows["collapsed"] == hollow]
         face = "white" if hollow else colour
         ax.plot(part["x"], part["value"], linestyle="", marker=marker, color=colour, markerfacecolor=face, zorder=4)
+    same = rows[_same_perturbations(rows, setting)]
+    ax.plot(same["x"], same["value"], **_SAME_LOOK, zorder=5)
 
 
-def _entries(looks: dict[str, tuple[str, object, str]], measures: pd.DataFrame) -> list[Entry]:
+def _same_perturbations(models: pd.DataFrame, setting: str) -> pd.Series:
+    """Which models were trained against perturbations that the setting had no part in, as bool.
+
+    Where the radius is what differs and none left the ball, all such members of a series are one and the same training.
+    """
+    unused = models["eps_unused"].astype("boolean").fillna(False).astype(bool)
+    return unused & (models["eps"] > 0) & (setting == "eps")
+
+
+def _entries(
+    looks: dict[str, tuple[str, object, str]], measures: pd.DataFrame, series: Sequence[tuple[str, pd.DataFrame]]
+) -> list[Entry]:
     entries = [line_key(label, colour, line, marker) for label, (colour, line, marker) in looks.items()]
     if measures["collapsed"].any():
         entries.append(point_key("collapsed", hollow=True))
+    if any(_same_perturbations(part, setting).any() for setting, part in series):
+        entries.append((Line2D([], [], **_SAME_LOOK), "ε never reached: no effect"))
     return [*entries, interval_key("95% interval")]

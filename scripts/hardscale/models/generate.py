@@ -16,7 +16,7 @@ from hardscale import pulse
 from hardscale.console import say
 from hardscale.errors import ModelError
 from hardscale.memory import Budget, is_out_of_memory
-from hardscale.models.outputs import FORWARD_ERRORS, embeddings_as, failure, name_of, tolerance
+from hardscale.models.outputs import FORWARD_ERRORS, embeddings_as, failure, name_of, same_losses
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
@@ -252,13 +252,13 @@ class _Writer:
             if is_out_of_memory(error):
                 return True  # keys and values take less than a plain forward
             raise
-        if bool(((told - wanted).abs() <= tolerance(self.model) * wanted.abs().clamp(min=1.0)).all()):
+        if same_losses(told, wanted, self.model):
             return True
         if padded:
             return False
         raise ModelError(
-            f"{name_of(self.model)}: with stored keys and values it writes other replies than a plain forward would; use "
-            "another architecture"
+            f"{name_of(self.model)}: with stored keys and values it writes other replies than a plain forward would; "
+            "use another architecture"
         )
 
     def _plainly(self, row: _Row) -> torch.Tensor:

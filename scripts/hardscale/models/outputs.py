@@ -83,6 +83,8 @@ SCORE_FAMILIES = frozenset(
         "starcoder2",
     )
 )
+#: Nats that two ways to compute a loss may differ by; coarse types over so many tokens.
+_FINE, _COARSE, _FEW = 1e-4, 0.05, 8
 #: What a model's forward may fail with that wants other inputs than tokens and a mask.
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
 #: What follows where a model's embeddings can not be reached.
@@ -152,12 +154,22 @@ def embeddings_as(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> I
         raise ModelError(f"the model asks its embedding module {calls} times in a forward pass, not once; {NO_PLACE}")
 
 
-def tolerance(model: nn.Module, dtype: torch.dtype | None = None) -> float:
-    """Nats that a loss may differ by between two ways to compute it; times the loss where it is over 1.
+def same_losses(found: Tensor, wanted: Tensor, model: nn.Module, dtype: torch.dtype | None = None) -> bool:
+    """Whether losses of tokens that were computed in two ways are the same but for rounding.
+
+    With float32 weights each of them is, to 1e-4 nats. In a coarser type single tokens are rounded to a tenth of a nat,
+    so the mean of each row is compared, to 0.05, and to as much more as its tokens are fewer than eight. Both grow with
+    a loss over 1.
 
     Args:
+        found: shape ``(n,)`` or ``(rows, n)``.
+        wanted: the same.
         model: whose weights are in their own types.
         dtype: of autocast, where forwards run under it.
     """
     types = {parameter.dtype for parameter in model.parameters()} if dtype is None else {dtype}
-    return 1e-4 if types <= {torch.float32, torch.float64} else 0.05
+    allowed = _FINE
+    if not types <= {torch.float32, torch.float64}:
+        allowed = _COARSE * max(1.0, (_FEW / found.shape[-1]) ** 0.5)
+        found, wanted = found.mean(dim=-1), wanted.mean(dim=-1)
+    return bool(((found - wanted).abs() <= allowed * wanted.abs().clamp(min=1.0)).all())

@@ -15,6 +15,8 @@ from hardscale.plan.patterns import any_of, exactly
 from hardscale.rounds_plan import blocks, chosen_rounds
 from hardscale.seeds import derive_seed
 from hardscale.settings.attacks import AttackBase
+from hardscale.settings.defenses import training_attack
+from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.selection import EvaluateRow
 from hardscale.settings.training import FinetuneSettings
@@ -218,6 +220,15 @@ class Holdings:
             settings = self.study.attacks[attack].resolve(cell.task, cell.family, cell.scale, cell.seed)
             self._attack_settings[attack, cell] = self._placed(settings, cell)
         return self._attack_settings[attack, cell]
+
+    def attack_on(self, attack: str, lineage: Lineage) -> AttackBase:
+        """An attack on a lineage's models: one in embedding space may take its ball from their training."""
+        settings = self.attack_settings(attack, lineage.cell)
+        if not isinstance(settings, EmbeddingAttack) or settings.ball == "own":
+            return settings
+        training = training_attack(self.defense_settings(lineage))
+        assert training is not None  # the study was checked
+        return settings.of_training(training)
 
     def seed(self, cell: Cell, *roles: str | int) -> int:
         """Root of the random choices of one job of a cell."""

@@ -138,7 +138,7 @@ class Specs:
                 "defense": lineage.defense,
                 "round": number,
                 "attack": name,
-                "settings": self._holdings.attack_settings(name, lineage.cell).model_dump(exclude={"overrides"}),
+                "settings": self._holdings.attack_on(name, lineage).model_dump(exclude={"overrides"}),
                 "n_examples": row.n_examples,
                 "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
                 "seed": self._holdings.seed(lineage.cell, "attack", name),

@@ -163,3 +163,9 @@ class External(Overridable):
         if not self.base and not self.adapter:
             raise ValueError("an external defence needs base, adapter or both")
         return self
+
+
+def training_attack(defense: Settings) -> InnerAttack | None:
+    """The attack on embeddings that a defense trains against; None where it has none, or it is not known."""
+    attack = getattr(defense, "attack", None)
+    return attack if isinstance(attack, InnerAttack) else None

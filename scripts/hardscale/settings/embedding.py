@@ -12,17 +12,24 @@ from pydantic import Field, PositiveInt, model_validator
 from hardscale.settings.attacks import AttackBase
 from hardscale.settings.blocks import PositiveFloat, Settings
 
+#: Settings of a perturbation that say which vectors it may be.
+BALL = ("eps", "eps_mode", "norm")
+
 
 class Perturbation(Settings):
     """A search for vectors added to prompt embeddings (section 3). Defaults are those of C-AdvUL's configuration."""
 
     step_size: PositiveFloat = 1e-4
     step_size_mode: Literal["absolute", "relative_eps", "relative_norm"] = Field(
-        "absolute", description="relative_eps: times eps; relative_norm: times the mean embedding norm."
+        "absolute",
+        description="absolute: in the embedding table's own units, whatever the model scales them by; relative_eps: "
+        "times eps; relative_norm: times the mean embedding norm.",
     )
     eps: PositiveFloat | None = Field(0.05, description="Radius of the ball around each token; null for none.")
     eps_mode: Literal["absolute", "relative_norm"] = Field(
-        "relative_norm", description="relative_norm: times the mean L2 norm of the vocabulary's embeddings."
+        "relative_norm",
+        description="absolute: in the embedding table's own units; relative_norm: times the mean L2 norm of the "
+        "vocabulary's embeddings.",
     )
     norm: Literal["l2", "linf"] = Field("l2", description="Of the ball around each token.")
     step_rule: Literal["sign", "l2", "adam"] = Field("sign", description="l2: the gradient scaled to length 1.")
@@ -32,6 +39,16 @@ class Perturbation(Settings):
     )
     n_suffix_tokens: PositiveInt = Field(20, description="positions: suffix.")
     keep: Literal["last", "best"] = Field("last", description="Iterate that is used.")
+
+    @property
+    def eps_projects_only(self) -> bool:
+        """Whether ``eps`` only puts back vectors that left the ball: neither start nor steps depend on it."""
+        return self.eps is not None and not self.needs_ball
+
+    @property
+    def needs_ball(self) -> bool:
+        """Whether the start or the steps are measured by the ball."""
+        return self.step_size_mode == "relative_eps" or self.init == "uniform_ball"
 
     @model_validator(mode="after")
     def _ball_where_needed(self) -> Perturbation:
@@ -53,3 +70,18 @@ class EmbeddingAttack(AttackBase):
     kind: Literal["embedding"]
     n_iterations: PositiveInt = 100
     perturbation: Perturbation = Perturbation(step_size=0.01, eps=None)
+    ball: Literal["own", "training"] = Field(
+        "own",
+        description="training: eps, eps_mode and norm are those that the attacked model was trained against (as "
+        "published); only for defenses that train against attacks on embeddings.",
+    )
+
+    def of_training(self, training: Perturbation) -> EmbeddingAttack:
+        """The attack with the ball of a training.
+
+        Raises:
+            pydantic.ValidationError: its start or its steps need a ball, and the training has none.
+        """
+        ball = {name: getattr(training, name) for name in BALL}
+        perturbation = Perturbation.model_validate({**self.perturbation.model_dump(), **ball})
+        return self.model_copy(update={"perturbation": perturbation})

@@ -257,7 +257,7 @@ class _Training:
             "n_clean_in_set": n_rows,
             "mean_embedding_norm": self.mean_norm,
             "embedding_factor": self.unit,
-            **progress.history.attack_facts(),
+            **progress.history.attack_facts(self.settings.attack),
         }
 
 

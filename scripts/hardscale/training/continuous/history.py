@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hardscale.console import Progress, say
+from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.passes import Work
 from hardscale.training.engine import Engine
 from hardscale.training.session import Session
@@ -34,14 +35,19 @@ class History:
         """Compute of all steps."""
         return Work(*(math.fsum(row[name] for row in self.terms) for name in Work.__dataclass_fields__))
 
-    def attack_facts(self) -> dict[str, Any]:
-        """How the attack went, as means over all steps that had one; None without."""
+    def attack_facts(self, attack: InnerAttack | None) -> dict[str, Any]:
+        """How the attack went, as means over all steps that had one; None without.
+
+        ``eps_unused``: no step ever left the ball, so that any larger ``eps`` would have given the same training.
+        """
         facts: dict[str, Any] = {}
         for name in _MEANS:
             values = [row[name] for row in self.terms if row[name] is not None]
             facts[name] = math.fsum(values) / len(values) if values else None
         ratios = [row["max_ratio"] for row in self.terms if row["max_ratio"] is not None]
-        return {**facts, "max_ratio": max(ratios, default=None)}
+        facts["max_ratio"] = max(ratios, default=None)
+        unused = attack is not None and attack.eps_projects_only and facts["projected_share"] == 0
+        return {**facts, "eps_unused": unused if attack is not None else None}
 
 
 def take_steps(

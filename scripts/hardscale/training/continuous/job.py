@@ -189,10 +189,15 @@ class Training:
         facts = {
             **self.facts,
             **compute_facts(self.history, self.n_params, self._besides()),
-            **self.history.attack_facts(),
+            **self.history.attack_facts(self.settings.attack),
             "template_sha256": self.data.template.sha256,
             **self.data_facts(),
         }
+        if facts["eps_unused"] and self.group.leader:
+            say(
+                f"note: no perturbation left the ball of eps (the largest is {facts['max_ratio']:.3g} of it), so eps "
+                "had no part in this training; larger or more steps would reach it"
+            )
         publish(self.engine, self.session, self.settings.lora, self.source, self.history, facts)
         self.session.finish()
         if self.group.leader:

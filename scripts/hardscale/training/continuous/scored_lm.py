@@ -19,7 +19,7 @@ from hardscale.models.outputs import (
     failure,
     head_is_last,
     name_of,
-    tolerance,
+    same_losses,
 )
 from hardscale.training.continuous.losses import complement_log_probabilities, log_probabilities
 
@@ -170,8 +170,7 @@ class ScoredLM(nn.Module):
         logits = self._compute(self.embed(ids), ids, {"attention_mask": mask}, (rows, columns))
         found = log_probabilities(logits.float(), ids[rows, columns + 1])
         wanted = torch.cat([self._alone(row, device) for row in pair])
-        allowed = tolerance(self.lm) * wanted.abs().clamp(min=1.0)
-        return bool(((found - wanted).abs() <= allowed).all()) or not bool(torch.isfinite(wanted).all())
+        return same_losses(found, wanted, self.lm) or not bool(torch.isfinite(wanted).all())
 
     def _alone(self, row: list[int], device: torch.device) -> Tensor:
         """Log-probabilities of a sequence's tokens after the first, by the library's own forward of it alone."""
