@@ -9,7 +9,13 @@ min_version("9.19")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from hardscale.cli import makes_environments, prepare_environment, study_of
+from hardscale.cli import (
+    environment_file,
+    makes_environments,
+    prepare_environment,
+    study_files,
+    study_of,
+)
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
 from hardscale.launch.arrays import mend_arrays
@@ -26,6 +32,9 @@ JOBS = Jobs(STUDY)
 NEEDS = Needs(STUDY, others=JOBS.helpers.beside)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
+STUDY_FILES = study_files(workflow)
+CPU = environment_file(workflow.basedir, "cpu")
+LM_EVAL = environment_file(workflow.basedir, "lm-eval")
 check_plan(JOBS.holdings, LAUNCH, NEEDS)
 mend_arrays()
 if workflow.is_main_process:

@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from hardscale import literal
 from hardscale.analysis.outputs import replacing
-from hardscale.analysis.summary import escape, markdown, summary_table
+from hardscale.analysis.summary import markdown, summary_table
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table
 from hardscale.console import console
@@ -23,7 +24,7 @@ def main() -> None:
         table = markdown(summary_table(read_table(args.runs, RUNS).to_pandas()))
         note = args.spec.get("caption_note", "")
         with replacing(args.out) as draft:
-            draft.write_text(table + (f"\n{escape(note)}\n" if note else ""), encoding="utf-8")
+            draft.write_text(table + (f"\n{literal.markdown(note)}\n" if note else ""), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """Finished studies that tests of several folders read; each is run once a session, and only if a test asks for it."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from study_runs import StudyRun, copy_sources
 from tickets import describe_tickets
+
+# No test judges by the clock: on a busy machine an example may take any time.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import StudyError
-from hardscale.for_rules import remember_signature
+from hardscale.for_rules import remember_signature, with_signature
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
@@ -44,6 +44,11 @@ def study_of(workflow: Any) -> Study:
     return study_from_files(files, workflow.config_settings.config)
 
 
+def study_files(workflow: Any) -> Any:
+    """Params function: the files given by ``--configfile``. A list would be formatted, and a path may hold braces."""
+    return with_signature(lambda wildcards: [str(path) for path in workflow.config_settings.configfiles])  # noqa: ARG005
+
+
 def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | None = None) -> None:
     """Let jobs find this interpreter, the entries, the data and the site without an absolute path in any parameter."""
     from snakemake.resources import Resource
@@ -58,6 +63,11 @@ def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | 
     if site:
         os.environ[SITE] = json.dumps(dict(site))
     os.environ.setdefault(RUN, f"{socket.gethostname()}-{os.getpid()}-{time.time():.3f}")
+
+
+def environment_file(basedir: str, name: str) -> str:
+    """The description of a Conda environment as a rule's ``conda`` takes it: Snakemake formats it, so braces double."""
+    return str(Path(basedir) / "envs" / f"{name}.yaml").replace("{", "{{").replace("}", "}}")
 
 
 def makes_environments(workflow: Any) -> bool:

@@ -20,7 +20,7 @@ PACKAGE = "hardscale"
 ROOT = Path(__file__).parent
 _NEUTRAL = (
     *("settings", "plan", "study", "paths", "resources", "digest", "preflight", "console", "errors", "launch"),
-    *("utility_check", "lm_eval_tool", "for_rules", "stopping", "pulse"),
+    *("utility_check", "lm_eval_tool", "for_rules", "input_names", "stopping", "pulse"),
     *("artifacts.publish", "artifacts.manifest", "artifacts.retry"),
 )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from hardscale.input_names import input_name
 
 
 class for_rules:  # noqa: N801 - a decorator
@@ -28,6 +31,18 @@ class for_rules:  # noqa: N801 - a decorator
         call = with_signature(self._method.__get__(instance))
         instance.__dict__[self._name] = call  # found before this descriptor from now on
         return call
+
+
+class for_inputs(for_rules):  # noqa: N801 - a decorator
+    """A method that a rule uses as an input function: the paths that it returns are names, never patterns."""
+
+    def __init__(self, method: Callable[..., str | list[str]]) -> None:
+        @functools.wraps(method)
+        def names(*args: Any, **kwargs: Any) -> str | list[str]:
+            found = method(*args, **kwargs)
+            return input_name(found) if isinstance(found, str) else [input_name(path) for path in found]
+
+        super().__init__(names)
 
 
 def with_signature(function: Callable[..., Any]) -> Callable[..., Any]:

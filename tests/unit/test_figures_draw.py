@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +26,7 @@ from hardscale.figures.style import save, styled
 from hardscale.plan.exhibits import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
 SPEC = FigureSpec(target_asr=[0.25], scratch_families=["nano"])
 OF_CLASSIFIERS = [name for name in FIGURES if name not in CHAT_FIGURES]
 
@@ -36,6 +39,13 @@ def nano() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
+
+
+def drawn_texts(figure: Figure, tmp_path: Path) -> list[str]:
+    """What matplotlib draws of a figure as text: formulas as their characters, everything else as it stands."""
+    with styled(), mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(tmp_path / "text.svg", format="svg")
+    return ["".join(text.itertext()) for text in ElementTree.parse(tmp_path / "text.svg").iter(f"{SVG}text")]
 
 
 def assert_readable(figure: Figure) -> None:
@@ -126,18 +136,28 @@ def assert_readable_or_message(figure: Figure) -> None:
 
 
 @pytest.mark.parametrize("name", OF_CLASSIFIERS)
-def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
+def test_hostile_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     runs = make_runs({"$\\frac{1}{$": 35_000}, cells=CELLS[:1], rounds=(0, 1), attacks=["gcg", "random_token"])
-    hostile = "<script>$x^2_$</script>"
-    runs["task"] = hostile
+    runs["task"] = "<script>$10^{-3}$</script>"
     runs.loc[runs["defense"] != "none", "defense"] = "_--><b>$"
-    runs.loc[runs["attack"] == "gcg", "attack"] = "a_b^{c}\x00$"
+    runs.loc[runs["attack"] == "gcg", "attack"] = "$\\invalid$ a_b^{c}\x00$"
     if name == "joint_defense_compute":
         runs = pd.concat([runs, runs[runs["round"] > 0].assign(defense="</b>$", defense_kind="c_at")])
     figure = figure_drawer(name)(runs, make_fits(runs), SPEC)
     save(figure, tmp_path / "f.png", tmp_path / "f.svg")
     assert "<script" not in (tmp_path / "f.svg").read_text(encoding="utf-8")
-    assert any(r"<script>\$x^2_\$</script>" in text for text in texts(figure))
+    drawn = drawn_texts(figure, tmp_path)
+    assert any("<script>$10^{-3}$</script>" in text for text in drawn), drawn
+    if name == "attack_comparison":
+        assert any("$\\invalid$ a_b^{c}\\x00$" in text for text in drawn), drawn
+        assert any("$\\frac{1}{$" in text for text in drawn), drawn
+
+
+def test_powers_of_ten_on_axes_are_formulas(nano: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    figure = figure_drawer("attack_comparison")(*nano, SPEC)
+    drawn = drawn_texts(figure, tmp_path)
+    assert any(re.fullmatch(r"\s*1\s*0\s*7\s*", text) for text in drawn), drawn
+    assert not any("$" in text for text in drawn)
 
 
 @pytest.mark.parametrize("name", ["attack_comparison", "asr_by_round", "clean_accuracy"])

@@ -23,7 +23,7 @@ for block in JOBS.holdings.blocks:
             lineage=JOBS.holdings.lineage_pattern(block.lineages),
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            CPU
         threads: LAUNCH.threads(NEEDS)
         resources:
             **LAUNCH.resources(NEEDS),

@@ -13,7 +13,7 @@ rule collect:
     benchmark:
         f"{ROOT}/benchmarks/collect.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=4000,
         runtime=60,
@@ -40,15 +40,13 @@ rule fit:
     benchmark:
         f"{ROOT}/benchmarks/fit.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=2000,
         runtime=60,
         head=1,
     params:
-        headline=[
-            f"{name}={n}" for name, n in STUDY.analysis.headline_iteration.items()
-        ],
+        headline=JOBS.specs.headline,
         targets=STUDY.analysis.target_asr,
         code=JOBS.codes.of("hardscale.analysis.fit"),
     message:
@@ -70,7 +68,7 @@ rule claims:
     benchmark:
         f"{ROOT}/benchmarks/claims.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=2000,
         runtime=60,
@@ -96,7 +94,7 @@ rule cost:
     benchmark:
         f"{ROOT}/benchmarks/cost.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=1000,
         runtime=30,
@@ -126,7 +124,7 @@ rule summary:
     benchmark:
         f"{ROOT}/benchmarks/summary.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=1000,
         runtime=10,

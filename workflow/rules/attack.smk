@@ -13,7 +13,7 @@ rule attack:
     benchmark:
         f"{ROOT}/benchmarks/attack/{{lineage}}/r{{round}}/{{part}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     threads: 1
     resources:
         **LAUNCH.device(NEEDS),

@@ -16,7 +16,7 @@ rule adopt:
         cell=JOBS.holdings.cell_pattern(chat=True),
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=2000,
         runtime=60,
@@ -46,7 +46,7 @@ rule adopt_external:
         lineage=JOBS.holdings.lineage_pattern(JOBS.chat.external()),
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
@@ -76,7 +76,7 @@ rule continuous:
         lineage=JOBS.holdings.lineage_pattern(JOBS.chat.trained()),
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS),
@@ -115,7 +115,7 @@ for block in JOBS.chat.c_at_blocks:
             lineage=JOBS.holdings.lineage_pattern(block.lineages),
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            CPU
         threads: LAUNCH.threads(NEEDS)
         resources:
             **LAUNCH.resources(NEEDS),

@@ -11,7 +11,7 @@ rule prepare_task:
     benchmark:
         f"{ROOT}/benchmarks/prepare_task/{{task}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=2000,
         runtime=60,

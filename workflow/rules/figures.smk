@@ -26,7 +26,7 @@ for figure_name in JOBS.exhibits.figure_names:
             figure=figure_name,
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            CPU
         resources:
             mem_mb=1000,
             runtime=10,

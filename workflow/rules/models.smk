@@ -12,7 +12,7 @@ rule prepare_model:
     benchmark:
         f"{ROOT}/benchmarks/prepare_model/{{family}}/{{scale}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     resources:
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
@@ -38,7 +38,7 @@ rule pretrain:
     benchmark:
         f"{ROOT}/benchmarks/pretrain/{{family}}/{{scale}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS.of("pretrain")),

@@ -20,9 +20,9 @@ rule verify:
     log:
         f"{ROOT}/logs/verify.log",
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     params:
         root=ROOT,
-        configfiles=[str(path) for path in workflow.config_settings.configfiles],
+        configfiles=STUDY_FILES,
     shell:
         'python "$HARDSCALE_SCRIPTS"/verify.py --root {params.root:q} --configfile {params.configfiles:q} --log {log:q}'

@@ -14,7 +14,7 @@ rule finetune:
     wildcard_constraints:
         cell=JOBS.holdings.cell_pattern(chat=False),
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     threads: LAUNCH.threads(NEEDS)
     resources:
         **LAUNCH.resources(NEEDS),

@@ -12,7 +12,7 @@ rule utility:
     benchmark:
         f"{ROOT}/benchmarks/utility/{{lineage}}/r{{round}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        CPU
     threads: 1
     resources:
         **LAUNCH.device(NEEDS),
@@ -43,7 +43,7 @@ if "lm_eval" in JOBS.measures.kinds:
         benchmark:
             f"{ROOT}/benchmarks/lm_eval/{{lineage}}/r{{round}}.tsv"
         conda:
-            "../../envs/lm-eval.yaml"
+            LM_EVAL
         threads: 1
         resources:
             **LAUNCH.device(NEEDS),
@@ -76,7 +76,7 @@ if "mt_bench" in JOBS.measures.kinds:
         benchmark:
             f"{ROOT}/benchmarks/mt_bench/{{lineage}}/r{{round}}.tsv"
         conda:
-            "../../envs/cpu.yaml"
+            CPU
         threads: 1
         resources:
             **LAUNCH.device(NEEDS.beside(JOBS.measures.raters)),
@@ -105,7 +105,7 @@ if JOBS.chat.cells:
             f"{ROOT}/benchmarks/collect_utility.tsv"
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            CPU
         resources:
             mem_mb=4000,
             runtime=60,

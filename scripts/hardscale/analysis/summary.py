@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from hardscale import literal
 from hardscale.analysis.points import of_chat
 
+_SHARE = re.compile(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]")
 _KEYS = ["task", "family", "scale", "n_params"]
 
 
@@ -61,15 +64,10 @@ def markdown(frame: pd.DataFrame) -> str:
     """The table in GitHub's Markdown, cell text escaped."""
     header = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + " --- |" * len(frame.columns)
-    lines = ["| " + " | ".join(escape(value) for value in row) + " |" for row in frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(map(_shown, row)) + " |" for row in frame.itertuples(index=False)]
     return "\n".join([header, rule, *lines]) + "\n"
 
 
-def escape(value: Any) -> str:
-    """Text that Markdown shows as it stands: on one line, without markup."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    for char in "\\|`*_<>[]":
-        if char in "[]" and isinstance(value, str) and value[:1].isdigit():
-            continue
-        text = text.replace(char, "&lt;" if char == "<" else "&gt;" if char == ">" else f"\\{char}")
-    return text
+def _shown(value: Any) -> str:
+    """A cell: shares with their intervals as :func:`_share` writes them, other text escaped."""
+    return value if isinstance(value, str) and _SHARE.fullmatch(value) else literal.markdown(str(value))

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
@@ -142,7 +143,14 @@ def log_axis(ax: Axes, values: ArrayLike, *, counts: bool = False, zero: bool = 
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FixedFormatter(labels))
     ax.xaxis.set_minor_locator(NullLocator())
+    formula_ticks(ax.xaxis, len(ticks))
     return place
+
+
+def formula_ticks(axis: Axis, n: int) -> None:
+    """Let the ``n`` labels of an axis, which are :func:`power_label`'s, be drawn as mathtext; no other text is."""
+    for tick in axis.get_major_ticks(n):
+        tick.label1.set_parse_math(True)
 
 
 def log_range(values: ArrayLike, zero: bool = False) -> tuple[float, float, float | None]:
@@ -174,6 +182,7 @@ def log_y_axis(ax: Axes, values: ArrayLike, room: float = 0.0) -> None:
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(FixedFormatter([power_label(t) for t in ticks]))
     ax.yaxis.set_minor_locator(NullLocator())
+    formula_ticks(ax.yaxis, len(ticks))
 
 
 def round_axis(ax: Axes, last: int) -> bool:

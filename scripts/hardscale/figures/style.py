@@ -7,7 +7,6 @@ that changes from run to run is left out, so the same tables give the same PNG, 
 from __future__ import annotations
 
 import functools
-import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from hardscale.literal import one_line
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 2.5
 DPI = 200
@@ -51,6 +52,8 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,
     "axes.unicode_minus": True,
     "text.usetex": False,
+    # No name is a formula: only ticks are (axes.formula_ticks), and those are our own.
+    "text.parse_math": False,
 }
 
 #: Okabe and Ito's colours, told apart with any common kind of colour blindness; black and yellow are kept out.
@@ -65,7 +68,6 @@ _TASK_COLOURS = {
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)))
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 
 
 @contextmanager
@@ -132,12 +134,11 @@ def message_figure(text: str) -> Figure:
 
 
 def plain(text: object, limit: int = 36) -> str:
-    """A string from the data as a label: no mathtext, no control characters, not longer than ``limit``."""
-    clean = _UNSAFE.sub(" ", str(text)).strip()
+    """A string from the data as a label: on one line, no control characters, not longer than ``limit``."""
+    clean = one_line(str(text))
     clean = clean if len(clean) <= limit else clean[: limit - 1] + "…"
     # Labels that start with an underscore are left out of legends by matplotlib.
-    clean = f" {clean}" if clean.startswith("_") else clean
-    return clean.replace("$", r"\$")
+    return f" {clean}" if clean.startswith("_") else clean
 
 
 def scale_colours(family: str, n: int) -> list[Any]:

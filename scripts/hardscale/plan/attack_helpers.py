@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hardscale.for_rules import for_rules
+from hardscale.for_rules import for_inputs, for_rules
 from hardscale.paths import Lineage, manifests, parse_part
 from hardscale.plan.holdings import Holdings
 from hardscale.settings.chat import ModelName
@@ -27,7 +27,7 @@ class AttackHelpers:
         """Whether any attack of the study uses further models."""
         return bool(self._attacks_with_models) or self._judges_with_models
 
-    @for_rules
+    @for_inputs
     def models(self, wildcards: Any) -> list[str]:
         """Inputs of an attack besides its victim: the models that play a role in it."""
         return manifests(self._folders(wildcards).values())

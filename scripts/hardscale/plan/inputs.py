@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import DataError
-from hardscale.for_rules import for_rules, with_signature
+from hardscale.for_rules import for_inputs, with_signature
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 from hardscale.paths import Lineage, manifest, manifests, undefended
 from hardscale.plan.holdings import Holdings
@@ -26,7 +26,7 @@ class Inputs:
     def __init__(self, holdings: Holdings) -> None:
         self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout
 
-    @for_rules
+    @for_inputs
     def task_files(self, wildcards: Any) -> list[str]:
         """The user's own files that a task is read from, so that an edit of them is seen; none for other tasks.
 
@@ -45,7 +45,7 @@ class Inputs:
                 return [str(path) for path in (*place.train, *place.validation)]
         return []
 
-    @for_rules
+    @for_inputs
     def model_files(self, wildcards: Any) -> list[str]:
         """The user's own files that a model is read from; none for models of the hub and models made here."""
         scales = self._study.families[wildcards.family].scales
@@ -58,7 +58,7 @@ class Inputs:
             files = [*(folder / name for name in (*SMALL_FILES, WEIGHTS_INDEX)), *sorted(folder.glob("*.safetensors"))]
         return [str(path) for path in files if path.is_file()]
 
-    @for_rules
+    @for_inputs
     def base_tasks(self, wildcards: Any) -> list[str]:
         """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""
         if self._study.families[wildcards.family].source != "scratch":
@@ -66,13 +66,13 @@ class Inputs:
         tasks = dict.fromkeys(cell.task for cell in self._holdings.cells if cell.family == wildcards.family)
         return manifests(self._layout.task(task) for task in tasks)
 
-    @for_rules
+    @for_inputs
     def cell_base(self, wildcards: Any) -> str:
         """The model that a cell, or that of a lineage, starts from."""
         cell = Cell.parse(wildcards.cell) if hasattr(wildcards, "cell") else Lineage.parse(wildcards.lineage).cell
         return manifest(self._holdings.base(cell.family, cell.scale))
 
-    @for_rules
+    @for_inputs
     def cell_task(self, wildcards: Any) -> str:
         """The task of a cell or a lineage."""
         key = wildcards.cell if hasattr(wildcards, "cell") else wildcards.lineage

@@ -10,6 +10,7 @@ from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.for_rules import for_rules, with_signature
+from hardscale.literal import restructured
 from hardscale.paths import Lineage, parse_part, undefended
 from hardscale.plan.holdings import Block, Holdings
 from hardscale.seeds import derive_seed
@@ -167,22 +168,31 @@ class Specs:
     def analysis(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """Settings of fits, claims and figures."""
         analysis = self._study.analysis.model_dump()
-        spec = {**analysis, "scratch_families": self.scratch_families, "controls": self._controls()}
+        spec = {**analysis, "scratch_families": self._scratch_families, "controls": self._controls()}
         return canonical_json(spec).replace("<", "\\u003c")  # the same JSON; why: see caption_note
 
-    @property
-    def caption_note(self) -> str:
-        """The study's note for captions, unable to end a script.
+    @for_rules
+    def caption_note(self, wildcards: Any = None) -> str:  # noqa: ARG002
+        """The study's note as captions take it in.
 
-        Snakemake copies the parameters of a reported job unescaped into a ``<script>`` of its report, so a space of no
-        width follows every ``<``.
+        Snakemake copies the parameters of a reported job unescaped into a ``<script>`` of its report. Nothing there can
+        end one or begin a comment: a backslash follows every ``<``.
         """
-        return self._study.analysis.caption_note.replace("<", "<\u200b")
+        return restructured(self._study.analysis.caption_note)
+
+    @for_rules
+    def scratch_families(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
+        """Names, as captions take them in, of the families whose pretraining compute is this study's own."""
+        return [restructured(name) for name in self._scratch_families]
 
     @property
-    def scratch_families(self) -> list[str]:
-        """Families whose pretraining compute is this study's own."""
+    def _scratch_families(self) -> list[str]:
         return [name for name, family in self._study.families.items() if family.source == "scratch"]
+
+    @for_rules
+    def headline(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
+        """Arguments of fit: the headline iteration of each attack that has one."""
+        return [f"{name}={n}" for name, n in self._study.analysis.headline_iteration.items()]
 
     def _controls(self) -> dict[str, str]:
         """No-gradient control -> the attack that it controls: equal but for the gradient."""

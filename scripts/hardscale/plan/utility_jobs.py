@@ -10,7 +10,7 @@ from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.errors import DataError
-from hardscale.for_rules import for_rules
+from hardscale.for_rules import for_inputs, for_rules
 from hardscale.lm_eval_tool import PYTHON, task_folder
 from hardscale.paths import Lineage, manifests
 from hardscale.plan.chat_holdings import ChatHoldings
@@ -75,7 +75,7 @@ class UtilityJobs:
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
         return canonical_json({**spec, "settings": settings, **more})
 
-    @for_rules
+    @for_inputs
     def lm_eval_files(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """The user's own files of tasks for lm-evaluation-harness, so that an edit of them is seen."""
         assert self.lm_eval is not None
@@ -84,7 +84,7 @@ class UtilityJobs:
             return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
         return []
 
-    @for_rules
+    @for_inputs
     def mt_bench_files(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """The file of questions, where it is the user's own."""
         assert self.mt_bench is not None
@@ -99,7 +99,7 @@ class UtilityJobs:
         judge = self.mt_bench.judge if self.mt_bench else None
         return [(judge.family, judge.scale)] if isinstance(judge, ModelName) else []
 
-    @for_rules
+    @for_inputs
     def rating_models(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Inputs of mt_bench besides its victim: the model that rates."""
         return manifests(self._holdings.base(family, scale) for family, scale in self.raters)
