@@ -1,7 +1,8 @@
 """Simple adaptive attack (after arXiv 2404.02151): a written template and random search over a suffix.
 
 Every iteration replaces a block of neighbouring tokens by random ones and keeps the text where the target becomes more
-likely. The template is our own (:mod:`hardscale.attacks.frames`). The search needs log-probabilities, no gradients.
+likely. A block that is read as other tokens than drawn is drawn again. The template is our own
+(:mod:`hardscale.attacks.frames`). The search needs log-probabilities, no gradients.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests, chat_victim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.frames import ADAPTIVE, framed
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
+from hardscale.attacks.places import Layout, Place, laid, stands
+from hardscale.attacks.reading import Reading, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.starts import start_notes
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Adaptive
+
+#: Blocks drawn at a time, and at most, for one that is read as itself.
+_AT_ONCE, _MOST_DRAWS = 8, 64
 
 
 @dataclass
@@ -28,13 +35,18 @@ class _State:
     """One example's search: the suffix held, its text as it was read, and the stream it is changed from."""
 
     example: int
-    gap: Gap
+    layout: Layout
     record: Record
     rng: random.Random
     tokens: list[int]
     held: tuple[str, list[int], Reading] | None = None
     n_scored: int = 0
     n_retokenised: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Where the suffix stands."""
+        return self.layout.place
 
 
 def run(
@@ -58,26 +70,35 @@ def run(
     """
     own = options.own or Adaptive(kind="adaptive")
     model = chat_victim("adaptive", victim)
-    around = gaps(codec, _around(model, codec, options) if own.template else prompts)
-    model.check_lengths([len(gap.head) + own.n_attack_tokens + len(gap.tail) for gap in around])
-    model.remember([gap.head for gap in around])
-    [start] = codec.encode_alone([options.initial_text * own.n_attack_tokens])
+    around = _around(model, codec, options) if own.template else prompts
+    layouts = [
+        initial_layout(
+            codec, before, after, options.initial_text, own.n_attack_tokens, _rng(options, "initial", key), name
+        )
+        for (before, after), key, name in zip(around, keys, model.names, strict=True)
+    ]
+    model.check_lengths([layout.n_tokens for layout in layouts])
+    model.remember([layout.head for layout in layouts])
     states = []
-    for i, (gap, key) in enumerate(zip(around, keys, strict=True)):
-        ledger = model.ledger(i, shape)
-        rng = random.Random(derive_seed(options.seed, "adaptive", key))
-        first = start[: own.n_attack_tokens]
-        first += rng.choices(codec.allowed, k=own.n_attack_tokens - len(first))
-        states.append(_State(i, gap, Record(gap.before, gap.after, ledger), rng, first))
+    for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
+        record = Record(layout.before, layout.after, model.ledger(i, shape))
+        states.append(_State(i, layout, record, _rng(options, "adaptive", key), list(layout.attack)))
     for iteration in range(1, options.n_iterations + 1):
         began = time.monotonic()
         n_replaced = 0 if iteration == 1 else block_size(own.n_replaced, iteration, options.n_iterations)
         _step(model, codec, states, n_replaced)
         if callback:
             callback(iteration, len(states), time.monotonic() - began)
-    return [
-        replace(s.record.result(), notes={"retokenised_share": s.n_retokenised / max(s.n_scored, 1)}) for s in states
-    ]
+    return [_result(state) for state in states]
+
+
+def _rng(options: Options, role: str, key: int) -> random.Random:
+    return random.Random(derive_seed(options.seed, role, key))
+
+
+def _result(state: _State) -> AttackResult:
+    notes = {"retokenised_share": state.n_retokenised / max(state.n_scored, 1), **start_notes(state.layout)}
+    return replace(state.record.result(), notes=notes)
 
 
 def block_size(first: int, iteration: int, n_iterations: int) -> int:
@@ -99,12 +120,13 @@ def _around(model: LanguageVictim, codec: Codec, options: Options) -> list[tuple
 
 def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_replaced: int) -> None:
     """One try for every example; the first one (``n_replaced`` 0) is the initial suffix."""
-    tried = [_changed(state.tokens, n_replaced, codec.allowed, state.rng) for state in states]
-    texts = codec.decode(tried)
+    tried = _drawn(codec, states, n_replaced)
+    spelled = codec.spell(tried)
+    texts = [state.place.insert(text) for state, text in zip(states, spelled, strict=True)]
     # A first suffix is always tried: it has to be scored as something.
     some = [i for i, state in enumerate(states) if state.held is None or not codec.holds_marker(texts[i])]
     score = read_fitting if n_replaced else read
-    readings = score(model, codec, [(states[i].example, states[i].gap.whole(texts[i])) for i in some])
+    readings = score(model, codec, [(states[i].example, states[i].place.whole(texts[i])) for i in some])
     scored = [0] * len(states)
     for i, reading in zip(some, readings, strict=True):
         if reading is None:
@@ -112,13 +134,33 @@ def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_repla
         state, scored[i] = states[i], 1
         reading.pay(state.record.ledger)
         state.n_scored += 1
-        state.n_retokenised += not state.gap.keeps(codec, tried[i], reading.tokens)
+        state.n_retokenised += not stands(codec, state.place, tried[i], reading.tokens)
         if state.held is None or reading.rank < state.held[2].rank:
             state.tokens, state.held = tried[i], (texts[i], tried[i], reading)
     for i, state in enumerate(states):
         assert state.held is not None
         text, tokens, reading = state.held
         state.record.close_iteration(text, tokens, reading.loss, reading.success, scored[i])
+
+
+def _drawn(codec: Codec, states: Sequence[_State], n_replaced: int) -> list[list[int]]:
+    """For every example the first block drawn whose text is read as its tokens; the last one where none is."""
+    tried: list[list[int]] = [list(state.tokens) for state in states]
+    waiting = list(range(len(states))) if n_replaced else []
+    for _ in range(_MOST_DRAWS // _AT_ONCE):
+        rows = [
+            (i, _changed(states[i].tokens, n_replaced, codec.allowed, states[i].rng))
+            for i in waiting
+            for _ in range(_AT_ONCE)
+        ]
+        missing = dict.fromkeys(waiting)
+        for (i, row), layout in zip(rows, laid(codec, [(states[i].place, row) for i, row in rows]), strict=True):
+            if i in missing:
+                tried[i] = row
+                if layout is not None:
+                    del missing[i]
+        waiting = list(missing)
+    return tried
 
 
 def _changed(tokens: list[int], n_replaced: int, allowed: Sequence[int], rng: random.Random) -> list[int]:

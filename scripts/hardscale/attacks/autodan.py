@@ -156,7 +156,7 @@ def _close(codec: Codec, state: _State, n_evaluated: int) -> None:
     if state.best is None or found.rank < state.best.rank:
         state.best, state.waited = found, 0
         text = " ".join(prefix) + _GAP
-        state.held = (text, codec.encode_alone([text])[0])
+        state.held = (text, codec.inserted(state.request.before, text, state.request.text + state.request.after))
     else:
         state.waited += 1
     if first:

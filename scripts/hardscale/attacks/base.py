@@ -16,6 +16,7 @@ from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
 from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
+from hardscale.settings.attacks import Allowed, Held, published_search
 
 #: Memory that the stored prefixes of examples attacked together may take, by device type.
 _PREFIX_BYTES = {"cpu": 2**30, "cuda": 8 * 2**30}
@@ -41,6 +42,8 @@ def attack(
     seed: int = 0,
     dtype: torch.dtype | None = None,
     early_stop: bool = False,
+    allowed: Allowed | None = None,
+    held: Held | None = None,
     examples_per_batch: int | None = None,
     tokens_per_batch: int | Budget | None = None,
     use_cache: bool = True,
@@ -66,13 +69,17 @@ def attack(
         n_candidates: GCG: replacements tried in an iteration.
         top_k: GCG: tokens kept at each position by gradient.
         n_attack_tokens: length of the attack.
-        init_text: GCG: repeated to ``n_attack_tokens`` tokens; ``@&`` when absent.
+        init_text: repeated to ``n_attack_tokens`` tokens (:mod:`hardscale.attacks.starts`); ``@&`` when absent.
         init_tokens: GCG: the tokens of an earlier result that each prompt's attack goes on from; None: ``init_text``.
         gradient: GCG: False draws position and token uniformly instead (a control).
         candidate_rng: GCG: ``restart`` gives every example the same stream (as published), ``per_example`` its own.
         seed: root of the random streams.
         dtype: run forwards under autocast to this type.
         early_stop: GCG: leave an example at its first success; its lists end there.
+        allowed: tokens that are inserted; as published for the kind of victim when absent
+            (:func:`hardscale.settings.attacks.published_search`).
+        held: GCG: the text that counts after an iteration, the last one or that with the lowest loss so far; as
+            published for the kind of victim when absent.
         examples_per_batch: examples that move together; bounded by memory when absent.
         tokens_per_batch: tokens of one forward; by device when absent. They are halved when memory runs out, which
             changes no result beyond the last bits of a loss; a ``Budget`` tells afterwards how often.
@@ -137,9 +144,11 @@ def attack(
             part = slice(start, start + together)
             chosen = None if labels is None else labels[part]
             victim = _victim(model, tokenizer, targets[part], chosen, called[part], forwards)
-            codec = Codec(tokenizer, victim.n_embeddings, closing=victim.closing)
+            pool, counts = published_search(method, chat=not isinstance(victim, ClassifierVictim))
+            codec = Codec(tokenizer, victim.n_embeddings, closing=victim.closing, allowed=allowed or pool)
             here = replace(
                 options,
+                held=held or counts,
                 requests=requests[part] if requests else None,
                 initial_tokens=init_tokens[part] if init_tokens else None,
             )

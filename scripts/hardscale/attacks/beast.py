@@ -4,6 +4,7 @@ An iteration adds a token. The sampler draws children of every beam from its own
 replacement; the victim scores all of them, and the best are the next beams. A chat victim is its own sampler; for a
 classifier, which has no next token, a small language model of its family proposes (appendix on attacks of arXiv
 2407.18213). Beams are the sampler's tokens, but every score is that of the text they spell, as the victim reads it.
+With ``read_back`` children that the victim reads as other tokens are passed over: what is searched is what is scored.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.reading import Gap, Reading, gaps, read, read_fitting
+from hardscale.attacks.language_victim import LanguageVictim
+from hardscale.attacks.places import Place, gaps, laid, stands
+from hardscale.attacks.reading import Reading, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.sampler import Sampler, Wish
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Beast
+
+#: With ``read_back``: draws looked at, at most, for each child wanted, and for each at a time.
+_MOST_DRAWS, _DRAWS_AT_ONCE = 16, 2
 
 
 @dataclass
@@ -30,7 +36,7 @@ class _State:
 
     example: int
     key: int
-    gap: Gap
+    gap: Place
     record: Record
     beams: list[list[int]] = field(default_factory=lambda: [[]])
     best: tuple[str, list[int], Reading] | None = None
@@ -38,6 +44,30 @@ class _State:
     n_drawn: int = 0
     n_scored: int = 0
     n_retokenised: int = 0
+
+
+@dataclass
+class _Family:
+    """A beam and its children in the order of their draws.
+
+    Attributes:
+        n_seen: draws looked at.
+        grown: the beam with each child that is kept.
+    """
+
+    state: _State
+    beam: list[int]
+    draws: list[int]
+    n_seen: int = 0
+    grown: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.keep_all(len(self.draws))
+
+    def keep_all(self, n: int) -> None:
+        """Keep the first ``n`` draws, whatever they are read as."""
+        self.n_seen = min(n, len(self.draws))
+        self.grown = [[*self.beam, token] for token in self.draws[:n]]
 
 
 def run(
@@ -53,13 +83,14 @@ def run(
 
     The text held after an iteration is the one with the lowest loss so far (elitist), which may have fewer tokens.
     ``notes``: ``retokenised_share`` of the scored texts whose tokens, read from the text, are not those drawn;
-    ``dropped_share`` of the drawn texts that were not scored, because they spell a special token or are too long when
-    read; ``sampler_forward_tokens``, which enter ``forward_tokens`` in proportion to the sampler's parameters.
+    ``dropped_share`` of the drawn texts that were not scored, because they spell a special token, are too long when
+    read or, with ``read_back``, are read as other tokens; ``sampler_forward_tokens``, which enter ``forward_tokens`` in
+    proportion to the sampler's parameters.
 
     Raises:
         AttackError: a classifier without a sampler, or a sampler with other tokens.
     """
-    own = options.own or Beast(kind="beast")
+    own = (options.own or Beast(kind="beast")).for_victim(chat=isinstance(victim, LanguageVictim))
     helpers = {} if own.sampler == "victim" else options.helpers
     sampler = Sampler(victim, codec, helpers, own.top_p)
     around = gaps(codec, prompts)
@@ -88,18 +119,21 @@ def _step(
         Wish(
             state.example,
             torch.tensor([[*state.gap.head, *beam] for beam in state.beams]),
-            n_children,
+            n_children * (_MOST_DRAWS if own.read_back else 1),
             [derive_seed(seed, "beast", state.key, iteration, row) for row in range(len(state.beams))],
         )
         for state in states
     ]
-    drawn: list[tuple[_State, list[int]]] = []
+    families = []
     for state, wish, children in zip(states, wishes, sampler.propose(wishes), strict=True):
         state.sampler_tokens += sampler.pay(wish, state.record.ledger)
-        grown = [[*beam, token] for beam, few in zip(state.beams, children, strict=True) for token in few]
-        drawn += [(state, tokens) for tokens in grown]
-        state.n_drawn += len(grown)
-    texts = codec.decode([tokens for _, tokens in drawn])
+        families += [_Family(state, beam, few) for beam, few in zip(state.beams, children, strict=True)]
+    if own.read_back:
+        _pass_over(codec, families, n_children)
+    drawn = [(family.state, tokens) for family in families for tokens in family.grown]
+    for family in families:
+        family.state.n_drawn += family.n_seen
+    texts = [state.gap.insert(text) for (state, _), text in zip(drawn, codec.spell([t for _, t in drawn]), strict=True)]
     # At first something has to be held, whatever it spells.
     allowed = [i for i, text in enumerate(texts) if drawn[i][0].best is None or not codec.holds_marker(text)]
     score = read if iteration == 1 else read_fitting
@@ -113,11 +147,33 @@ def _step(
         _select(codec, state, scored[state.example], own.beam)
 
 
+def _pass_over(codec: Codec, families: Sequence[_Family], n_children: int) -> None:
+    """Keep the first ``n_children`` draws of every beam that the victim reads as themselves, in few tokenizer calls.
+
+    They are draws without replacement among such tokens. Where a first beam has none, the first draws are kept.
+    """
+    for family in families:
+        family.keep_all(0)
+    waiting = list(families)
+    while waiting:
+        parts = [family.draws[family.n_seen : family.n_seen + _DRAWS_AT_ONCE * n_children] for family in waiting]
+        rows = [(f, [*f.beam, token]) for f, part in zip(waiting, parts, strict=True) for token in part]
+        found = laid(codec, [(family.state.gap, row) for family, row in rows])
+        for (family, row), layout in zip(rows, found, strict=True):
+            if len(family.grown) < n_children:
+                family.n_seen += 1
+                family.grown += [row] if layout else []
+        waiting = [f for f in waiting if len(f.grown) < n_children and f.n_seen < len(f.draws)]
+    for family in families:
+        if family.state.best is None and not family.grown:
+            family.keep_all(n_children)
+
+
 def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], Reading]], beam: int) -> None:
     """Keep the best candidates as beams, remember the best ever, and close the iteration."""
     for _, tokens, reading in scored:
         reading.pay(state.record.ledger)
-        state.n_retokenised += not state.gap.keeps(codec, tokens, reading.tokens)
+        state.n_retokenised += not stands(codec, state.gap, tokens, reading.tokens)
     state.n_scored += len(scored)
     ranked = sorted(scored, key=lambda one: one[2].rank)  # stable: equal losses keep the order of their draws
     if ranked:

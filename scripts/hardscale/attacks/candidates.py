@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from hardscale.attacks.codec import Codec, Layout
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.places import Layout, survive_alone
+from hardscale.attacks.starts import MOST_TRIES, first_layout
 from hardscale.errors import AttackError
 
-#: Tries to make the first attack text tokenise cleanly (appendix on attacks).
-INITIAL_TRIES = 10_000
 #: Entries of the score matrix held at once while tokens are ranked.
 _RANKED_ENTRIES = 2**25
 
@@ -19,25 +19,18 @@ _RANKED_ENTRIES = 2**25
 def initial_layout(
     codec: Codec, before: str, after: str, text: str, n_tokens: int, rng: random.Random, name: str
 ) -> Layout:
-    """The prompt with the first attack text: ``text`` repeated to ``n_tokens`` tokens.
-
-    Where that does not tokenise cleanly between its neighbours, one random token after another is replaced until it
-    does (at most 10,000 times).
+    """The prompt with the first attack text; see :func:`hardscale.attacks.starts.first_layout`.
 
     Raises:
         AttackError: nothing tried tokenises cleanly; names the example.
     """
-    [encoded] = codec.encode_alone([text * n_tokens])
-    tokens = encoded[:n_tokens] if len(encoded) >= n_tokens else rng.choices(codec.allowed, k=n_tokens)
-    for _ in range(INITIAL_TRIES):
-        layout = codec.layout(before, tokens, after)
-        if layout is not None:
-            return layout
-        tokens[rng.randrange(n_tokens)] = rng.choice(codec.allowed)
-    raise AttackError(
-        f"example {name}: no attack text of {n_tokens} tokens stays apart from its neighbours when the prompt is "
-        f"tokenised ({INITIAL_TRIES:,} tried); choose another position"
-    )
+    found = first_layout(codec, before, after, text, n_tokens, rng)
+    if found is None:
+        raise AttackError(
+            f"example {name}: no attack text of {n_tokens} tokens stays apart from its neighbours when the prompt is "
+            f"tokenised ({MOST_TRIES:,} tried); choose another position"
+        )
+    return found
 
 
 def ranked_tokens(gradients: torch.Tensor, embeddings: torch.Tensor, allowed: torch.Tensor, top_k: int) -> torch.Tensor:
@@ -92,10 +85,11 @@ def sample_replacements(
 def surviving(
     codec: Codec, layouts: Sequence[Layout], currents: Sequence[Sequence[int]], candidates: Sequence[torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[list[str]]]:
-    """The candidates that are the same tokens when read from text, for many examples in three tokenizer calls.
+    """The candidates that are the same tokens when read from text, for many examples in a few tokenizer calls.
 
-    A candidate is kept when it differs from the current attack tokens, its tokens survive decoding and encoding alone,
-    and the whole prompt, tokenised from its text, is the tokens before, the candidate and the tokens after.
+    A candidate is kept when it differs from the current attack tokens, its tokens survive decoding and encoding alone
+    (where that can be told: :func:`hardscale.attacks.places.survive_alone`), and the whole prompt, tokenised from its
+    text, is the tokens before, the candidate and the tokens after.
 
     Returns:
         for each example the kept candidates, shape ``(kept, positions)``, in order, and their texts.
@@ -106,9 +100,13 @@ def surviving(
         for row in part.tolist()
         if row != list(current)
     ]
-    texts = codec.decode([row for _, row in rows])
-    alone = codec.encode_alone(texts)
-    rows_left = [(e, row, text) for (e, row), text, ids in zip(rows, texts, alone, strict=True) if ids == row]
+    alone = survive_alone(codec, [row for _, row in rows])
+    rows = [row for row, survives in zip(rows, alone, strict=True) if survives]
+    rows_left = [
+        (example, row, text.removeprefix(layouts[example].shared))
+        for (example, row), text in zip(rows, codec.spell([row for _, row in rows]), strict=True)
+        if text.startswith(layouts[example].shared)
+    ]
     prompts = [layouts[e].before + text + layouts[e].after for e, _, text in rows_left]
     kept: list[list[list[int]]] = [[] for _ in layouts]
     kept_texts: list[list[str]] = [[] for _ in layouts]

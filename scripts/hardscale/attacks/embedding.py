@@ -25,6 +25,7 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import Batch
 from hardscale.attacks.perturb import Perturbed, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.starts import start_notes
 from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
@@ -43,6 +44,7 @@ class _Prompt:
     ids: list[int]
     first: int
     stop: int
+    notes: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -130,9 +132,10 @@ def _with_suffixes(
     for (before, after), key, name in zip(prompts, keys, victim.names, strict=True):
         rng = random.Random(derive_seed(options.seed, "initial", key))
         layout = initial_layout(codec, before, after, options.initial_text, n_tokens, rng, name)
-        [text] = codec.decode([layout.attack])
         ids = [*layout.head, *layout.attack, *layout.tail]
-        made.append(_Prompt(before, text, after, ids, len(layout.head), len(layout.head) + n_tokens))
+        made.append(
+            _Prompt(before, layout.text, after, ids, len(layout.head), len(layout.head) + n_tokens, start_notes(layout))
+        )
     return made
 
 
@@ -246,7 +249,7 @@ def _result(
     for at in iterates[1:]:
         ledger.gradient(n_tokens, 0)
         record.close_iteration(prompt.text, prompt.tokens, found.losses[at], found.successes[at], 1)
-    return dataclasses.replace(record.result(), perturbation=found.delta, notes=found.notes)
+    return dataclasses.replace(record.result(), perturbation=found.delta, notes={**found.notes, **prompt.notes})
 
 
 def _best_so_far(losses: Sequence[float]) -> list[int]:

@@ -1,8 +1,10 @@
 """Greedy coordinate gradient (section on attacks): one token replaced at a time, guided by the gradient.
 
 Each iteration takes the gradient of the loss at the one-hot attack tokens, draws candidates from the ``top_k`` tokens
-of every position, drops those that are other tokens when read from text, and keeps the candidate with the lowest loss,
-even if the present text is better. All examples move together: one packed forward scores the candidates of many.
+of every position, drops those that are other tokens when read from text, and goes on from the candidate with the lowest
+loss, even if the present text is better. What counts after an iteration is the text it ended with (``held: last``, as
+on classifiers) or the best of all so far (``held: best``, as published for chat models). All examples move together:
+one packed forward scores the candidates of many.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
-from hardscale.attacks.codec import Codec, Layout
+from hardscale.attacks.codec import Codec
+from hardscale.attacks.places import Layout
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.starts import given_layout, start_notes
 from hardscale.attacks.victim import Victim, whole_weight
 from hardscale.models.flops import ModelShape
 from hardscale.seeds import derive_seed
@@ -53,7 +57,11 @@ def run(
     options: Options,
     callback: Callback | None,
 ) -> list[AttackResult]:
-    """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.attack`."""
+    """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.attack`.
+
+    ``notes``: 1 at ``n_start_said``, ``n_start_separated``, ``n_start_built`` or ``n_start_given``: how the first text
+    came about (:mod:`hardscale.attacks.starts`).
+    """
     states = _start(victim, codec, prompts, keys, shape, options)
     alive = states
     for iteration in range(1, options.n_iterations + 1):
@@ -64,8 +72,8 @@ def run(
         if callback:
             callback(iteration, len(alive), time.monotonic() - began)
         if options.early_stop:
-            alive = [state for state in alive if not state.success]
-    return [state.record.result() for state in states]
+            alive = [state for state in alive if not state.record.successes[-1]]
+    return [replace(state.record.result(), notes=start_notes(state.layout)) for state in states]
 
 
 def _start(
@@ -80,7 +88,7 @@ def _start(
     held = options.initial_tokens or [None] * len(prompts)
     for (before, after), tokens, key, name in zip(prompts, held, keys, victim.names, strict=True):
         rng = random.Random(_seed(options, "initial", key))
-        known = codec.layout(before, tokens, after) if tokens is not None else None
+        known = given_layout(codec, before, after, tokens) if tokens is not None else None
         layouts.append(
             known or initial_layout(codec, before, after, options.initial_text, options.n_attack_tokens, rng, name)
         )
@@ -89,10 +97,9 @@ def _start(
     states = []
     for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
         ledger = victim.ledger(i, shape)
-        record = Record(layout.before, layout.after, ledger)
+        record = Record(layout.before, layout.after, ledger, keeps_best=options.held == "best")
         rng = random.Random(_seed(options, "candidates", key))
-        [text] = codec.decode([layout.attack])
-        states.append(_State(i, layout, list(layout.attack), text, rng, record))
+        states.append(_State(i, layout, list(layout.attack), layout.text, rng, record))
     if not options.gradient:
         # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
         scores = victim.score([victim.block(s.example, s.whole(torch.tensor([s.tokens]))) for s in states])

@@ -19,4 +19,6 @@ def attack_options(settings: AttackSettings) -> dict[str, Any]:
         "gradient": settings.gradient,
         "candidate_rng": settings.candidate_rng,
         "early_stop": settings.early_stop,
+        "allowed": settings.allowed,
+        "held": settings.held,
     }

@@ -193,7 +193,8 @@ def _hold(codec: Codec, one: _Try, score: Score) -> None:
     state.notes["n_judge_unparsed"] += not score.parsed
     charge(state.record.ledger, [score.answer])
     if state.best is None or (score.value, -one.reading.rank) > (state.best[0], -state.best[1].rank):
-        state.best = (score.value, one.reading, one.prompt, codec.encode_alone([one.prompt])[0])
+        tokens = codec.inserted(state.request.before, one.prompt, state.request.after)
+        state.best = (score.value, one.reading, one.prompt, tokens)
 
 
 def _result(state: _State) -> AttackResult:

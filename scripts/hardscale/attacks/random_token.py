@@ -1,7 +1,9 @@
 """RandomToken (section on attacks): fresh random tokens in every iteration, without looking at the victim.
 
-The result is the first text that succeeds, else the last one; from the first success on the record stands still. Every
-iteration counts as computed, so an early success earns no credit, but nothing is forwarded once it is known.
+The tokens are independent draws; the victim reads the text that they spell, often as other tokens, and that text is
+what is scored and reported. The result is the first text that succeeds, else the last one; from the first success on
+the record stands still. Every iteration counts as computed, so an early success earns no credit, but nothing is
+forwarded once it is known.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import Block
+from hardscale.attacks.places import Place, places
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Scores, Victim
 from hardscale.errors import AttackError
@@ -30,8 +33,7 @@ class _State:
     """One example's attack; ``held`` is frozen once ``success`` is set."""
 
     example: int
-    before: str
-    after: str
+    place: Place
     rng: random.Random
     record: Record
     held: tuple[str, list[int]] = ("", [])
@@ -68,7 +70,9 @@ def run(
     for i, ((before, after), key) in enumerate(zip(prompts, keys, strict=True)):
         ledger = victim.ledger(i, shape)
         rng = random.Random(derive_seed(options.seed, "random_token", key))
-        states.append(_State(i, before, after, rng, Record(before, after, ledger)))
+        # As published, the text goes where it goes, whatever stands before it.
+        place = places(codec, before, after)[0]
+        states.append(_State(i, place, rng, Record(before, after, ledger)))
     done, span = 0, _FIRST_SPAN
     while done < options.n_iterations:
         span = min(span, options.n_iterations - done)
@@ -88,9 +92,9 @@ def run(
 def _draw(victim: Victim, codec: Codec, states: Sequence[_State], n_tokens: int, span: int) -> dict[int, list[_Draw]]:
     """The next ``span`` attack texts of every example; frozen ones too, whose length still counts."""
     tokens = [state.rng.choices(codec.allowed, k=n_tokens) for state in states for _ in range(span)]
-    texts = codec.decode(tokens)
     owners = [state for state in states for _ in range(span)]
-    encoded = codec.encode_prompts([s.before + text + s.after for s, text in zip(owners, texts, strict=True)])
+    texts = [state.place.insert(text) for state, text in zip(owners, codec.spell(tokens), strict=True)]
+    encoded = codec.encode_prompts([state.place.whole(text) for state, text in zip(owners, texts, strict=True)])
     draws: dict[int, list[_Draw]] = {state.example: [] for state in states}
     for state, ids, text, prompt in zip(owners, tokens, texts, encoded, strict=True):
         victim.check_length(state.example, len(prompt))

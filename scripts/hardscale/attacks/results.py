@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hardscale.attacks.ledger import Ledger
 from hardscale.models.request import Request as Request  # attacks know it by this module
+from hardscale.settings.attacks import Held
 
 #: ``callback(iteration, alive, seconds)``: examples worked on in this iteration and the wall time it took.
 Callback = Callable[[int, int, float], None]
@@ -26,6 +27,7 @@ class Options:
     """Settings that attacks share; see :func:`hardscale.attacks.base.attack`.
 
     Attributes:
+        held: GCG: which text counts after an iteration.
         initial_tokens: GCG: tokens that each prompt's attack begins with; None: of ``initial_text``.
         own: the settings block of the attack itself, where it has one of its own.
         requests: of a chat victim, one a prompt.
@@ -42,6 +44,7 @@ class Options:
     candidate_rng: Literal["restart", "per_example"]
     seed: int
     early_stop: bool
+    held: Held = "last"
     initial_tokens: Sequence[Sequence[int] | None] | None = None
     own: Any = None
     requests: Sequence[Request] | None = None
@@ -91,11 +94,16 @@ class AttackResult:
 
 @dataclass
 class Record:
-    """The history of one example while it is under attack."""
+    """The history of one example while it is under attack.
+
+    Attributes:
+        keeps_best: hold the text with the lowest loss so far instead of the one that an iteration ended with.
+    """
 
     before: str
     after: str
     ledger: Ledger
+    keeps_best: bool = False
     losses: list[float] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
     n_evaluated: list[int] = field(default_factory=list)
@@ -103,10 +111,14 @@ class Record:
     best: tuple[float, str, tuple[int, ...]] | None = None
 
     def close_iteration(self, text: str, tokens: Sequence[int], loss: float, success: bool, n_evaluated: int) -> None:
-        """Note the text that is held at the end of an iteration."""
-        self.held = (text, tuple(tokens))
-        if self.best is None or loss < self.best[0]:
-            self.best = (loss, *self.held)
+        """Note the text that an iteration ended with."""
+        better = self.best is None or loss < self.best[0]
+        if better:
+            self.best = (loss, text, tuple(tokens))
+        if better or not self.keeps_best:
+            self.held = (text, tuple(tokens))
+        elif self.keeps_best:
+            loss, success = self.losses[-1], self.successes[-1]
         self.losses.append(loss)
         self.successes.append(success)
         self.n_evaluated.append(n_evaluated)

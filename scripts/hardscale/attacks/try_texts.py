@@ -47,11 +47,11 @@ def try_texts(
         prompts = [
             (i, before + text + after) for i, ((before, after), text) in enumerate(zip(around, column, strict=True))
         ]
-        tokens = codec.encode_alone(column)
         for i, reading in enumerate(read(victim, codec, prompts)):
             held = best[i]
             if held is None or reading.rank < held[0]:
-                held = best[i] = (reading.rank, column[i], tokens[i], reading.loss, reading.success)
+                tokens = codec.inserted(around[i][0], column[i], around[i][1])
+                held = best[i] = (reading.rank, column[i], tokens, reading.loss, reading.success)
             reading.pay(records[i].ledger)
             records[i].close_iteration(*held[1:], 1)
             notes[i] |= {f"loss_{number}": reading.loss, f"success_{number}": float(reading.success)}

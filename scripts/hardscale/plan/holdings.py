@@ -208,9 +208,9 @@ class Holdings:
         return settings.model_copy(update={"attack": self._placed(attack, cell)})
 
     def _placed(self, attack: _Attack, cell: Cell) -> _Attack:
-        """The attack with its position, the task's own unless it names one."""
+        """The attack with its position, the task's own unless it names one, and what depends on the kind of victim."""
         position = attack.position or self.study.tasks[cell.task].position
-        return attack.model_copy(update={"position": position})
+        return attack.model_copy(update={"position": position}).for_victim(chat=self.study.is_chat(cell.task))
 
     def attack_settings(self, attack: str, cell: Cell) -> AttackBase:
         """An attack on a cell's models, overrides applied."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt
 
 from hardscale.settings.blocks import Overridable
 
 Position = Literal["suffix", "infix90", "prefix"]
+#: Tokens that an attack may insert; special tokens are none of them.
+Allowed = Literal["printable_ascii", "any"]
+#: Which text counts after an iteration of GCG.
+Held = Literal["last", "best"]
 
 
 class AttackBase(Overridable):
@@ -19,6 +23,10 @@ class AttackBase(Overridable):
         None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
     )
     n_iterations: PositiveInt
+
+    def for_victim(self, chat: bool) -> Self:  # noqa: ARG002 - most attacks are the same for both
+        """The block with every default filled in that depends on the kind of victim: a chat model or a classifier."""
+        return self
 
 
 class AttackSettings(AttackBase):
@@ -35,3 +43,28 @@ class AttackSettings(AttackBase):
         "restart", description="GCG: restart the stream for every example (paper), or key it by example."
     )
     early_stop: bool = Field(False, description="Stop an example at its first success; leaves `asr` null after it.")
+    allowed: Allowed | None = Field(
+        None,
+        description="Tokens inserted; absent: for chat models printable_ascii, as published, for classifiers any.",
+    )
+    held: Held | None = Field(
+        None,
+        description="GCG: the text that counts, of the last iteration or of the lowest loss so far; absent: for chat "
+        "models best, as published, for classifiers last.",
+    )
+
+    def for_victim(self, chat: bool) -> Self:
+        """With the tokens allowed and the text held as published for this kind of victim where the study is silent."""
+        allowed, held = published_search(self.kind, chat)
+        return self.model_copy(update={"allowed": self.allowed or allowed, "held": self.held or held})
+
+
+def published_search(kind: str, chat: bool) -> tuple[Allowed, Held]:
+    """``allowed`` and ``held`` of an attack where nobody says otherwise.
+
+    GCG on chat models keeps to printable ASCII and to its best suffix (arXiv 2307.15043 and its code); on classifiers
+    it takes any token and its last text (arXiv 2407.18213). RandomToken draws from GCG's tokens, and the first text of
+    an attack in embedding space is built of them. BEAST and the adaptive search draw from all tokens, as published.
+    """
+    ascii_only = chat and kind in ("gcg", "random_token", "embedding")
+    return "printable_ascii" if ascii_only else "any", "best" if chat and kind == "gcg" else "last"

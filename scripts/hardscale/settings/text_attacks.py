@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt
 
@@ -22,6 +22,15 @@ class Beast(AttackBase):
     sampler: ModelName | Literal["victim", "smallest"] = Field(
         "smallest", description="Language model that proposes tokens; smallest: of the victim's family; chat: victim."
     )
+    read_back: bool | None = Field(
+        None,
+        description="Score only texts that the victim reads as the tokens drawn; absent: true for chat models, "
+        "false for classifiers, as in the scaling study.",
+    )
+
+    def for_victim(self, chat: bool) -> Self:
+        """With ``read_back`` by the kind of victim where the study is silent."""
+        return self.model_copy(update={"read_back": chat if self.read_back is None else self.read_back})
 
 
 class AutoDan(AttackBase):

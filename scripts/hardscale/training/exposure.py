@@ -29,7 +29,7 @@ class Exposure:
         if not self._settings.probability:
             return [example.text for example in examples]
         drawn = [self._draw(epoch, example.example_id) for example in examples]
-        inserted = self._codec.decode(drawn)
+        inserted = self._codec.spell(drawn)
         return [
             example.with_text_inserted(text, "suffix") if tokens else example.text
             for example, tokens, text in zip(examples, drawn, inserted, strict=True)
