@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from real_pairs import Pair, tiny_model, tokenizer_of
 
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.models.chat import ChatTemplate
 from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 from hardscale.settings.text_attacks import Adaptive, Beast, Prefill
-from real_pairs import Pair, tiny_model, tokenizer_of
 
 POSITIONS = ("suffix", "prefix", "infix90")
 REQUESTS = (
