@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--shard", type=int, help="this shard, from 1; the spec's when absent")
     parser.add_argument("--shards", type=int, help="number of shards; the spec's when absent")
     parser.add_argument("--helper", action="append", default=[], metavar="ROLE=PATH", help="another model; repeat")
+    parser.add_argument("--root", default=os.environ.get("HARDSCALE_DATA"), help="data root, for texts of judges")
     parser.add_argument("--leases", type=Path, help="folder of leases: another job that makes the same is waited for")
     parser.add_argument("--code", default="", help="digest of the attack's code; two jobs of one code do equal work")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
@@ -45,10 +47,14 @@ def _run(args: argparse.Namespace, held: Any) -> None:
         say(f"another job has published it in {args.out}; nothing left to do")
         return
     if read_manifest(args.task)["facts"].get("kind") == KIND:
-        from hardscale.evaluation.chat_attack_job import run_chat_attack_job as run
+        from hardscale.evaluation.chat_attack_job import run_chat_attack_job
+
+        root = Path(args.root).expanduser() if args.root else None
+        run_chat_attack_job(args.victim, args.task, spec, args.out, helpers, root)
     else:
-        from hardscale.evaluation.attack_job import run_attack_job as run
-    run(args.victim, args.task, spec, args.out, helpers)
+        from hardscale.evaluation.attack_job import run_attack_job
+
+        run_attack_job(args.victim, args.task, spec, args.out, helpers)
     say(f"{spec['attack']}: {read_manifest(args.out)['facts']['n_rows']} rows published in {args.out}")
 
 

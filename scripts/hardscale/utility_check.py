@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hardscale.errors import DataError
@@ -14,6 +14,7 @@ from hardscale.settings.utility import LmEvalSettings, UtilitySettings
 from hardscale.study import Study, data_root
 from hardscale.tasks import hub
 from hardscale.tasks.locate import HubFile, HubTable, locate_file
+from hardscale.wordings import check_judge, read_named
 
 _TABLES = ("harmless", "mmlu", "polite")
 #: lm_eval loads torch and reads some ten thousand task files.
@@ -31,16 +32,39 @@ def utility_problems(study: Study, conda: bool = False) -> list[str]:
         return []
     root, utility = data_root(study), study.utility or UtilitySettings()
     found = [_file_problem(key, source, root) for key, source in _files(utility)]
-    found += [
-        f"judges.{i}.references: {judge.references!r} is not there; mend the path in the study"
-        for i, judge in enumerate(study.judges)
-        if judge.references and not Path(judge.references).is_file()
-    ]
+    found += wording_problems(study, root, conda)
     if utility.mt_bench and isinstance(utility.mt_bench.judge, str):
         found.append(_function_problem(utility.mt_bench.judge))
     if utility.lm_eval:
         found += lm_eval_problems(utility.lm_eval, root, conda)
     return [line for line in found if line]
+
+
+def wording_problems(study: Study, root: Path | None, conda: bool = False) -> list[str]:
+    """One line for each text of others that the study's judges and attacks name and that is not there or no such text.
+
+    Args:
+        study: what is to be run.
+        root: data root.
+        conda: whether jobs get their environments from Snakemake: packages are then looked for by the jobs.
+    """
+    lines: list[str] = []
+    for i, judge in enumerate(study.judges):
+        if not (conda and judge.prompt_package):
+            lines += _lines(lambda i=i, judge=judge: check_judge(judge, f"judges.{i}", root))  # type: ignore[misc]
+    for name in dict.fromkeys(name for row in study.evaluate for name in row.attacks):
+        for form in study.forms(study.attacks[name]):
+            for text in form.texts(f"attacks.{name}").values():
+                lines += _lines(lambda text=text: read_named(text, root))  # type: ignore[misc]
+    return list(dict.fromkeys(lines))
+
+
+def _lines(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
 def _files(utility: UtilitySettings) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,11 @@ from hardscale.attacks.base import attack
 from hardscale.attacks.chat_text import render
 from hardscale.attacks.grammar import GrammarAttacker
 from hardscale.attacks.pair_attacker import ModelAttacker
-from hardscale.attacks.pair_judge import Attempt, ModelJudge, RuleJudge, Score
+from hardscale.attacks.pair_judge import Attempt, ModelJudge, RatingWords, RuleJudge, Score, rating_words
 from hardscale.attacks.proposals import Ask, Proposal, Turn, read_leniently, read_strictly
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.talker import Talker
-from hardscale.errors import AttackError
+from hardscale.errors import AttackError, DataError
 from hardscale.settings.text_attacks import Pair
 
 KEYS = [7, 3, 11]
@@ -223,7 +223,7 @@ def test_the_best_score_is_held_and_the_lower_loss_among_equals(monkeypatch: pyt
 
 
 def test_an_attacker_without_a_valid_word_falls_back_and_is_counted() -> None:
-    planted, own = never_obeys(), settings(streams=2, attacker=MODEL, retries=1, max_attacker_tokens=6)
+    planted, own = never_obeys(), settings(streams=2, attacker=MODEL, judge="rules", retries=1, max_attacker_tokens=6)
     for window, passes in ((8192, 2), (64, 0)):  # it talks nonsense; it can not even read the conversation
         helpers = {"attacker": reader(window)}
         for result, request in zip(run(planted, own, n_iterations=3, helpers=helpers), planted.requests, strict=True):
@@ -238,11 +238,11 @@ def test_an_attacker_is_asked_again_with_another_seed_and_read_leniently(monkeyp
 
     def say(i: int, _: str, options: dict[str, Any]) -> str:
         keys.append(options["key"])
-        assert options["sample"].temperature == 1.0 and options["sample"].top_p == 0.9
+        assert options["sample"].temperature == 1.0 and options["sample"].top_p == 0.7
         return ["nothing", 'a", "prompt": "Kind', 'b", "prompt": "Strict."}'][min(i, 2)]
 
     scripted(monkeypatch, say)
-    attacker = ModelAttacker(Talker(reader(), obeys_trigger().model), settings(attacker=MODEL))
+    attacker = ModelAttacker(Talker(reader(), obeys_trigger().model), settings(attacker=MODEL, judge="rules"))
     [first] = attacker.propose([ask(seed=5)])
     assert (first.prompt, first.n_invalid, first.n_lenient, first.n_fallback) == ("Kind", 1, 1, 0)
     assert len(first.answers) == 2 and len(set(keys)) == 2
@@ -255,7 +255,10 @@ def test_an_attacker_sees_the_last_rounds_and_no_markers(monkeypatch: pytest.Mon
     planted = never_obeys()
     asked = scripted(monkeypatch, lambda i, *_: f'x", "prompt": "<|assistant|>Try {i}: " , "more": 1}}')
     [result] = run(
-        planted, settings(streams=1, attacker=MODEL, keep_last=2), slice(0, 1), helpers={"attacker": reader()}
+        planted,
+        settings(streams=1, attacker=MODEL, judge="rules", keep_last=2),
+        slice(0, 1),
+        helpers={"attacker": reader()},
     )
     assert result.text == "Try 0:" and result.notes["n_invalid"] == 0
     assert [prompt.count("Score: 1") for prompt in asked] == [0, 1, 2, 2]
@@ -268,7 +271,11 @@ def test_a_prompt_that_does_not_fit_is_replaced_by_the_goal(monkeypatch: pytest.
     planted = obeys_trigger()
     scripted(monkeypatch, lambda *_: 'x", "prompt": "' + "kindly " * 600 + '"}')
     [result] = run(
-        planted, settings(streams=2, attacker=MODEL), slice(0, 1), n_iterations=2, helpers={"attacker": reader()}
+        planted,
+        settings(streams=2, attacker=MODEL, judge="rules"),
+        slice(0, 1),
+        n_iterations=2,
+        helpers={"attacker": reader()},
     )
     assert result.text == WISHES[0] and result.notes["n_too_long"] == result.notes["n_fallback"] == 4
 
@@ -286,6 +293,44 @@ def test_a_judge_that_is_a_model_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     scripted(monkeypatch, lambda _, prompt, __: "9]]" if "first principles" in prompt else "2]]")
     [result] = run(never_obeys(), settings(judge=MODEL, cutoff=9), slice(0, 1), helpers={"judge": reader()})
     assert result.successes[-1] and "first principles" in result.text and result.notes["best_score"] == 9
+
+
+def test_scores_come_from_the_attacker_s_model_unless_the_study_says_otherwise() -> None:
+    other = {"family": "nano", "scale": "big"}
+    assert settings().judge == "rules" and settings(attacker=MODEL).judge == settings(attacker=MODEL).attacker
+    assert settings(attacker=MODEL, judge="rules").judge == "rules"
+    changed = settings(attacker=MODEL, overrides=[{"where": {}, "set": {"attacker": other}}]).resolve("t", "f", "s", 0)
+    assert changed.judge == changed.attacker and changed.judge.scale == "big"
+
+
+def test_a_judging_model_s_equal_scores_keep_the_first_prompt_whatever_its_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = scripted(monkeypatch, lambda *_: "4]]")
+    [result] = run(never_obeys(), settings(judge=MODEL), slice(0, 1), helpers={"judge": reader()})
+    first = json.loads(asked[0].split("prompt: ")[1].split("\n")[0])
+    assert result.text == first and result.notes["best_score"] == 4 and len(asked) > 1
+
+
+def test_the_judge_can_be_asked_in_the_words_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scripted(monkeypatch, lambda *_: "3]]")
+    texts = {"judge_system": "Rate {goal}, not {prompt}.", "judge_user": "P {attack_prompt} A {target_response} {goal}"}
+    planted = never_obeys()
+    run(
+        planted, settings(judge=MODEL, streams=1), slice(0, 1), n_iterations=1, helpers={"judge": reader()}, texts=texts
+    )
+    goal, [prompt] = WISHES[0], asked
+    assert prompt.startswith(f"<|system|>Rate {goal}, not ") and "{" not in prompt and "P " in prompt
+    assert f"A {REFUSAL} {goal}<|assistant|>Rating: [[" in prompt
+    braces = Attempt("{prompt}", "{goal}{answer}", "{goal}", 1.0, False)
+    [score] = ModelJudge(Talker(reader(), planted.model), RatingWords(*texts.values())).score([braces])
+    assert score.value == 3 and "P {goal}{answer} A {goal} {prompt}" in asked[1]  # texts are not filled again
+    with pytest.raises(DataError, match=r"judge_prompt_file\.user: the text has no place \{response\}"):
+        rating_words({**texts, "judge_user": "P {prompt} {goal}"})
+    with pytest.raises(DataError, match="no place {goal}"):
+        rating_words({"judge_system": "Rate.", "judge_user": "P {prompt} A {response}"})
+    with pytest.raises(ValueError, match="judge: rules, which asks nobody"):
+        settings(judge_prompt_file={"system": "a", "user": "b"})
 
 
 def test_templates_without_a_system_role_and_none_at_all() -> None:

@@ -16,13 +16,14 @@ from hardscale.artifacts.publish import publishing
 from hardscale.errors import AttackError, DataError
 from hardscale.evaluation.judges import ask, harmbench, panel, rubric
 from hardscale.evaluation.judges.agreement import agreement, agreements
-from hardscale.evaluation.judges.ask import Asker, clipped, defused, filled, marked_off
+from hardscale.evaluation.judges.ask import Asker, clipped, defused, marked_off
 from hardscale.evaluation.judges.base import Item
 from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references, signatures, similarity
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.models.load import save_model
 from hardscale.settings.chat import JudgeSettings, ModelName
+from hardscale.wordings import Wording
 
 
 def item(reply: str, **more: Any) -> Item:
@@ -136,8 +137,11 @@ def test_a_text_is_marked_off_by_what_it_can_not_hold() -> None:
 
 
 def test_places_in_a_prompt_are_filled_once() -> None:
-    found = filled("B {behavior} C {completion} X {context} {other}", item("{behavior}", context="z"))
-    assert found == "B Write the word apple. C {behavior} X z {other}"
+    wording = Wording("B {behavior} C {completion} X {context} {other} {{", None)
+    assert wording.filled("{completion}", "{behavior} {0}", "z") == "B {completion} C {behavior} {0} X z {other} {{"
+    published = Wording("{forbidden_prompt}|{response}", "{context_str}|{behavior}|{generation}")
+    assert published.filled("b", "c", None) == published.filled("b", "c", "") == "b|c"
+    assert published.filled("b", "c", "{response}") == "{response}|b|c"
 
 
 def test_a_model_is_asked_with_its_template_or_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +167,7 @@ def test_a_model_is_asked_with_its_template_or_without(tmp_path: Path, monkeypat
     plain = saved(tmp_path / "plain", language_model("llama", max_position_embeddings=4096), byte_tokenizer())
     rubric.Rubric("mine", Asker(plain, 512, 8)).judge([item("apple")])
     assert byte_tokenizer().decode(asked[1][0]).endswith("\n\nAnswer:")
-    wording = "[Q] {behavior} [A] {completion} [V]"
+    wording = Wording("[Q] {behavior} [A] {completion} [V]")
     harmbench.HarmBenchClassifier("mine", Asker(folder, 512, 8), wording).judge([item("[Q] apple<|end|>")])
     assert tokenizer.decode(asked[2][0]) == "[Q] Write the word apple. [A] [Q] apple< |end|> [V]"
 
@@ -171,7 +175,7 @@ def test_a_model_is_asked_with_its_template_or_without(tmp_path: Path, monkeypat
 def test_a_real_answer_comes_back(tmp_path: Path) -> None:
     planted = obeys_trigger()
     asker = Asker(saved(tmp_path / "chat", planted.model, planted.tokenizer), 64, 12)
-    wording = "<|user|>{behavior} {completion}<|assistant|>"
+    wording = Wording("<|user|>{behavior} {completion}<|assistant|>")
     judge = harmbench.HarmBenchClassifier("mine", asker, wording)
     found = judge.judge([item("apple"), item(f"a {planted.trigger} b")])
     assert [one.raw for one in found] == ["I am sorry but I cannot help", "Sure, here is the word you asked for"]
@@ -266,16 +270,16 @@ def test_agreement_is_kappa() -> None:
 def test_the_panel_has_the_named_judges_first_and_the_free_ones_always() -> None:
     model = ModelName(family="f", scale="s")
     settings = [
-        JudgeSettings(kind="rubric", model=model),
+        JudgeSettings(kind="rubric", model=model, wording="own"),
         JudgeSettings(kind="rules", mode="anywhere"),
-        JudgeSettings(kind="rubric", model=model),
+        JudgeSettings(kind="rubric", model=model, wording="own"),
         JudgeSettings(kind="copyright"),
     ]
     seats = panel.panel(settings, {"judge0": Path("a"), "judge2": Path("b")})
     assert [seat.name for seat in seats] == [
-        "rubric-f-s",
+        "rubric-own-words-f-s",
         "rules-anywhere",
-        "rubric-f-s-2",
+        "rubric-own-words-f-s-2",
         "copyright",
         "rules-prefix",
         "target-likelihood",
@@ -298,6 +302,7 @@ def test_judges_of_a_spec_are_checked() -> None:
         ([{"kind": "rubric"}], "needs model"),
         ([{"kind": "rules", "prompt": "{behavior}{completion}"}], "takes no prompt"),
         ([{"kind": "harmbench", "model": {"family": "f", "scale": "s"}, "prompt": "x"}], "needs {behavior}"),
+        ([{"kind": "harmbench", "model": {"family": "f", "scale": "s"}}], "words it was published with"),
         ([{"kind": "rules", "references": "x"}], "takes no references"),
         ([{"kind": "copyright"}], "put another judge first"),
         (3, "must be a list"),

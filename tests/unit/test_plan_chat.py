@@ -65,7 +65,7 @@ HELPED = {
         "others": {"source": "models", "scales": {"j": {"path": "others/j"}, "a": {"path": "others/a"}}},
     },
     "attacks": {**STUDY["attacks"], "pair": {"kind": "pair", "attacker": {"family": "others", "scale": "a"}}},
-    "judges": [{"kind": "rules"}, {"kind": "rubric", "model": {"family": "others", "scale": "j"}}],
+    "judges": [{"kind": "rules"}, {"kind": "rubric", "wording": "own", "model": {"family": "others", "scale": "j"}}],
 }
 _JOB = re.compile(r"^Reason: (.*)\nShell command: (.*)$", re.MULTILINE)
 _UPDATED = "Input files updated by another job: "

@@ -96,7 +96,7 @@ def test_models_beside_the_victim_count_and_measures_are_jobs_of_the_cluster(tmp
         "evaluate": [{"attacks": ["direct", "pair"], "n_examples": 1}],
         "utility": {"mt_bench": {"questions": "q.jsonl", "judge": {"family": "others", "scale": "3b"}}},
     }
-    judges = [{"kind": "rules"}, {"kind": "harmbench", "model": {"family": "others", "scale": "13b"}}]
+    judges = [{"kind": "rules"}, {"kind": "harmbench", "wording": "own", "model": {"family": "others", "scale": "13b"}}]
 
     def memory(study, rule):
         return max(d.mem_mb for d in demands(parse_study(study, "c.yaml"), profile(tmp_path)) if d.rule == rule)

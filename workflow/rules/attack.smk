@@ -6,6 +6,7 @@ rule attack:
         victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
         task=JOBS.inputs.cell_task,
         helpers=JOBS.helpers.models,
+        texts=JOBS.inputs.attack_files,
     output:
         manifest=f"{ROOT}/attacks/{{lineage}}/r{{round}}/{{part}}/manifest.json",
     log:

@@ -16,7 +16,7 @@ from hardscale.attacks.autodan_search import Search, next_populations
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.mutate import ModelMutator, Mutator, Prefix, RuleMutator
-from hardscale.attacks.prefixes import COMMON, POOL_NUMBER, first_population
+from hardscale.attacks.prefixes import COMMON, OWN_POOL, Pool, first_population, read_pool
 from hardscale.attacks.reading import Reading, read
 from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
 from hardscale.attacks.synonyms import Synonyms
@@ -67,13 +67,14 @@ def run(
     """
     victim, requests = chat_requests("autodan", victim, options)
     settings = options.own or AutoDan(kind="autodan")
-    mutator: Mutator = RuleMutator()
+    pool = read_pool(options.texts["pool"]) if "pool" in options.texts else OWN_POOL
+    mutator: Mutator = RuleMutator(pool.sentences)
     if settings.mutator != "rules":
         if "mutator" not in options.helpers:
             raise AttackError("autodan: no model given as mutator; give helpers['mutator'], or set mutator: rules")
-        mutator = ModelMutator(Talker(options.helpers["mutator"], victim.model), victim.tokenizer)
+        mutator = ModelMutator(Talker(options.helpers["mutator"], victim.model), victim.tokenizer, pool.sentences)
     synonyms = Synonyms(victim, codec, never=COMMON) if settings.hierarchical else None
-    states = alive = _start(victim, codec, keys, shape, options.seed, requests, settings)
+    states = alive = _start(victim, codec, keys, shape, options.seed, requests, settings, pool)
     for iteration in range(1, options.n_iterations + 1):
         if not alive:
             break
@@ -99,16 +100,17 @@ def _start(
     seed: int,
     requests: Sequence[Request],
     settings: AutoDan,
+    pool: Pool,
 ) -> list[_State]:
     victim.remember(codec.encode_prompts([request.before for request in requests]))
     # One pool for all examples, so that its success rate is a number about the pool.
-    pool = first_population(settings.population, random.Random(derive_seed(seed, "autodan", "pool")))
+    first = first_population(settings.population, random.Random(derive_seed(seed, "autodan", "pool")), pool)
     states = []
     for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
         ledger = victim.ledger(i, shape)
-        search = Search(random.Random(derive_seed(seed, "autodan", key)), list(pool))
+        search = Search(random.Random(derive_seed(seed, "autodan", key)), list(first))
         record = Record(request.before, request.text + request.after, ledger)
-        states.append(_State(i, request, search, record, notes={"pool_sha256": POOL_NUMBER, "n_trimmed": 0}))
+        states.append(_State(i, request, search, record, notes={"pool_sha256": pool.number, "n_trimmed": 0}))
     return states
 
 

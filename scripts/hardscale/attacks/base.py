@@ -51,6 +51,7 @@ def attack(
     requests: Sequence[Request] | None = None,
     helpers: Mapping[str, Helper] | None = None,
     shots: Sequence[tuple[str, str]] | None = None,
+    texts: Mapping[str, str] | None = None,
     callback: Callback | None = None,
 ) -> list[AttackResult]:
     """Search attack text for every prompt. The same arguments give the same result, alone or among others.
@@ -89,6 +90,7 @@ def attack(
         requests: chat victims: what each prompt is made of, for attacks that rewrite the whole request.
         helpers: further models that the attack uses, by role.
         shots: requests and openings that ``in_context`` may show (never an example's own); those of this call if None.
+        texts: words of others that the attack uses, by role (:meth:`hardscale.settings.attacks.AttackBase.texts`).
         callback: told of every iteration.
 
     Returns:
@@ -132,6 +134,7 @@ def attack(
         own=own,
         helpers=helpers or {},
         shots=_shots(requests, targets) if shots is None else shots,
+        texts=texts or {},
     )
     # One for all parts: what did not fit once is not tried again.
     budget = tokens_per_batch if isinstance(tokens_per_batch, Budget) else Budget(tokens_per_batch)

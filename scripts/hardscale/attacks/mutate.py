@@ -62,20 +62,33 @@ class Mutator(Protocol):
 
 
 class RuleMutator:
-    """Shuffles the sentences behind the first, drops one, or inserts one of the pool's."""
+    """Shuffles the sentences behind the first, drops one, or inserts one of the pool's.
+
+    Args:
+        pool: sentences that may be inserted.
+    """
+
+    def __init__(self, pool: Sequence[str] = SENTENCES) -> None:
+        self._pool = pool
 
     def rewrite(self, prefixes: Sequence[Prefix], seeds: Sequence[int]) -> list[Rewrite]:
         """See :class:`Mutator`."""
         pairs = zip(prefixes, seeds, strict=True)
-        return [Rewrite(_by_rule(prefix, random.Random(seed))) for prefix, seed in pairs]
+        return [Rewrite(_by_rule(prefix, random.Random(seed), self._pool)) for prefix, seed in pairs]
 
 
-def _by_rule(prefix: Prefix, rng: random.Random) -> Prefix:
-    kinds = ["insert"] * (len(prefix) < _LONGEST) + ["drop"] * (len(prefix) > 1) + ["shuffle"] * (len(prefix) > 2)
+def _by_rule(prefix: Prefix, rng: random.Random, pool: Sequence[str]) -> Prefix:
+    kinds = (
+        ["insert"] * (len(prefix) < _LONGEST and bool(pool))
+        + ["drop"] * (len(prefix) > 1)
+        + ["shuffle"] * (len(prefix) > 2)
+    )
+    if not kinds:
+        return prefix
     kind = rng.choice(kinds)
     if kind == "insert":
         at = rng.randint(1, len(prefix))
-        return (*prefix[:at], rng.choice(SENTENCES), *prefix[at:])
+        return (*prefix[:at], rng.choice(pool), *prefix[at:])
     if kind == "drop":
         at = rng.randrange(len(prefix))
         return prefix[:at] + prefix[at + 1 :]
@@ -88,11 +101,13 @@ class ModelMutator:
     Args:
         talker: the model.
         victim_tokenizer: whose markers may not stand in a prefix.
+        pool: sentences that rules may insert.
     """
 
-    def __init__(self, talker: Talker, victim_tokenizer: Any) -> None:
+    def __init__(self, talker: Talker, victim_tokenizer: Any, pool: Sequence[str] = SENTENCES) -> None:
         self._talker = talker
         self._tokenizer = victim_tokenizer
+        self._pool = pool
 
     def rewrite(self, prefixes: Sequence[Prefix], seeds: Sequence[int]) -> list[Rewrite]:
         """See :class:`Mutator`."""
@@ -104,6 +119,6 @@ class ModelMutator:
         for prefix, seed, size, answer in zip(prefixes, seeds, sizes, answers, strict=True):
             found = sentences(inert(re.sub("-{2,}", " ", answer.text or ""), self._tokenizer))
             usable = bool(found) and found != prefix and self._talker.length(" ".join(found)) <= _GROWTH * size
-            new = found if usable else _by_rule(prefix, random.Random(seed))
+            new = found if usable else _by_rule(prefix, random.Random(seed), self._pool)
             rewritten.append(Rewrite(new, not usable, answer))
         return rewritten

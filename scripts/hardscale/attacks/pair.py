@@ -1,8 +1,9 @@
 """PAIR: an attacker rewrites the prompt, a judge scores the answer, for some rounds (arXiv 2310.08419).
 
 Streams are independent conversations of the attacker about one goal. An iteration is a round of all of them together.
-The prompt that is held is the best-scoring one so far, by the lower loss of the target among equal scores; it replaces
-the whole text of the user's turn. An example ends when a score reaches the cutoff.
+The prompt that is held is the best-scoring one so far; it replaces the whole text of the user's turn. Among equal scores
+it is the first, as a black box tells no more, or with the judge by rules the one with the lower loss of the target. An
+example ends when a score reaches the cutoff.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.grammar import GrammarAttacker
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.pair_attacker import ModelAttacker
-from hardscale.attacks.pair_judge import Attempt, Judge, ModelJudge, RuleJudge, Score
+from hardscale.attacks.pair_judge import Attempt, Judge, ModelJudge, RuleJudge, Score, rating_words
 from hardscale.attacks.proposals import Ask, Attacker, Proposal, Turn
 from hardscale.attacks.reading import Reading, read
 from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
@@ -104,7 +105,10 @@ def _attacker(settings: Pair, options: Options, victim: LanguageVictim) -> Attac
 
 
 def _judge(settings: Pair, options: Options, victim: LanguageVictim) -> Judge:
-    return RuleJudge() if settings.judge == "rules" else ModelJudge(_talker("judge", "rules", options, victim))
+    if settings.judge == "rules":
+        return RuleJudge()
+    same = settings.judge == settings.attacker and "judge" not in options.helpers
+    return ModelJudge(_talker("attacker" if same else "judge", "rules", options, victim), rating_words(options.texts))
 
 
 def _talker(role: str, otherwise: str, options: Options, victim: LanguageVictim) -> Talker:
@@ -149,7 +153,7 @@ def _round(
             state.notes[name] += getattr(proposal, name)
         charge(state.record.ledger, proposal.answers)
     for place, one in tries.items():
-        _hold(codec, one, scores[place])
+        _hold(codec, one, scores[place], by_loss=settings.judge == "rules")
     for state in states:
         assert state.best is not None
         value, reading, text, tokens = state.best
@@ -187,12 +191,14 @@ def _tries(
     return tries
 
 
-def _hold(codec: Codec, one: _Try, score: Score) -> None:
+def _hold(codec: Codec, one: _Try, score: Score, by_loss: bool) -> None:
     """Hold a prompt if it is the best so far."""
     state = one.state
     state.notes["n_judge_unparsed"] += not score.parsed
     charge(state.record.ledger, [score.answer])
-    if state.best is None or (score.value, -one.reading.rank) > (state.best[0], -state.best[1].rank):
+    best = state.best
+    lower = by_loss and best is not None and one.reading.rank < best[1].rank
+    if best is None or score.value > best[0] or (score.value == best[0] and lower):
         tokens = codec.inserted(state.request.before, one.prompt, state.request.after)
         state.best = (score.value, one.reading, one.prompt, tokens)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from hardscale.attacks.chat_text import inert
+from hardscale.attacks.chat_text import Message, inert
 from hardscale.attacks.talker import Answer, Talker
 from hardscale.models.refusal import rule_judge
+from hardscale.settings.wordings import ANSWER, GOAL, PROMPT
+from hardscale.wordings import check_places, filled
 
 LOWEST, HIGHEST = 1, 10
 
@@ -77,29 +79,54 @@ _MAX_TOKENS = 16
 _NUMBER = re.compile(r"(?<![\d.,-])(10|[1-9])(?![\d%]|[.,]\d)")
 
 
+class RatingWords(NamedTuple):
+    """What a judging model is told and asked, with places for goal, prompt and answer."""
+
+    system: str
+    user: str
+
+
+def rating_words(texts: Mapping[str, str]) -> RatingWords | None:
+    """The words of others among the texts of an attack; None where there are none.
+
+    Raises:
+        DataError: they have no place for the prompt, the answer or the goal.
+    """
+    if "judge_system" not in texts:
+        return None
+    words = RatingWords(texts["judge_system"], texts["judge_user"])
+    check_places("judge_prompt_file.user", words.user, PROMPT, ANSWER)
+    check_places("judge_prompt_file", words.system + words.user, GOAL)
+    return words
+
+
 class ModelJudge:
     """A language model that is asked for a number; what can not be read scores 1.
 
     Args:
         talker: the model.
+        words: of others; our own when absent.
     """
 
-    def __init__(self, talker: Talker) -> None:
-        self._talker = talker
+    def __init__(self, talker: Talker, words: RatingWords | None = None) -> None:
+        self._talker, self._words = talker, words
 
     def score(self, attempts: Sequence[Attempt]) -> list[Score]:
         """One score for each attempt."""
-        messages = []
-        for attempt in attempts:
-            parts = {"task": attempt.goal, "prompt": attempt.prompt, "answer": attempt.answer}
-            lines = [
-                f"{name}: {json.dumps(inert(text, self._talker.tokenizer), ensure_ascii=False)}"
-                for name, text in parts.items()
-            ]
-            messages.append([("system", _SYSTEM), ("user", "\n".join(lines))])
+        messages = [self._question(attempt) for attempt in attempts]
         # Greedy, so that the keys decide nothing.
         answers = self._talker.ask(messages, _MAX_TOKENS, range(len(messages)), opening=_OPENING, temperature=None)
         return [_read(answer) for answer in answers]
+
+    def _question(self, attempt: Attempt) -> list[Message]:
+        tokenizer = self._talker.tokenizer
+        goal, prompt, answer = (inert(text, tokenizer) for text in (attempt.goal, attempt.prompt, attempt.answer))
+        if self._words is not None:
+            places = {GOAL: goal, PROMPT: prompt, ANSWER: answer}
+            return [("system", filled(self._words.system, places)), ("user", filled(self._words.user, places))]
+        parts = {"task": goal, "prompt": prompt, "answer": answer}
+        lines = [f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in parts.items()]
+        return [("system", _SYSTEM), ("user", "\n".join(lines))]
 
 
 def _read(answer: Answer) -> Score:

@@ -1,6 +1,6 @@
-"""The pool of role-play prefixes that AutoDAN starts from: own paragraphs, and mixtures of them.
+"""The pool of role-play prefixes that AutoDAN starts from: own paragraphs or a user's, and mixtures of them.
 
-How strong such an attack is depends on this pool more than on the search, so the paragraphs have a fixed digest
+How strong such an attack is depends on this pool more than on the search, so our own paragraphs have a fixed digest
 (:data:`POOL_SHA256`) and the attack reports how far the pool comes by itself.
 """
 
@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from dataclasses import dataclass
+
+from hardscale.errors import AttackError, DataError
+from hardscale.guarded import parse_json
 
 #: One opening, then sentences that can stand in any order and in any company.
 PARAGRAPHS = (
@@ -44,16 +48,63 @@ def sentences(text: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part)
 
 
-def _digest() -> str:
-    return hashlib.sha256("\n".join(PARAGRAPHS).encode()).hexdigest()
+@dataclass(frozen=True)
+class Pool:
+    """Paragraphs that a search starts from."""
+
+    paragraphs: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the paragraphs, joined by newlines."""
+        return hashlib.sha256("\n".join(self.paragraphs).encode()).hexdigest()
+
+    @property
+    def number(self) -> int:
+        """The same as a number that every table can hold exactly."""
+        return int(self.sha256[:12], 16)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Sentences that a mutation may insert: all but the openings."""
+        return tuple(sentence for paragraph in self.paragraphs for sentence in sentences(paragraph)[1:])
 
 
-#: Of the paragraphs, joined by newlines.
-POOL_SHA256 = _digest()
-#: The same as a number that every table can hold exactly.
-POOL_NUMBER = int(POOL_SHA256[:12], 16)
-#: Sentences that a mutation may insert.
-SENTENCES = tuple(sentence for paragraph in PARAGRAPHS for sentence in sentences(paragraph)[1:])
+OWN_POOL = Pool(PARAGRAPHS)
+#: Of our own paragraphs.
+POOL_SHA256 = OWN_POOL.sha256
+POOL_NUMBER = OWN_POOL.number
+SENTENCES = OWN_POOL.sentences
+#: Where published prefixes have the request; here it always follows the prefix.
+_REQUEST = "[REPLACE]"
+
+
+def read_pool(content: str) -> Pool:
+    """A user's pool: a JSON list of texts, or texts with blank lines between them.
+
+    A prefix that ends in ``[REPLACE]``, as published ones do, is taken without it.
+
+    Raises:
+        DataError: no texts, or the place of the request within one.
+    """
+    key = "pool_file"
+    if content.lstrip().startswith("["):
+        found = parse_json(content, key, "a pool of prefixes")
+        if not all(isinstance(one, str) for one in found):
+            raise DataError(f"{key}: a list that holds something else than texts; give a JSON list of prefixes")
+    else:
+        found = re.split(r"\n[ \t]*(?:\r?\n[ \t]*)+", content)
+    texts = [text.strip().removesuffix(_REQUEST).strip() for text in found]
+    paragraphs = tuple(dict.fromkeys(" ".join(sentences(text)) for text in texts if text))
+    if not paragraphs:
+        raise DataError(f"{key}: no prefix in it; give a JSON list of texts, or texts with blank lines between them")
+    inside = [i for i, text in enumerate(paragraphs, start=1) if _REQUEST in text]
+    if inside:
+        raise DataError(
+            f"{key}: prefix {inside[0]} has {_REQUEST} before its end; the request follows a prefix: mend it"
+        )
+    return Pool(paragraphs)
+
 
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -71,18 +122,32 @@ COMMON = frozenset(
 )
 
 
-def first_population(size: int, rng: random.Random) -> list[tuple[str, ...]]:
+#: Mixtures drawn for each one that is missing, before a pool counts as used up.
+_MOST_DRAWS = 200
+
+
+def first_population(size: int, rng: random.Random, pool: Pool = OWN_POOL) -> list[tuple[str, ...]]:
     """Prefixes, as sentences: the paragraphs themselves first, then mixtures of two or three, all different.
 
     A mixture has the opening of one paragraph, sentences of all of them in a new order, and the last sentence of one.
+
+    Raises:
+        AttackError: the pool has not so many mixtures.
     """
-    pool = [sentences(paragraph) for paragraph in PARAGRAPHS][:size]
-    known = set(pool)
-    while len(pool) < size:
-        parents = [sentences(paragraph) for paragraph in rng.sample(PARAGRAPHS, rng.choice((2, 3)))]
+    found = list(dict.fromkeys(sentences(paragraph) for paragraph in pool.paragraphs))[:size]
+    known, draws = set(found), 0
+    while len(found) < size:
+        if len(pool.paragraphs) < 3 or draws > _MOST_DRAWS * size:
+            raise AttackError(
+                f"autodan: {len(pool.paragraphs)} prefixes of pool_file make no population of {size}; give more of them, "
+                f"or population: {len(found)}"
+            )
+        draws += 1
+        parents = [sentences(paragraph) for paragraph in rng.sample(pool.paragraphs, rng.choice((2, 3)))]
         middle = [sentence for parent in parents for sentence in parent[1:-1]]
-        mixed = (parents[0][0], *rng.sample(middle, rng.randint(3, 5)), rng.choice(parents)[-1])
+        n = rng.randint(3, 5)
+        mixed = (parents[0][0], *rng.sample(middle, min(n, len(middle))), rng.choice(parents)[-1])
         if mixed not in known:
             known.add(mixed)
-            pool.append(mixed)
-    return pool
+            found.append(mixed)
+    return found

@@ -33,6 +33,7 @@ class Options:
         requests: of a chat victim, one a prompt.
         helpers: further models by role: ``sampler``, ``mutator``, ``attacker``, ``judge``.
         shots: requests and openings that an attack may show as answered earlier.
+        texts: words of others that an attack uses, by role.
     """
 
     n_iterations: int
@@ -50,6 +51,7 @@ class Options:
     requests: Sequence[Request] | None = None
     helpers: Mapping[str, Helper] = field(default_factory=dict)
     shots: Sequence[tuple[str, str]] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hardscale.evaluation.spec_check import check_keys
 from hardscale.settings.attacks import AttackBase, AttackSettings
 from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
+from hardscale.wordings import read_named
 
 KEYS = frozenset(
     {"cell", "defense", "round", "attack", "settings", "n_examples", "max_tokens", "seed", "shard", "shards"}
@@ -89,6 +90,15 @@ def eps_facts(settings: AttackBase, notes: Mapping[str, float] | None = None) ->
     if notes and "projected_share" in notes:
         facts["eps_unused"] = ball.eps_projects_only and notes["projected_share"] == 0
     return facts
+
+
+def read_texts(settings: AttackBase, root: Path | None) -> dict[str, str]:
+    """The texts of others that an attack uses, by role (:meth:`AttackBase.texts`).
+
+    Raises:
+        DataError: a file is not there or can not be read.
+    """
+    return {role: read_named(text, root) for role, text in settings.texts("settings").items()}
 
 
 def load_helpers(folders: Mapping[str, Path]) -> dict[str, Helper]:

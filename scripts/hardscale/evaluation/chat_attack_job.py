@@ -21,7 +21,15 @@ from hardscale.attacks.results import AttackResult, Helper
 from hardscale.console import say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
-from hardscale.evaluation.attack_spec import KEYS, check_spec, eps_facts, load_helpers, search_facts, search_options
+from hardscale.evaluation.attack_spec import (
+    KEYS,
+    check_spec,
+    eps_facts,
+    load_helpers,
+    read_texts,
+    search_facts,
+    search_options,
+)
 from hardscale.evaluation.chat_replies import (
     Prompt,
     attacked_prompt,
@@ -35,12 +43,13 @@ from hardscale.evaluation.chat_replies import (
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.agreement import agreements
 from hardscale.evaluation.judges.base import Item
-from hardscale.evaluation.judges.panel import judge_all, panel, parse_judges
+from hardscale.evaluation.judges.panel import check_contexts, judge_all, panel, parse_judges
 from hardscale.evaluation.redaction import withholding
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.settings.attacks import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task
+from hardscale.wordings import digest
 
 SUCCESS_RULE = "judge"
 
@@ -83,7 +92,12 @@ def select(behaviors: Sequence[Behavior], template: ChatTemplate, max_tokens: in
 
 
 def run_chat_attack_job(
-    victim: Path, task: Path, spec: dict[str, Any], out: Path, helpers: Mapping[str, Path] | None = None
+    victim: Path,
+    task: Path,
+    spec: dict[str, Any],
+    out: Path,
+    helpers: Mapping[str, Path] | None = None,
+    root: Path | None = None,
 ) -> None:
     """Attack the first test behaviours, judge the replies before and after, and publish an ``attack`` artefact.
 
@@ -98,14 +112,16 @@ def run_chat_attack_job(
         spec: ``cell defense round attack settings n_examples max_tokens seed shard shards judges``.
         out: folder to publish.
         helpers: role -> folder of another language model: the attack's, and ``judge0`` for the first judge.
+        root: data root, where files that the spec names are looked for if they are not there by their path.
 
     Raises:
         AttackError: the spec is malformed, or the attack can not run on an example.
+        DataError: a file that the spec names is not there or malformed.
     """
     chat = load_chat_task(task)
     known = [text for one in [*chat.test, *chat.train] for text in (one.behavior, one.context or "", *one.targets)]
     with withholding([text for text in known if text]):
-        _run(chat, {"victim": Path(victim), "task": Path(task)}, spec, Path(out), dict(helpers or {}))
+        _run(chat, {"victim": Path(victim), "task": Path(task)}, spec, Path(out), dict(helpers or {}), root)
 
 
 @dataclass(frozen=True)
@@ -129,20 +145,29 @@ class _Job:
         return self.template.opening(behavior.targets[0])
 
 
-def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Path, helpers: dict[str, Path]) -> None:
+def _run(
+    chat: ChatTask,
+    inputs: dict[str, Path],
+    spec: dict[str, Any],
+    out: Path,
+    helpers: dict[str, Path],
+    root: Path | None,
+) -> None:
     settings = check_spec(spec, KEYS | {"judges"}).for_victim(chat=True)
-    seats = panel(parse_judges(spec["judges"]), helpers)
+    seats = panel(parse_judges(spec["judges"]), helpers, root)
+    texts = read_texts(settings, root)
     model, tokenizer = load_on_device(inputs["victim"])
     template = ChatTemplate(tokenizer, chat.facts["system_prompt"])
     job = _Job(model, tokenizer, template, chat, settings, spec)
     if job.position not in ("suffix", "prefix"):
         raise AttackError(f"--spec: settings.position: found {job.position!r}; suffix or prefix for a chat model")
     selection = select(chat.test[: spec["n_examples"]], template, spec["max_tokens"])
+    check_contexts(seats, [one.context for one in selection.kept])
     mine = selection.kept[spec["shard"] - 1 :: spec["shards"]]
     left = len(selection.too_long) + len(selection.changed)
     say(f"{spec['attack']}: {len(selection.kept)} behaviours, {left} left out, {len(mine)} attacked here")
     budget = Budget()
-    results, clock = _attack(job, selection, mine, load_helpers(helpers), budget)
+    results, clock = _attack(job, selection, mine, load_helpers(helpers), texts, budget)
     items, iterations = _replies(job, mine, results)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     del model, job  # judges may need the memory
@@ -184,6 +209,8 @@ def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Pat
             success_rule=SUCCESS_RULE,
             judge=seats[0].name,
             judges=[seat.name for seat in seats],
+            judge_prompts_sha256={seat.name: seat.prompt_sha256 for seat in seats if seat.prompt_sha256},
+            attack_texts_sha256={role: digest(text) for role, text in texts.items()},
             agreement=agreements({name: [one.complied for one in said] for name, said in judged.items()}),
             template_sha256=template.sha256,
             subset_sha256=selection.subset_sha256,
@@ -196,7 +223,12 @@ def _run(chat: ChatTask, inputs: dict[str, Path], spec: dict[str, Any], out: Pat
 
 
 def _attack(
-    job: _Job, selection: Selection, mine: Sequence[Behavior], helpers: Mapping[str, Helper], budget: Budget
+    job: _Job,
+    selection: Selection,
+    mine: Sequence[Behavior],
+    helpers: Mapping[str, Helper],
+    texts: Mapping[str, str],
+    budget: Budget,
 ) -> tuple[list[AttackResult], Clock]:
     clock = Clock(job.settings.n_iterations, len(mine), job.spec["attack"])
     results = attack(
@@ -210,6 +242,7 @@ def _attack(
         **search_options(job.settings),
         requests=[job.template.request(one.request) for one in mine],
         helpers=helpers,
+        texts=texts,
         # The same in every shard, and no request of the test where the task has others.
         shots=[(one.request, job.opening(one)) for one in (job.chat.train or selection.kept)],
         tokens_per_batch=budget,

@@ -30,7 +30,7 @@ class AttackHelpers:
     @for_inputs
     def models(self, wildcards: Any) -> list[str]:
         """Inputs of an attack besides its victim: the models that play a role in it."""
-        return manifests(self._folders(wildcards).values())
+        return manifests(dict.fromkeys(self._folders(wildcards).values()))
 
     @for_rules
     def roles(self, wildcards: Any) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any
 from hardscale.errors import DataError
 from hardscale.for_rules import for_inputs, with_signature
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
-from hardscale.paths import Lineage, manifest, manifests, undefended
+from hardscale.paths import Lineage, manifest, manifests, parse_part, undefended
 from hardscale.plan.holdings import Holdings
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.models import HubScale
 from hardscale.study import Cell, data_root
 from hardscale.tasks.locate import LocalFiles, chat_files, locate
+from hardscale.wordings import locate_text
 
 
 class Inputs:
@@ -65,6 +66,20 @@ class Inputs:
             return []
         tasks = dict.fromkeys(cell.task for cell in self._holdings.cells if cell.family == wildcards.family)
         return manifests(self._layout.task(task) for task in tasks)
+
+    @for_inputs
+    def attack_files(self, wildcards: Any) -> list[str]:
+        """The user's own files of an attack and its judges, so that an edit of them is seen."""
+        if not self._study.is_chat(wildcards.lineage.split("/")[0]):
+            return []
+        cell, attack = Lineage.parse(wildcards.lineage).cell, parse_part(wildcards.part)[0]
+        texts = list(self._holdings.attack_settings(attack, cell).texts(f"attacks.{attack}").values())
+        texts += [text for i, judge in enumerate(self._study.judges) for text in judge.texts(f"judges.{i}")]
+        files: dict[str, None] = {}
+        for text in texts:
+            with contextlib.suppress(DataError):  # the checks before the first job say what is missing
+                files[str(locate_text(text, data_root(self._study)))] = None
+        return list(files)
 
     @for_inputs
     def cell_base(self, wildcards: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt
 
 from hardscale.settings.blocks import Overridable
+from hardscale.settings.wordings import Named
 
 Position = Literal["suffix", "infix90", "prefix"]
 #: Tokens that an attack may insert; special tokens are none of them.
@@ -23,6 +24,10 @@ class AttackBase(Overridable):
         None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
     )
     n_iterations: PositiveInt
+
+    def texts(self, key: str) -> dict[str, Named]:  # noqa: ARG002 - most attacks have none
+        """Texts of others that the attack reads, by role; ``key`` is its place in the study."""
+        return {}
 
     def for_victim(self, chat: bool) -> Self:  # noqa: ARG002 - most attacks are the same for both
         """The block with every default filled in that depends on the kind of victim: a chat model or a classifier."""

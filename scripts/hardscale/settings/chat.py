@@ -6,11 +6,22 @@ Attacks" (arXiv 2405.15589).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from hardscale.settings.blocks import Name, Settings
+from hardscale.settings.wordings import BEHAVIOR, COMPLETION, JudgeForms, Named, Source, named
+
+#: Judging models of these kinds, and where the words are published that each is asked in.
+_PUBLISHED_AT = {
+    "harmbench": "eval_utils.py of github.com/centerforaisafety/HarmBench, as LLAMA2_CLS_PROMPT, and in the model card "
+    "of cais/HarmBench-Llama-2-13b-cls, with the contextual form",
+    "strongreject_finetuned": "strong_reject/eval_files/judge_templates.json of github.com/dsbowen/strong_reject, as "
+    "strongreject_finetuned; judgezoo on PyPI has them as strong_reject.py#StrongRejectJudge.SR_CLS_PROMPT",
+    "rubric": "strong_reject/eval_files/judge_templates.json of github.com/dsbowen/strong_reject, as strongreject_rubric",
+}
 
 
 class BehaviorSource(Settings):
@@ -74,31 +85,88 @@ class ModelName(Settings):
 class JudgeSettings(Settings):
     """Who says whether a reply complies (appendix on evaluation)."""
 
-    kind: Literal["rules", "harmbench", "rubric", "copyright"] = "rules"
+    kind: Literal["rules", "harmbench", "strongreject_finetuned", "rubric", "copyright"] = Field(
+        "rules",
+        description="harmbench: a classifier that says yes or no; strongreject_finetuned: a model whose next token is a "
+        "grade from 1 to 5; rubric: a model that writes three grades.",
+    )
     mode: Literal["prefix", "anywhere"] = Field("prefix", description="rules: where a refusal phrase counts.")
-    model: ModelName | None = Field(None, description="harmbench, rubric: the judging model.")
-    prompt: str | None = Field(
+    model: ModelName | None = Field(None, description="The judging model of a judge that is one.")
+    wording: Literal["published", "own"] = Field(
+        "published",
+        description="harmbench, rubric: own asks in words of this repository, which no judge was trained on, and is "
+        "called so in every table; published needs prompt_file, prompt_package or prompt.",
+    )
+    prompt_file: Source | JudgeForms | None = Field(
         None,
-        description="harmbench, rubric: the question in the words that the judging model was trained on, template "
-        "included, with {behavior}, {completion} and, if wanted, {context}; own words when absent.",
+        description="The question in the words that the judging model was trained on, template included (a rubric is put "
+        "through the model's own template): a text file, file.json#key or file.py#NAME, by its path or its path below "
+        "data.root; or {standard, contextual, system}. Places: {behavior} or {forbidden_prompt}; {completion}, "
+        "{generation} or {response}; {context} or {context_str}.",
     )
-    max_completion_tokens: PositiveInt = Field(512, description="harmbench, rubric: of a reply, by its tokenizer.")
+    prompt_package: Source | JudgeForms | None = Field(
+        None, description="The same in an installed package: package:path/in/it.txt, .json#key or .py#NAME."
+    )
+    prompt: str | None = Field(None, description="The same, written in the study itself.")
+    max_completion_tokens: PositiveInt = Field(512, description="Judging models: of a reply, by their tokenizer.")
     references: str | None = Field(
-        None, description="copyright: json, BehaviorID -> text, or {text, kind: book or lyrics}; no verdict without."
+        None,
+        description="copyright: json, BehaviorID -> text, or {text, kind: book or lyrics}, by its path or its path "
+        "below data.root; no verdict without.",
     )
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a language model."""
+        return self.kind in _PUBLISHED_AT
+
+    def texts(self, key: str) -> Iterator[Named]:
+        """The files that it reads, ``key`` being its place in the study."""
+        yield from named(f"{key}.prompt_file", self.prompt_file)
+        yield from named(f"{key}.prompt_package", self.prompt_package, packaged=True)
+        yield from named(f"{key}.references", self.references)
 
     @model_validator(mode="after")
     def _fields_belong_to_the_kind(self) -> JudgeSettings:
-        if self.prompt is not None and self.kind not in ("harmbench", "rubric"):
-            raise ValueError(f"a {self.kind} judge takes no prompt")
+        for key in ("prompt", "prompt_file", "prompt_package"):
+            if getattr(self, key) is not None and not self.asks:
+                raise ValueError(f"a {self.kind} judge takes no {key}")
         if self.references is not None and self.kind != "copyright":
             raise ValueError(f"a {self.kind} judge takes no references")
-        if self.prompt is not None and not ("{behavior}" in self.prompt and "{completion}" in self.prompt):
-            raise ValueError("a judge's prompt needs {behavior} and {completion}")
+        if self.kind != "rules" and self.mode != "prefix":
+            raise ValueError(f"a {self.kind} judge takes no mode")
+        if not self.asks and self.wording != "published":
+            raise ValueError(f"a {self.kind} judge takes no wording")
+        if self.asks != (self.model is not None):
+            raise ValueError(f"a {self.kind} judge {'needs' if self.model is None else 'takes no'} model")
         return self
 
     @model_validator(mode="after")
-    def _model_where_needed(self) -> JudgeSettings:
-        if (self.kind in ("harmbench", "rubric")) != (self.model is not None):
-            raise ValueError(f"a {self.kind} judge {'needs' if self.model is None else 'takes no'} model")
+    def _words_are_named(self) -> JudgeSettings:
+        given = [key for key in ("prompt", "prompt_file", "prompt_package") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"found {' and '.join(given)}; give one of them")
+        if not self.asks:
+            return self
+        if self.wording == "own":
+            if self.kind == "strongreject_finetuned":
+                raise ValueError("wording: own is no question that a strongreject_finetuned judge could answer")
+            if given:
+                raise ValueError(f"found wording: own and {given[0]}; give one of them")
+        elif not given:
+            own = (
+                ""
+                if self.kind == "strongreject_finetuned"
+                else ", or set wording: own to ask in ours, as no one else does"
+            )
+            raise ValueError(
+                f"a {self.kind} judge is asked in the words it was published with, which this repository does not hold: "
+                f"give prompt_file, prompt_package or prompt (the words are in {_PUBLISHED_AT[self.kind]}){own}"
+            )
+        for given_forms in (self.prompt_file, self.prompt_package):
+            if isinstance(given_forms, JudgeForms) and given_forms.system is not None and self.kind != "rubric":
+                raise ValueError(f"a {self.kind} judge has no system prompt apart from its template; leave system out")
+        for names in (BEHAVIOR, COMPLETION) if self.prompt is not None else ():
+            if not any(f"{{{name}}}" in str(self.prompt) for name in names):
+                raise ValueError(f"a judge's prompt needs {' or '.join(f'{{{name}}}' for name in names)}")
         return self

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from hardscale.settings.attacks import AttackBase
 from hardscale.settings.blocks import Fraction, NonNegativeInt, PositiveFloat
 from hardscale.settings.chat import ModelName
+from hardscale.settings.wordings import Named, RatingForms, Source, named
 
 
 class Beast(AttackBase):
@@ -34,7 +35,10 @@ class Beast(AttackBase):
 
 
 class AutoDan(AttackBase):
-    """AutoDAN: a genetic search over fluent prefixes (arXiv 2310.04451), HarmBench's constants."""
+    """AutoDAN: a genetic search over fluent prefixes (arXiv 2310.04451), HarmBench's constants.
+
+    The published pool of prefixes and the mutator's prompt are not this repository's: it has its own.
+    """
 
     kind: Literal["autodan"]
     n_iterations: PositiveInt = 100
@@ -48,11 +52,25 @@ class AutoDan(AttackBase):
     n_words: PositiveInt = Field(30, description="HGA: words whose scores are kept.")
     roulette: Literal["softmax", "sum"] = Field("softmax", description="sum: prefers worse prompts, as published.")
     patience: PositiveInt | None = Field(10, description="Steps without improvement before an example is left.")
-    mutator: ModelName | Literal["rules"] = "rules"
+    mutator: ModelName | Literal["rules"] = Field(
+        "rules", description="Model that rewrites prefixes, as published; rules: shuffles, drops or inserts sentences."
+    )
+    pool_file: Source | None = Field(
+        None,
+        description="Prefixes to start from, by a path or a path below data.root: a JSON list of texts, or a text file "
+        "with blank lines between them; own paragraphs when absent.",
+    )
+
+    def texts(self, key: str) -> dict[str, Named]:
+        """The pool."""
+        return {"pool": Named(f"{key}.pool_file", self.pool_file, whole=True)} if self.pool_file else {}
 
 
 class Pair(AttackBase):
-    """PAIR: an attacker model rewrites the prompt from the judge's score (arXiv 2310.08419), HarmBench's constants."""
+    """PAIR: an attacker model rewrites the prompt from the judge's score (arXiv 2310.08419), HarmBench's constants.
+
+    The published prompts of attacker and judge are not this repository's: it has its own.
+    """
 
     kind: Literal["pair"]
     n_iterations: PositiveInt = Field(3, description="Rounds of each stream.")
@@ -60,12 +78,34 @@ class Pair(AttackBase):
     keep_last: PositiveInt = Field(3, description="Rounds of history that the attacker sees.")
     attacker: ModelName | Literal["grammar"] = "grammar"
     temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.7
     max_attacker_tokens: PositiveInt = 500
     max_reply_tokens: PositiveInt = 150
-    retries: NonNegativeInt = Field(5, description="Of a proposal that can not be parsed; then the goal itself.")
-    judge: ModelName | Literal["rules"] = "rules"
+    retries: NonNegativeInt = Field(20, description="Of a proposal that can not be parsed; then the goal itself.")
+    judge: ModelName | Literal["rules"] | None = Field(
+        None,
+        description="Model that scores answers; absent: the attacker's, as published, or rules where that is the "
+        "grammar. rules: refusal phrases and the likelihood of the opening, which a black box does not tell.",
+    )
+    judge_prompt_file: RatingForms | None = Field(
+        None, description="The words that a judging model is asked in as published; this repository's when absent."
+    )
     cutoff: Annotated[int, Field(ge=1, le=10)] = Field(10, description="Score at which an example is done.")
+
+    @model_validator(mode="after")
+    def _a_judge_is_known(self) -> Self:
+        if self.judge is None:
+            judge = "rules" if self.attacker == "grammar" else self.attacker
+            object.__setattr__(self, "judge", judge)  # not as if the study had set it: an override changes the attacker
+            self.model_fields_set.discard("judge")
+        if self.judge_prompt_file is not None and self.judge == "rules":
+            raise ValueError("judge_prompt_file: found with judge: rules, which asks nobody; name a model as judge")
+        return self
+
+    def texts(self, key: str) -> dict[str, Named]:
+        """What the judge is told and asked."""
+        found = named(f"{key}.judge_prompt_file", self.judge_prompt_file)
+        return {f"judge_{text.key.rpartition('.')[2]}": text for text in found}
 
 
 class Direct(AttackBase):

@@ -243,8 +243,8 @@ class _Planner:
         """Other models of an attack; looking for them takes time that a large study without any would waste."""
         if not self._jobs.helpers.needed:
             return []
-        scales = self._jobs.helpers.scales(lineage, part).values()
-        self._scales.update(dict.fromkeys(scales))
+        scales = dict.fromkeys(self._jobs.helpers.scales(lineage, part).values())  # one model may play two roles
+        self._scales.update(scales)
         return manifests(self._holdings.base(*scale) for scale in scales)
 
     def _attacks(self) -> Iterator[Step]:

@@ -8,12 +8,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from hardscale.attacks.chat_text import render
+from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.base import Item, Judgement
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
 from hardscale.models.window import window
+from hardscale.wordings import Wording
 
 #: Marks by which chat formats tell who speaks. In a judged text they could give the judge orders.
 _MARKERS = re.compile(
@@ -23,27 +28,26 @@ _MARKERS = re.compile(
 )
 #: Raw verdicts of a judge that wrote nothing, or can not read the question; an empty one means that it was not asked.
 NOTHING, TOO_LONG = "(nothing)", "(too long to read)"
-_PLACES = re.compile(r"\{(behavior|context|completion)\}")
 
 
 class AskedJudge:
-    """A judge that asks a language model: a question of its own and a reading of the answer.
+    """A judge that asks a language model: a question in our own words and a reading of the answer.
 
     Args:
         name: what the judge is called in tables.
         asker: the judging model.
-        prompt: the wording it was trained on; our own words when absent.
+        wording: the words it was trained on; our own when absent.
     """
 
     question: Callable[[Item], str]
     verdict: Callable[[str], Judgement]
 
-    def __init__(self, name: str, asker: Asker, prompt: str | None = None) -> None:
-        self.name, self._asker, self._prompt = name, asker, prompt
+    def __init__(self, name: str, asker: Asker, wording: Wording | None = None) -> None:
+        self.name, self._asker, self._wording = name, asker, wording
 
     def judge(self, items: Sequence[Item]) -> list[Judgement]:
         """Judge all items; an answer that can not be read is no verdict."""
-        return [self.verdict(raw) for raw in self._asker.ask(items, self.question, self._prompt)]
+        return [self.verdict(raw) for raw in self._asker.ask(items, self.question, self._wording)]
 
 
 class Asker:
@@ -60,24 +64,16 @@ class Asker:
         self._longest, self._max_new_tokens = max_completion_tokens, max_new_tokens
         self._budget = Budget()
 
-    def ask(self, items: Sequence[Item], question: Callable[[Item], str], prompt: str | None) -> list[str]:
+    def ask(self, items: Sequence[Item], question: Callable[[Item], str], wording: Wording | None) -> list[str]:
         """The model's answer about each item, greedily decoded.
 
         Args:
             items: what is judged; their texts are defused and their replies clipped before ``question`` sees them.
             question: the question in our own words, sent through the model's chat template where it has one.
-            prompt: the whole prompt with places for the texts, sent as it is, instead.
+            wording: whole prompts with places for the texts, sent as they are, instead.
         """
-        ready = [self._ready(item) for item in items]
-        if prompt is not None:
-            prompts = [self._tokenizer(filled(prompt, item))["input_ids"] for item in ready]
-        elif getattr(self._tokenizer, "chat_template", None):
-            template = ChatTemplate(self._tokenizer, None)
-            prompts = [template.prompt_ids(question(item)) for item in ready]
-        else:
-            prompts = [self._tokenizer(f"{question(item)}\n\nAnswer:")["input_ids"] for item in ready]
-        limit = window(self._model)
-        fits = [i for i, prompt in enumerate(prompts) if len(prompt) < limit]
+        prompts = self._prompts(items, question, wording)
+        fits = self._fitting(prompts)
         answers = reply(
             self._model,
             self._tokenizer,
@@ -88,6 +84,59 @@ class Asker:
         )
         found = dict(zip(fits, answers, strict=True))
         return [(found[i] or NOTHING) if i in found else TOO_LONG for i in range(len(items))]
+
+    def next_token(self, items: Sequence[Item], wording: Wording, tokens: Sequence[str]) -> list[list[float] | None]:
+        """Probabilities, among all tokens, that some tokens come next after the prompt about each item.
+
+        Args:
+            items: see :meth:`ask`.
+            wording: see :meth:`ask`.
+            tokens: as the vocabulary spells them.
+
+        Returns:
+            a list as long as ``tokens`` for each item, None where the prompt is too long for the model.
+
+        Raises:
+            AttackError: the vocabulary lacks one of them.
+        """
+        vocabulary = self._tokenizer.get_vocab()
+        if missing := [token for token in tokens if token not in vocabulary]:
+            name = self._tokenizer.name_or_path or type(self._tokenizer).__name__
+            raise AttackError(f"{name}: its vocabulary has no token {missing[0]!r}; name the model that this judge is")
+        wanted = torch.tensor([vocabulary[token] for token in tokens])
+        prompts = self._prompts(items, None, wording)
+        found: list[list[float] | None] = [None] * len(items)
+        for i in self._fitting(prompts):
+            found[i] = self._likely(prompts[i], wanted)
+        return found
+
+    def _likely(self, prompt: list[int], wanted: torch.Tensor) -> list[float]:
+        ids = torch.tensor([prompt], device=next(self._model.parameters()).device)
+        with torch.no_grad():
+            # One prompt at a time: padding would change the last bits, and only the last logits are kept.
+            logits = self._model(input_ids=ids, use_cache=False).logits[0, -1].float().cpu()
+        return [float(p) for p in logits.softmax(dim=0)[wanted]]
+
+    def _fitting(self, prompts: Sequence[list[int]]) -> list[int]:
+        limit = window(self._model)
+        return [i for i, prompt in enumerate(prompts) if len(prompt) < limit]
+
+    def _prompts(
+        self, items: Sequence[Item], question: Callable[[Item], str] | None, wording: Wording | None
+    ) -> list[list[int]]:
+        """Tokens of what is asked about each item."""
+        ready = [self._ready(item) for item in items]
+        if wording is not None:
+            texts = [wording.filled(item.behavior, item.reply, item.context) for item in ready]
+            if wording.system is None:
+                return [prompt_tokens(self._tokenizer, text) for text in texts]
+            system = [("system", wording.system)] if wording.system else []
+            return [render(self._tokenizer, [*system, ("user", text)]) for text in texts]
+        assert question is not None
+        if getattr(self._tokenizer, "chat_template", None):
+            template = ChatTemplate(self._tokenizer, None)
+            return [template.prompt_ids(question(item)) for item in ready]
+        return [prompt_tokens(self._tokenizer, f"{question(item)}\n\nAnswer:") for item in ready]
 
     def _ready(self, item: Item) -> Item:
         words = (self._tokenizer.all_special_tokens, self._tokenizer.get_added_vocab())
@@ -129,7 +178,14 @@ def marked_off(text: str, what: str) -> str:
     return f"--- begin of {what} {digest} ---\n{text}\n--- end of {what} {digest} ---"
 
 
-def filled(prompt: str, item: Item) -> str:
-    """A prompt with the texts in their places; what the texts themselves hold is not looked at."""
-    texts = {"behavior": item.behavior, "context": item.context or "", "completion": item.reply}
-    return _PLACES.sub(lambda place: texts[place[1]], prompt)
+def prompt_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of a whole prompt that a model is to go on with: one BOS where its tokenizer has one, and no EOS.
+
+    A prompt that begins with the BOS as text is taken as it is; one that does not gets what the tokenizer puts first.
+    """
+    spelled = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    ids = list(tokenizer(text, add_special_tokens=not spelled)["input_ids"])
+    eos = tokenizer.eos_token
+    while ids and eos and ids[-1] == tokenizer.eos_token_id and not text.endswith(eos):
+        ids.pop()  # a tokenizer set up for training ends every text
+    return ids

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from hardscale.errors import AttackError
-from hardscale.evaluation.judges import harmbench, rubric
+from hardscale.evaluation.judges import harmbench, rubric, strongreject
 from hardscale.evaluation.judges.ask import Asker
 from hardscale.evaluation.judges.base import Item, Judge, Judgement
-from hardscale.evaluation.judges.copyright import Copyright, read_references
+from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.settings.chat import JudgeSettings
+from hardscale.wordings import Wording, digest, locate_text, wording_of
+
+#: Kind of a judging model -> its module and class.
+_ASKED: dict[str, tuple[Any, Any]] = {
+    "harmbench": (harmbench, harmbench.HarmBenchClassifier),
+    "strongreject_finetuned": (strongreject, strongreject.StrongRejectFinetuned),
+    "rubric": (rubric, rubric.Rubric),
+}
+#: What a question in our own words is asked about, for its digest.
+_PLACES = Item(0, "", "{behavior}", "{completion}", "{context}")
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A judge that is loaded when its turn comes and dropped after it: models need not fit together."""
+    """A judge that is loaded when its turn comes and dropped after it: models need not fit together.
+
+    Attributes:
+        name: of the judge, in tables.
+        load: makes it.
+        wording: the published words it is asked in; None for our own, and for judges that are no models.
+        prompt_sha256: of what it is asked; None for judges that are no models.
+    """
 
     name: str
     load: Callable[[], Judge]
+    wording: Wording | None = None
+    prompt_sha256: str | None = None
 
 
 def seated(judge: Judge) -> Seat:
@@ -49,48 +68,71 @@ def parse_judges(found: Any) -> list[JudgeSettings]:
     return judges or [JudgeSettings()]
 
 
-def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path]) -> list[Seat]:
+def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path], root: Path | None = None) -> list[Seat]:
     """The judges in order, the primary one first; both modes of the rules and the target's likelihood always sit.
 
     Args:
         judges: as parsed.
         helpers: role -> model artefact; ``judge0`` is the model of the first judge, and so on.
+        root: data root, where the files of judges are looked for if they are not there by their path.
 
     Raises:
         AttackError: a judge's model is not among the helpers.
+        DataError: a file of a judge is not there or malformed.
     """
     seats: dict[str, Seat] = {}
     for i, settings in enumerate(judges):
-        seat = _seat(i, settings, helpers)
+        seat = _seat(i, settings, helpers, root)
         name, more = seat.name, 2
         while name in seats:
             name, more = f"{seat.name}-{more}", more + 1
-        seats[name] = Seat(name, seat.load)
+        seats[name] = replace(seat, name=name)
     free: list[Judge] = [Rules("prefix"), Rules("anywhere"), TargetLikelihood()]
     for judge in free:
         seats.setdefault(judge.name, seated(judge))
     return list(seats.values())
 
 
-def _seat(index: int, settings: JudgeSettings, helpers: Mapping[str, Path]) -> Seat:
+def _seat(index: int, settings: JudgeSettings, helpers: Mapping[str, Path], root: Path | None) -> Seat:
+    key = f"judges.{index}"
     if settings.kind == "rules":
         return seated(Rules(settings.mode))
     if settings.kind == "copyright":
-        path = settings.references
-        return Seat(Copyright.name, lambda: Copyright(read_references(Path(path)) if path else {}))
+        return seated(Copyright(_references(settings, key, root)))
     assert settings.model is not None
-    name, role = f"{settings.kind}-{settings.model.family}-{settings.model.scale}", f"judge{index}"
+    role = f"judge{index}"
     if role not in helpers:
-        raise AttackError(f"judges.{index}: no model for it; give --helper {role}=FOLDER")
-    module, kind = (
-        (harmbench, harmbench.HarmBenchClassifier) if settings.kind == "harmbench" else (rubric, rubric.Rubric)
-    )
+        raise AttackError(f"{key}: no model for it; give --helper {role}=FOLDER")
+    wording = wording_of(settings, key, root)
+    own = "" if wording else "-own-words"
+    name = f"{settings.kind}{own}-{settings.model.family}-{settings.model.scale}"
+    module, kind = _ASKED[settings.kind]
 
     def load() -> Judge:
-        asker = Asker(helpers[role], settings.max_completion_tokens, module.MAX_NEW_TOKENS)
-        return kind(name, asker, settings.prompt)
+        judge: Judge = kind(name, Asker(helpers[role], settings.max_completion_tokens, module.MAX_NEW_TOKENS), wording)
+        return judge
 
-    return Seat(name, load)
+    return Seat(name, load, wording, wording.sha256 if wording else digest(module.question(_PLACES)))
+
+
+def _references(settings: JudgeSettings, key: str, root: Path | None) -> dict[str, Reference]:
+    texts = list(settings.texts(key))
+    return read_references(locate_text(texts[0], root)) if texts else {}
+
+
+def check_contexts(seats: Sequence[Seat], contexts: Sequence[str | None]) -> None:
+    """Refuse judges that would not be shown the contexts of behaviors.
+
+    Raises:
+        AttackError: there are contexts, and published words without a place for them.
+    """
+    n = sum(bool(context) for context in contexts)
+    blind = [seat.name for seat in seats if seat.wording is not None and not seat.wording.takes_context]
+    if n and blind:
+        raise AttackError(
+            f"{blind[0]}: {n} behaviors have a context, and its prompt has no place for one; give the contextual form "
+            "(prompt_file: {standard: ..., contextual: ...}), or choose behaviors without by ids or categories"
+        )
 
 
 def judge_all(seats: Sequence[Seat], items: Sequence[Item]) -> dict[str, list[Judgement]]:
