@@ -14,6 +14,7 @@ from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
 from hardscale.launch.arguments import outputs, parser, read_spec
 from hardscale.launch.gang import run_gang
+from hardscale.launch.local import LocalGang
 from hardscale.launch.stacks import late_rank
 from waiting import HANG_SECONDS, wait_until
 
@@ -89,6 +90,22 @@ def test_stacks_name_no_rank_when_all_wait_for_each_other_or_nothing_is_known(tm
     # An old dump of work that then went on counts no more than the last one.
     (tmp_path / "rank2.log").write_text(waiting + waiting.replace("torch/distributed", "mine").replace("all", "ill"))
     assert late_rank(tmp_path, 3) == (2, "run, /x/train.py:3")
+
+
+def test_stacks_that_come_late_are_waited_for_to_their_end(tmp_path, monkeypatch):
+    head = "Timeout (0:00:03)!\nThread 0x00007f00 (most recent call first):\n"
+    helper = f'{head}  File "/x/prefetch.py", line 3 in fetch\n'
+    whole = f'{helper}\nThread 0x00007f01 (most recent call first):\n  File "/x/train.py", line 7 in step\n'
+    (tmp_path / "rank0.log").write_text(f'{head}  File "/x/torch/distributed/c10d.py", line 9 in all_reduce\n')
+    states = iter(["", helper, whole])
+
+    def write_more(seconds):
+        (tmp_path / "rank1.log").write_text(next(states, whole))
+
+    monkeypatch.setattr("hardscale.launch.watch.time.sleep", write_more)
+    watch = LocalGang.__new__(LocalGang)
+    watch.gang, watch.ranks = tmp_path, 2
+    assert watch._late_rank() == (1, "step, /x/train.py:7")
 
 
 def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
