@@ -6,42 +6,33 @@ PYTHON ?= python3
 VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 STUDY ?= config.yaml
+PROFILE ?= profiles/slurm
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export OMP_NUM_THREADS ?= 1
-
-PROFILE ?= profiles/slurm
+# Recipes take these from the environment: a path may hold blanks, quotes and braces.
+export STUDY PROFILE
 
 .PHONY: study report test test-unit test-studies test-chats test-slurm test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
 
 study: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study "$$STUDY" --cores $(CORES)
 
 report: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study $(STUDY) --cores $(CORES) --only-report
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study "$$STUDY" --cores $(CORES) --only-report
 
-# Side by side: those that run studies, and those on a cluster, wait a lot; unit tests fill the gaps and yield (nice).
-QUICK := -m "not long and not gpu"
+# Four parts side by side, each with a log of its own; the last line counts them all. One of them: make test-slurm
 PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 test: $(DEV_STAMP)
 ifeq ($(strip $(ARGS)),)
-	@$(MAKE) --no-print-directory --keep-going -j 4 test-unit test-studies test-chats test-slurm
+	@$(BIN)/python tests/run_parts.py
 else
-	$(PYTEST) $(QUICK) $(ARGS)
+	$(PYTEST) -m "not long and not gpu" $(ARGS)
 endif
 
-test-unit: $(DEV_STAMP)
-	nice -n 5 env $(PYTEST) $(QUICK) -n 2 --dist worksteal tests/unit
-
-test-studies: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) tests --ignore tests/unit --ignore tests/slurm --ignore tests/dag --ignore tests/e2e/test_chats.py
-
-test-chats: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) tests/e2e/test_chats.py tests/dag
-
-test-slurm: $(DEV_STAMP)
-	$(PYTEST) $(QUICK) tests/slurm
+test-unit test-studies test-chats test-slurm: $(DEV_STAMP)
+	@$(BIN)/python tests/run_parts.py $(@:test-%=%)
 
 test-long: $(DEV_STAMP)
 	$(PYTEST) -m "long" $(ARGS)
@@ -65,24 +56,24 @@ schema: $(STAMP)
 
 # How far the study is, what it takes on disk, what can go (ARGS=--yes removes it).
 status: $(STAMP)
-	@$(BIN)/python scripts/status.py --study $(STUDY) $(ARGS)
+	@$(BIN)/python scripts/status.py --study "$$STUDY" $(ARGS)
 
 du: $(STAMP)
-	@$(BIN)/python scripts/du.py --study $(STUDY) $(ARGS)
+	@$(BIN)/python scripts/du.py --study "$$STUDY" $(ARGS)
 
 gc: $(STAMP)
-	@$(BIN)/python scripts/reclaim.py --study $(STUDY) $(ARGS)
+	@$(BIN)/python scripts/reclaim.py --study "$$STUDY" $(ARGS)
 
 # Re-hash every artefact and name what to rerun; `repair` also removes exactly that.
 verify: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study $(STUDY)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study "$$STUDY"
 
 repair: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study $(STUDY) --repair
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study "$$STUDY" --repair
 
 # Whether this cluster will take the study, before 100 jobs are queued.
 slurm-check: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/slurm_check.py --study $(STUDY) --profile $(PROFILE) $(ARGS)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/slurm_check.py --study "$$STUDY" --profile "$$PROFILE" $(ARGS)
 
 # `--profile slurm` by that name from any working directory.
 slurm-profile:

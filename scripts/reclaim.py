@@ -39,10 +39,10 @@ def collect_garbage(jobs: Jobs, *, yes: bool, orphans: bool, days: float) -> Non
         print(printable(f"{item.kind:9}  {size(sizes[item.path]):>10}  {item.path}"))
     total = f"{len(items)} things, {size(sum(sizes.values()))}"
     if unknown := strangers(found):
-        print(f"drafts and state are left alone: {unknown}")
+        print(printable(f"drafts and state are left alone: {unknown}"))
     reason = refusal(found)
     if not yes:
-        print(f"{total}; nothing was removed, --yes removes them" + (f" (not now: {reason})" if reason else ""))
+        print(f"{total}; nothing was removed, --yes removes them", *[printable(f"(not now: {reason})")] * bool(reason))
         return
     if reason:
         raise ArtifactError(f"nothing was removed: {reason}")

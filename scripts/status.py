@@ -21,7 +21,7 @@ def main() -> None:
         jobs = enter(args)
         while True:
             facts = status(survey(jobs))
-            text = json.dumps(facts, indent=1, ensure_ascii=False) if args.json else render(facts)
+            text = json.dumps(facts, indent=1) if args.json else render(facts)
             clear = "\x1b[H\x1b[2J" if args.watch is not None and sys.stdout.isatty() else ""
             print(f"{clear}{text}", flush=True)
             if args.watch is None:

@@ -12,6 +12,16 @@ HOSTILE = (
     "<script>alert('x')</script> ../../etc/passwd \x1b[31m\x07 \"so\", he 'said' =1+1 $x_1$ %s {0} | ☃ 你好 é\r\n--"
 )
 NOTE = "<script>alert('note')</script> a|b _c_ \\d `e` $f$"
+#: What a text of a study must not do to its report: another script, another element, a file, a formula, a format.
+MARKUP = (
+    "\r\r.. raw:: html\r\r   <script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
+    "\x85\x85.. include:: {secret}\u2028\u2028.. image:: {beacon}\x0b\x0c"
+    "</script><!-- <script>document.title='owned'</script>"
+    "\r\n\r\n`click <javascript:document.title='owned'>`_ $10^{{-3}}$ {{wildcards.x}} {{{{ 7*7 }}}} {{{{}}}} <results>"
+)
+SECRET = "this line of a local file is nobody's business"
+#: Folders with what Snakemake, a shell, a URL or a file pattern could read as more than a name.
+ODD = ("a {b} c'd", "x{y} <results> %j $HOME ?#[!a]*")
 
 #: As in README, "Your own data and models".
 STUDY = """\
@@ -78,10 +88,19 @@ def save_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def describe_tickets(folder: Path) -> Path:
-    """The table, the model and the study in a folder; the study's file."""
-    write_table(folder / "tickets.csv", texts())
-    save_model(folder / "my-model")
+def describe_tickets(folder: Path, brought: str, beacon: str = "http://127.0.0.1:9/x.png") -> Path:
+    """The table and the model in the folder ``brought`` of a folder, and the study that describes them; its file.
+
+    Its note for captions would load ``beacon`` and show ``secret.txt`` if it were markup.
+    """
+    (folder / brought).mkdir()
+    write_table(folder / brought / "tickets.csv", texts())
+    save_model(folder / brought / "my-model")
+    (folder / "secret.txt").write_text(SECRET, encoding="utf-8")
+    text = STUDY
+    for name in ("tickets.csv", "my-model"):
+        text = text.replace(name, json.dumps(f"{brought}/{name}"))
+    note = NOTE + MARKUP.format(secret=folder / "secret.txt", beacon=beacon)
     study = folder / "tickets.yaml"
-    study.write_text(f"{STUDY}analysis: {{caption_note: {json.dumps(NOTE)}}}\n", encoding="utf-8")
+    study.write_text(f"{text}analysis: {{caption_note: {json.dumps(note)}}}\n", encoding="utf-8")
     return study

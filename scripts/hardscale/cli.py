@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hardscale.console import printable
 from hardscale.errors import StudyError
 from hardscale.for_rules import remember_signature, with_signature
 from hardscale.launch.records import RUN
@@ -32,8 +33,8 @@ def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = N
         if path.name != DEFAULT_STUDY and study.name != path.stem:
             raise StudyError(f"{path}: name: found {study.name!r}, must be {path.stem!r} like the file")
     except StudyError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"error: {printable(line)}", file=sys.stderr)
         raise SystemExit(2) from None
     return study
 

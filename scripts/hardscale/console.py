@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from hardscale.errors import HardscaleError
+from hardscale.literal import one_line, visible
 
 _INTERVAL_SECONDS = 15.0
 _terminal: TextIO = sys.stderr
@@ -20,14 +21,14 @@ _label = ""
 
 
 def printable(text: str) -> str:
-    """Text in which nothing can move a terminal's cursor or colour it: control characters become escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """Text of our own lines in which nothing can move a terminal's cursor or color it: controls become escapes."""
+    return "\n".join("".join(c if c.isprintable() else visible(c) for c in line) for line in text.split("\n"))
 
 
 def say(message: str) -> None:
-    """One line on the terminal, and in the log when there is one."""
+    """One line on the terminal, and in the log when there is one: of a message of several lines, all in one."""
     prefix = f"[{_label}] " if _label else ""
-    line = printable(f"{prefix}{message}")
+    line = printable(" ".join(f"{prefix}{message}".splitlines()))
     for stream in dict.fromkeys((_terminal, sys.stderr)):
         with contextlib.suppress(OSError):  # a line that finds no place, on a full disk, is not worth the work
             print(line, file=stream, flush=True)
@@ -57,7 +58,7 @@ def console(log: Path | None, label: str) -> Iterator[None]:
     except HardscaleError as error:
         if log is not None:
             _trace()
-        say(f"error: {' '.join(str(error).splitlines())}")
+        say(f"error: {error}")
         _leave(1)
     except KeyboardInterrupt:
         say("interrupted")
@@ -69,7 +70,7 @@ def console(log: Path | None, label: str) -> Iterator[None]:
     except Exception as error:
         _trace()
         where = f"; the full trace is in {log}" if log else ""
-        say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}{where}")
+        say(f"error: {type(error).__name__}: {one_line(str(error))[:500]}{where}")
         _leave(1)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hardscale.literal import one_line
 from hardscale.owner import Heartbeat, Owner, is_held, read_owner
 
 #: Exit status of a controller that found another one (EX_TEMPFAIL: try again later).
@@ -226,7 +227,7 @@ def _unlock(folder: Path) -> None:
     locks = folder / "locks"
     if locks.is_dir() and any(locks.iterdir()):
         shutil.rmtree(locks, ignore_errors=True)
-        print(f"the last controller of {folder.parent} ended without unlocking it; unlocked", file=sys.stderr)
+        print(one_line(f"the last controller of {folder.parent} ended without unlocking it; unlocked"), file=sys.stderr)
 
 
 def _refuse(folder: Path) -> NoReturn:
@@ -260,5 +261,5 @@ def _notes(note: Path) -> Iterator[Owner]:
 
 
 def _stop(line: str, status: int) -> NoReturn:
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(line)}", file=sys.stderr)
     raise SystemExit(status)

@@ -1,6 +1,6 @@
 """Text of a study or of data where something else could read it as more: it is always shown as it stands.
 
-One function for each reader. All of them begin with :func:`one_line`: a line of its own is what most markup starts with.
+One function for each reader. Most begin with :func:`one_line`: most markup starts with a line of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 def one_line(text: str) -> str:
     """The text on one line: white space and whatever ends a line become one blank, other controls visible escapes."""
-    return " ".join("".join(c if c.isprintable() or c.isspace() else _visible(c) for c in text).split())
+    return " ".join("".join(c if c.isprintable() or c.isspace() else visible(c) for c in text).split())
 
 
-def _visible(character: str) -> str:
+def visible(character: str) -> str:
+    """A control character as the escape that Python writes for it."""
     return character.encode("unicode_escape").decode("ascii")
 
 

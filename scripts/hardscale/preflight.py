@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hardscale.gangs import Launch
+from hardscale.literal import one_line
 from hardscale.plan.holdings import Holdings
 from hardscale.resources import Needs
 from hardscale.settings.defenses import External
@@ -100,5 +101,5 @@ def check_sources(study: Study, root: Path, conda: bool = False) -> None:
 
 def _stop(lines: list[str]) -> None:
     if lines:
-        print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        print("\n".join(f"error: {one_line(line)}" for line in lines), file=sys.stderr)
         raise SystemExit(1)

@@ -11,11 +11,13 @@ from hardscale.artifacts.schemas import EXAMPLES, RUNS
 from hardscale.artifacts.tables import read_table
 from hardscale.study import parse_study
 from study_runs import ROOT
-from tickets import STUDY, TEAMS, texts
+from tickets import ODD, STUDY, TEAMS, texts
+
+BROUGHT = ODD[1]
 
 
 def test_the_table_is_read_as_it_stands(tickets):
-    with (tickets.folder / "tickets.csv").open(newline="", encoding="utf-8") as file:
+    with (tickets.folder / BROUGHT / "tickets.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["body"], row["team"]) for row in csv.DictReader(file)]
     assert rows == texts()
     task = tickets.results / "tasks" / "tickets"
@@ -33,7 +35,7 @@ def test_the_model_is_the_users_with_a_new_head_for_three_classes(tickets):
     from transformers import AutoModelForSequenceClassification
 
     base = tickets.results / "base" / "mine" / "small" / "model"
-    given, kept = (load_file(folder / "model.safetensors") for folder in (tickets.folder / "my-model", base))
+    given, kept = (load_file(folder / "model.safetensors") for folder in (tickets.folder / BROUGHT / "my-model", base))
     assert given.keys() == kept.keys()
     assert all(torch.equal(given[name], kept[name]) for name in given)
     trained = tickets.results / "models" / "tickets" / "mine" / "small" / "s0" / "none" / "r00" / "model"
@@ -58,9 +60,9 @@ def test_an_edit_of_the_table_or_the_model_is_seen(tickets, tmp_path):
     edited = tickets.elsewhere(tmp_path)
     target = "results/tickets/tables/runs.parquet"
     assert "Nothing to be done" in edited.snakemake("--dry-run", target).text
-    with (tmp_path / "tickets.csv").open("a") as file:
+    with (tmp_path / BROUGHT / "tickets.csv").open("a") as file:
         file.write("one more,tech\n")
-    config = tmp_path / "my-model" / "config.json"
+    config = tmp_path / BROUGHT / "my-model" / "config.json"
     config.write_text(config.read_text() + "\n")
     planned = edited.snakemake("--dry-run", target).text
     for job in ("prepare task tickets", "prepare model mine small", "finetune tickets/mine/small/s0"):
@@ -68,8 +70,7 @@ def test_an_edit_of_the_table_or_the_model_is_seen(tickets, tmp_path):
 
 
 def test_another_run_elsewhere_gives_the_same_bytes(tickets, tmp_path):
-    for name in ("tickets.csv", "my-model"):
-        (tmp_path / name).symlink_to(tickets.folder / name)
+    (tmp_path / BROUGHT).symlink_to(tickets.folder / BROUGHT)
     again = tickets.elsewhere(tmp_path)
     done = again.snakemake("results/tickets/tables/runs.parquet")
     assert done.status == 0, done.text

@@ -1,13 +1,39 @@
 """Texts with markup, terminal codes, paths and quotes stay data, and are escaped wherever they are shown."""
 
+import html
+import json
 import re
 
 import pyarrow.parquet as pq
+import pytest
 
-from tickets import HOSTILE, TEAMS, texts
+import browser
+from tickets import HOSTILE, ODD, SECRET, TEAMS, texts
 
+TARGETS = ("results/tickets/tables/summary.md", "results/tickets/figures/asr_vs_parameters.png")
 #: As the report's JSON spells it.
 SHOWN = r"&lt;script&gt;alert('note')&lt;/script&gt; a|b _c_"
+#: Looks at every result of the report as a person would who clicks through it, then at the captions all at once.
+CLICKS = """<script>
+(async () => {
+  for (const path of Object.keys(results)) {
+    app.showResultInfo(path);
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  const all = document.createElement("div");
+  all.id = "captions";
+  all.innerHTML = Object.values(results).map((result) => result.caption).join("");
+  document.body.append(all);
+})();
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def report(tickets):
+    """The report of the study with a hostile note."""
+    done = tickets.snakemake("--report", "report.html", *TARGETS)
+    assert done.status == 0, done.text
+    return tickets.folder / "report.html"
 
 
 def test_hostile_texts_are_attacked_unchanged(tickets):
@@ -26,31 +52,58 @@ def test_hostile_texts_are_attacked_unchanged(tickets):
         assert TEAMS[row["label"]] == team
 
 
-def test_nothing_in_a_text_is_a_path_or_a_command(tickets):
-    assert {path.name for path in tickets.folder.iterdir()} <= {
-        "tickets.csv",
-        "tickets.yaml",
-        "my-model",
-        "results",
-        ".snakemake",
-        "report.html",
-    }
+def test_nothing_in_a_text_is_a_path_or_a_command(tickets, report):
+    ours = {"tickets.yaml", "secret.txt", "results", ".snakemake", "report.html"}
+    assert {path.name for path in tickets.folder.iterdir()} <= ours | {ODD[1]}
+    assert {path.name for path in (tickets.folder / ODD[1]).iterdir()} == {"tickets.csv", "my-model"}
 
 
-def test_hostile_text_of_a_study_is_escaped_in_report_summary_and_figures(tickets):
-    done = tickets.snakemake(
-        "--report", "report.html", "results/tickets/tables/summary.md", "results/tickets/figures/asr_vs_parameters.png"
-    )
-    assert done.status == 0, done.text
-    html = (tickets.folder / "report.html").read_text(encoding="utf-8")
-    assert "<script>alert" not in html
-    assert "</script> a|b" not in html
-    assert SHOWN in html
+def test_hostile_text_of_a_study_is_escaped_in_report_summary_and_figures(tickets, report):
+    text = report.read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "</script> a|b" not in text
+    assert SHOWN in text
     summary = (tickets.results / "tables" / "summary.md").read_text(encoding="utf-8")
     assert "<script>" not in summary
     assert "&lt;script&gt;" in summary
     for path in [*tickets.results.rglob("*.svg"), *tickets.results.rglob("*.csv")]:
         assert "<script" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_report_shows_no_file_and_the_note_as_it_stands(tickets, report):
+    text = report.read_text(encoding="utf-8")
+    assert SECRET not in text
+    assert SECRET not in (tickets.results / "tables" / "summary.md").read_text(encoding="utf-8")
+    results = json.loads(re.search(r"^ *var results = (\{.*\});$", text, re.MULTILINE)[1])
+    (caption,) = [found["caption"] for found in results.values() if "differs from the paper" in found["caption"]]
+    shown = caption.partition("differs from the paper:</strong> ")[2]
+    assert set(re.findall(r"<(/?\w+)", shown)) == {"/p"}
+    note = html.unescape(re.sub(r"\s+", " ", shown))
+    for words in (
+        ".. raw:: html <script>document.title = 'owned'</script><img src=x onerror=",
+        f".. include:: {tickets.folder / 'secret.txt'} .. image:: ",
+        "`click <javascript:document.title='owned'>`_ $10^{-3}$ {wildcards.x} {{ 7*7 }} {{}} <results>",
+    ):
+        assert words in note
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here to open the report in")
+def test_the_report_runs_nothing_in_a_real_browser(report, tmp_path):
+    text = report.read_text(encoding="utf-8")
+    with browser.beacon() as (address, asked):
+        text = text.replace("http://127.0.0.1:9/x.png", address)
+        page = tmp_path / "report.html"
+        page.write_text(text.replace("</body>", f"{CLICKS}</body>"), encoding="utf-8")
+        seen = browser.visit(page)
+        assert seen.title == "Snakemake Report"
+        assert "This study differs from the paper" in seen.dom.partition('id="captions"')[2]
+        assert SECRET not in seen.dom
+        assert not asked
+        # The same page with the note as a careless report would hold it: the browser would have told.
+        careless = f"<img src='{address}'><img src=x onerror=\"document.title = 'owned'\">"
+        page.write_text(text.replace("</body>", f"{careless}</body>"), encoding="utf-8")
+        assert browser.visit(page).title == "owned"
+        assert asked == ["/x.png"]
 
 
 def test_no_cell_of_a_table_is_a_formula(tickets):

@@ -4,21 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 from hardscale.owner import read_owner
 from study_runs import environment
+from waiting import HANG_SECONDS, wait_until
 
 TABLES = ["results/tickets/tables/runs.parquet", "results/tickets/tables/runs.csv"]
 EQUAL = ["tables/runs.parquet", "tables/runs.csv", "attacks/tickets/mine/small/s0/none/r00/gcg/attack.parquet"]
-
-
-def wait_for(condition, what, seconds=120.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
-    return found
 
 
 def test_a_killed_controller_and_its_orphan(tickets, tmp_path):
@@ -42,7 +34,7 @@ def test_a_killed_controller_and_its_orphan(tickets, tmp_path):
         return found and read_owner(found[0])
 
     first = start()
-    orphan = wait_for(attacker, texts[0].read_text)
+    orphan = wait_until(attacker, "the attack", [first])
     os.kill(orphan.pid, signal.SIGSTOP)
     try:
         other = again.snakemake("--rerun-incomplete", *TABLES)
@@ -54,10 +46,10 @@ def test_a_killed_controller_and_its_orphan(tickets, tmp_path):
         first.wait()
         assert any((tmp_path / ".snakemake" / "locks").iterdir())
         second = start()
-        wait_for(lambda: "waiting for it" in texts[1].read_text(), texts[1].read_text)
+        wait_until(lambda: "waiting for it" in texts[1].read_text(), "the second attack", [second])
     finally:
         os.kill(orphan.pid, signal.SIGCONT)
-    assert second.wait(120) == 0, texts[1].read_text()
+    assert second.wait(HANG_SECONDS) == 0, texts[1].read_text()
     said = texts[1].read_text()
     assert "ended without unlocking it; unlocked" in said
     assert "another job has published it" in said and "rows published" not in said

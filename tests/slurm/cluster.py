@@ -27,13 +27,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from configuration import SYSTEM_PATH, Options, Place, free_ports, which, write_commands, write_configuration
-from processes import Process, all_pids, environment_of, signal_all, start_of, wait_for
+from processes import Process, all_pids, end_all, environment_of, start_of
+
+from waiting import HANG_SECONDS, wait_until
 
 #: In the environment of daemons and of all that is started with ``Cluster.env``: whose it is.
 MARK = "HARDSCALE_TEST_CLUSTER"
 NODE_MARK = "HARDSCALE_TEST_NODE"
 _SLURM_NAMES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_", "SALLOC_")
-_START_SECONDS = 60.0
 _RECORD = "cluster.json"
 
 
@@ -89,10 +90,16 @@ class Cluster:
         path = [str(self.folder / "bin"), str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin")]
         return {**env, "SLURM_CONF": str(self.conf), "PATH": ":".join([*path, SYSTEM_PATH]), MARK: str(self.folder)}
 
-    def call(self, *words: str, check: bool = True, timeout: float = 60.0) -> str:
+    def call(self, *words: str, check: bool = True) -> str:
         """Run a command with the cluster's environment; what it printed."""
         done = subprocess.run(
-            words, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+            words,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=HANG_SECONDS,
+            check=False,
         )
         if check and done.returncode:
             raise ClusterError(f"{shlex.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
@@ -112,9 +119,9 @@ class Cluster:
         """Jobs that wait, run or are ending."""
         return sorted({int(word) for word in self.call("squeue", "--noheader", "--format=%A").split()})
 
-    def wait_for_state(self, job: int, *states: str, timeout: float = 30.0) -> str:
+    def wait_for_state(self, job: int, *states: str) -> str:
         """Wait until a job is in one of the states; which."""
-        wait_for(lambda: self.squeue().get(job) in states, timeout, f"job {job} {'/'.join(states)}")
+        wait_until(lambda: self.squeue().get(job) in states, f"job {job} {'/'.join(states)}")
         return self.squeue()[job]
 
     def kill_node(self, name: str, noticed: bool = True) -> None:
@@ -125,8 +132,8 @@ class Cluster:
             noticed: tell the controller now; otherwise it notices after SlurmdTimeout.
         """
         gone = [each for each in self._daemons if each.name == f"slurmd.{name}"]
-        signal_all(gone, signal.SIGKILL, 5.0)
-        signal_all(self._strays(name), signal.SIGKILL, 5.0)
+        end_all(gone, signal.SIGKILL)
+        end_all(self._strays(name), signal.SIGKILL)
         self._children = [child for child in self._children if child.poll() is None]
         self._daemons = [each for each in self._daemons if each not in gone]
         self._write_record()
@@ -136,12 +143,12 @@ class Cluster:
     def revive_node(self, name: str) -> None:
         """Start a killed node's daemon again and wait until it takes jobs."""
         self._start_node(name)
-        wait_for(self._ready, _START_SECONDS, f"node {name}", self._children)
+        wait_until(self._ready, f"node {name}", self._children)
 
     def end_slurmctld(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the controller alone: jobs run on, nobody answers. With SIGKILL what it did not save yet is lost."""
         gone = [each for each in self._daemons if each.name == "slurmctld"]
-        signal_all(gone, how, 20.0)
+        end_all(gone, how)
         self._children = [child for child in self._children if child.poll() is None]
         self._daemons = [each for each in self._daemons if each not in gone]
         self._write_record()
@@ -196,7 +203,7 @@ class Cluster:
         self.begin_slurmctld()
         for name in self.node_names:
             self._start_node(name)
-        wait_for(self._ready, _START_SECONDS, "nodes", self._children)
+        wait_until(self._ready, "nodes", self._children)
 
     def _bring_up_accounting(self, place: Place) -> None:
         data, socket = f"{self.folder}/mariadb", f"{self._run}/mariadb.socket"
@@ -234,7 +241,7 @@ class Cluster:
         def answered() -> bool:
             return subprocess.run(words, env=self.env, capture_output=True, check=False).returncode == 0
 
-        wait_for(answered, _START_SECONDS, words[0], self._children)
+        wait_until(answered, words[0], self._children)
 
     def _ready(self) -> bool:
         rows = self.call("sinfo", "-h", "-N", "-p", "batch", "-o", "%N %T", check=False).splitlines()
@@ -259,13 +266,13 @@ class Cluster:
         Raises:
             ClusterError: a process lives on.
         """
-        signal_all([*self._daemons, *self._strays()], signal.SIGKILL, 5.0)
-        signal_all(self._strays(), signal.SIGKILL, 5.0)  # what was started while the others were ended
+        end_all([*self._daemons, *self._strays()], signal.SIGKILL)
+        end_all(self._strays(), signal.SIGKILL)  # what was started while the others were ended
         left = [process for process in (*self._daemons, *self._strays()) if process.alive]
         if left:
             raise ClusterError(f"still running: {left}")
         for child in self._children:
-            child.wait(5)
+            child.wait(HANG_SECONDS)
         self._daemons, self._children = [], []
         if self._run is not None:
             shutil.rmtree(self._run, ignore_errors=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hardscale.launch.note import read_note
+from waiting import HANG_SECONDS, wait_until
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parents[1] / "scripts"
@@ -61,9 +62,9 @@ class Driver:
         assert note is not None, self.said
         return note.job_id
 
-    def ends(self, seconds=90.0):
+    def ends(self):
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(HANG_SECONDS)
         except subprocess.TimeoutExpired:
             pytest.fail(f"still waiting: {self.said}")
 
@@ -77,13 +78,6 @@ class Driver:
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
 def counting(place, life=1, ranks=2):
     """Wait until all ranks count, in their life of this number."""
 
@@ -93,6 +87,14 @@ def counting(place, life=1, ranks=2):
         return False
 
     wait_until(all_count)
+
+
+@contextlib.contextmanager
+def held_back(place):
+    """Meanwhile no gang in this folder comes to its end, however long what is waited for takes."""
+    (place / "hold").touch()
+    yield
+    (place / "hold").unlink()
 
 
 def lives(place, rank=0):

@@ -24,9 +24,9 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
         )
     if rank == 0:
         say(f"counting from {count}")
-    while count < n_steps:
+    while count < n_steps or (place / "hold").exists():
         time.sleep(0.1)
-        count += 1
+        count = min(count + 1, n_steps)
         if job == "fails" and rank == 1 and count == 3:
             raise TrainingError("loss is not finite at step 3")
         if job == "dies" and rank == 1 and count == 3:

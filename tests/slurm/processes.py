@@ -2,11 +2,13 @@
 
 import contextlib
 import os
-import subprocess
-import time
-from collections.abc import Callable, Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # cluster.py is a program, too
+
+from waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -44,31 +46,10 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def signal_all(processes: list[Process], number: int, patience: float) -> None:
-    """Send a signal to those that live and wait until all are gone, ``patience`` seconds at most."""
+def end_all(processes: list[Process], number: int) -> None:
+    """Send a signal to those that live and wait until all are gone."""
     for process in processes:
         if process.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
-    deadline = time.monotonic() + patience
-    while any(process.alive for process in processes) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-def wait_for(
-    check: Callable[[], object], timeout: float, what: str, watched: Sequence[subprocess.Popen[bytes]] = ()
-) -> None:
-    """Wait until ``check()`` is true.
-
-    Raises:
-        TimeoutError: not within ``timeout`` seconds.
-        ChildProcessError: one of the watched processes ended.
-    """
-    deadline = time.monotonic() + timeout
-    while not check():
-        ended = [child for child in watched if child.poll() is not None]
-        if ended:
-            raise ChildProcessError(f"{what}: {ended[0].args!r} ended with {ended[0].returncode}")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not there after {timeout:g} s")
-        time.sleep(0.05)
+    wait_until(lambda: not any(process.alive for process in processes), "the end of processes")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
-import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from study_runs import StudyRun, environment
+from waiting import HANG_SECONDS, wait_until
 
 #: The profile's waits are for real clusters.
 QUICK = (
@@ -59,20 +61,25 @@ class OnSlurm:
     def said(self) -> str:
         return (self.run.folder / "controller.log").read_text()
 
-    def finish(self, seconds: float, *options: str) -> int:
+    def finish(self, *options: str) -> int:
         """Run to the end."""
-        return self.start(*options).wait(seconds)
+        return self.start(*options).wait(HANG_SECONDS)
 
-    def killed_after(self, seconds: float) -> bool:
-        """Start a controller and kill -9 it, and it alone, after a while; whether it still lived."""
+    def killed_when(self, happened: Callable[[], object], seconds: float = 0.0) -> bool:
+        """Start a controller and kill -9 it, and it alone, when something has happened; whether it still lived.
+
+        Args:
+            happened: what is waited for.
+            seconds: by so much later, for kills at all kinds of moments.
+        """
         controller = self.start()
-        try:
+        wait_until(lambda: happened() or controller.poll() is not None, "a moment to kill the controller")
+        with contextlib.suppress(subprocess.TimeoutExpired):
             controller.wait(seconds)
-        except subprocess.TimeoutExpired:
-            controller.send_signal(signal.SIGKILL)
-            controller.wait()
-            return True
-        return False
+        lived = controller.poll() is None
+        controller.kill()
+        controller.wait()
+        return lived
 
     def tables(self) -> dict[str, bytes]:
         return {name: (self.run.results / "tables" / name).read_bytes() for name in TABLES}
@@ -85,7 +92,7 @@ def end_controllers() -> None:
         if controller.poll() is None:
             controller.terminate()
             try:
-                controller.wait(60)
+                controller.wait(HANG_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(controller.pid, signal.SIGKILL)
                 controller.wait()
@@ -127,8 +134,5 @@ def alive_below(folder: Path) -> list[str]:
     return found
 
 
-def wait_until_nothing_lives(cluster, folder: Path, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while cluster.live_jobs() or alive_below(folder):
-        assert time.monotonic() < deadline, (cluster.live_jobs(), alive_below(folder))
-        time.sleep(0.5)
+def wait_until_nothing_lives(cluster, folder: Path) -> None:
+    wait_until(lambda: not cluster.live_jobs() and not alive_below(folder), f"the end of all that works in {folder}")

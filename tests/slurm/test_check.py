@@ -15,6 +15,7 @@ from hardscale.slurm import trial
 from hardscale.slurm.checks import Situation, controller, partitions
 from hardscale.slurm.profile import read_profile
 from hardscale.study import parse_study, read_yaml
+from waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "profiles" / "slurm"
@@ -70,7 +71,7 @@ def test_a_good_profile_passes_with_a_tiny_job_on_a_node(cluster, tmp_path):
     assert "127.0.0." in answer.lines("ok")[-1]
     assert "slurm-check: ready" in answer.text
     assert not list(tmp_path.rglob("slurm-check")), "the tiny job left files"
-    assert cluster.live_jobs() == []
+    wait_until(lambda: not cluster.live_jobs(), "the tiny job's end")  # it has answered, and now ends
 
 
 def test_memory_that_only_a_retry_would_lack_is_a_warning(cluster, tmp_path):
@@ -196,7 +197,7 @@ def here(cluster, tmp_path, monkeypatch):
 
 def test_a_python_that_nodes_do_not_see(here, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/home/head/venv/bin/python")
-    (found,) = trial.probe(here, wait=60)
+    (found,) = trial.probe(here, wait=HANG_SECONDS)
     assert found.level == "FAIL"
     assert "/home/head/venv/bin/python" in found.text
     assert "must be on a file system that nodes see" in found.text
@@ -205,13 +206,13 @@ def test_a_python_that_nodes_do_not_see(here, monkeypatch):
 def test_a_folder_that_nodes_do_not_see(here, monkeypatch):
     monkeypatch.setattr(trial, "_LATE_SECONDS", 0.5)
     monkeypatch.setattr(trial._Trial, "_command", lambda self: "true")
-    (found,) = trial.probe(here, wait=60)
+    (found,) = trial.probe(here, wait=HANG_SECONDS)
     assert found.level == "FAIL"
     assert re.search(r"does not see .* \(job \d+ ended as COMPLETED\)", found.text), found.text
 
 
 def test_a_probe_that_waits_too_long_says_why_and_leaves_the_queue(here, cluster):
-    blocker = cluster.sbatch("sleep 100", "--nodes=2", "--exclusive")
+    blocker = cluster.sbatch("sleep 3600", "--nodes=2", "--exclusive")
     cluster.wait_for_state(blocker, "RUNNING")
     try:
         (found,) = trial.probe(here, wait=1)
@@ -220,4 +221,4 @@ def test_a_probe_that_waits_too_long_says_why_and_leaves_the_queue(here, cluster
         cluster.wait_for_state(blocker, "CANCELLED")
     assert found.level == "warn"
     assert re.search(r"still waits after 1 s \((Resources|Priority|None)\)", found.text), found.text
-    assert not [job for job in cluster.live_jobs() if job != blocker]
+    wait_until(lambda: not cluster.live_jobs(), "the end of both jobs")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from cluster import MARK, Cluster
-from processes import all_pids, environment_of, wait_for
+from processes import all_pids, environment_of
+
+from waiting import wait_until
 
 
 def left_of(folder):
@@ -20,12 +22,12 @@ def test_a_command_runs_on_both_nodes(cluster):
 
 
 def test_a_job_is_seen_while_it_lives_and_after(cluster):
-    job = cluster.sbatch("sleep 60")
+    job = cluster.sbatch("sleep 3600")
     assert cluster.wait_for_state(job, "RUNNING") == "RUNNING"
     assert job in cluster.live_jobs()
     cluster.call("scancel", str(job))
     assert cluster.wait_for_state(job, "CANCELLED") == "CANCELLED"
-    wait_for(lambda: job not in cluster.live_jobs(), 10, "the job's end")
+    wait_until(lambda: job not in cluster.live_jobs(), "the job's end")
 
 
 def test_slurm_is_found_without_the_variables_of_slurm(cluster):
@@ -36,10 +38,10 @@ def test_slurm_is_found_without_the_variables_of_slurm(cluster):
 
 def test_nothing_is_left_after_a_stop_with_a_stubborn_job(new_cluster):
     cluster = new_cluster(nodes=1)
-    job = cluster.sbatch("trap '' TERM; sleep 600 & setsid sleep 601 & wait")
+    job = cluster.sbatch("trap '' TERM; sleep 3600 & setsid sleep 3601 & wait")
     cluster.wait_for_state(job, "RUNNING")
     # Three daemons and a helper, the step's daemon, the shell, two sleeps.
-    wait_for(lambda: len(left_of(cluster.folder)) >= 8, 10, "the job's processes")
+    wait_until(lambda: len(left_of(cluster.folder)) >= 8, "the job's processes")
     sockets = Path(re.search(r"socket=(\S+?)/munge.socket", cluster.conf.read_text())[1])
     assert sockets.is_dir()
     cluster.stop()
@@ -49,10 +51,11 @@ def test_nothing_is_left_after_a_stop_with_a_stubborn_job(new_cluster):
 
 def test_a_lost_node_loses_its_processes_and_its_job_is_requeued(new_cluster):
     cluster = new_cluster(nodes=2, gpus=1)
-    job = cluster.sbatch("echo $CUDA_VISIBLE_DEVICES; sleep 600", "--gres=gpu:1", f"--nodelist={cluster.node_names[0]}")
+    first = cluster.node_names[0]
+    job = cluster.sbatch("echo $CUDA_VISIBLE_DEVICES; sleep 3600", "--gres=gpu:1", f"--nodelist={first}")
     cluster.wait_for_state(job, "RUNNING")
     output = cluster.log / f"job-{job}.out"
-    wait_for(lambda: output.exists() and output.read_text(), 10, "output")
+    wait_until(lambda: output.exists() and output.read_text(), "output")
     before = set(left_of(cluster.folder))
     cluster.kill_node(cluster.node_names[0])
     assert cluster.wait_for_state(job, "PENDING") == "PENDING"
@@ -90,5 +93,5 @@ def test_a_cluster_ends_with_a_killed_session(installed, tmp_path):
         assert session.stdout.readline() == b"up\n"
         assert len(left_of(tmp_path)) >= 4
         session.kill()
-    wait_for(lambda: left_of(tmp_path) == [], 10, "the daemons' end")
+    wait_until(lambda: left_of(tmp_path) == [], "the daemons' end")
     Cluster.attach(tmp_path).stop()

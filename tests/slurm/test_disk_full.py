@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drivers import wait_until
 from runs import OnSlurm, wait_until_nothing_lives
 
 from study_runs import StudyRun, copy_sources
+from waiting import HANG_SECONDS, wait_until
 
 CELL = "password_match/nano/30k/s0"
 
@@ -56,9 +56,9 @@ def test_a_disk_that_fills_up_during_training_costs_a_line_and_no_result(tiny, n
 
     controller = study.start()
     try:
-        wait_until(lambda: len(list(state.glob("checkpoints/*/seal.json"))) == 2 or controller.poll() is not None, 300)
+        wait_until(lambda: len(list(state.glob("checkpoints/*/seal.json"))) == 2 or controller.poll() is not None)
         fill(small_disk / "ballast")
-        assert controller.wait(300) != 0, study.said
+        assert controller.wait(HANG_SECONDS) != 0, study.said
     finally:
         controller.kill()
 
@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_during_training_costs_a_line_and_no_result(tiny, n
 
     (small_disk / "ballast").unlink()
     before = len(study.said)
-    assert study.finish(400) == 0, study.said
+    assert study.finish() == 0, study.said
     going_on = re.search(r"going on after step (\d+) of 600", study.said[before:])
     assert going_on, study.said[before:]
     assert int(going_on[1]) == max(int(tag.name[4:13]) for tag in kept)

@@ -1,12 +1,12 @@
 """A gang on a real Slurm: attach, preempt, requeue, cancel, die."""
 
 import signal
-import time
 
 import pytest
-from drivers import Driver, counting, lives, wait_until
+from drivers import Driver, counting, held_back, lives
 
 from hardscale.launch.note import read_note
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -37,11 +37,13 @@ def test_two_nodes_with_one_rank_each(start, tmp_path, cluster):
 
 
 def test_a_killed_driver_leaves_its_gang_and_the_next_one_attaches(start, tmp_path, cluster):
-    first = start(steps=60)
-    number = first.job()
-    counting(tmp_path)
-    first.kill()
-    second = start(steps=60)
+    with held_back(tmp_path):
+        first = start(steps=60)
+        number = first.job()
+        counting(tmp_path)
+        first.kill()
+        second = start(steps=60)
+        wait_until(lambda: "attached to" in second.said, "the second driver")
     assert second.ends() == 0, second.said
     assert f"attached to Slurm job {number}" in second.said
     assert len(lives(tmp_path)) == 1
@@ -58,18 +60,20 @@ def test_the_results_of_a_gang_that_nobody_waited_for_are_taken(start, tmp_path,
 
 
 def test_a_gang_without_its_note_is_found_by_name(start, tmp_path, cluster):
-    first = start(steps=60)
-    number = first.job()
-    counting(tmp_path)
-    first.kill()
-    (tmp_path / "state" / "job.json").unlink()
-    second = start(steps=60)
+    with held_back(tmp_path):
+        first = start(steps=60)
+        number = first.job()
+        counting(tmp_path)
+        first.kill()
+        (tmp_path / "state" / "job.json").unlink()
+        second = start(steps=60)
+        wait_until(lambda: "attached to" in second.said, "the second driver")
     assert second.ends() == 0, second.said
     assert f"attached to Slurm job {number}" in second.said
 
 
 def test_a_gang_of_other_settings_is_cancelled(start, tmp_path, cluster):
-    first = start(steps=2000)
+    first = start(steps=1_000_000)
     number = first.job()
     counting(tmp_path)
     first.kill()
@@ -82,10 +86,12 @@ def test_a_gang_of_other_settings_is_cancelled(start, tmp_path, cluster):
 
 
 def test_a_preempted_gang_is_requeued_and_goes_on(start, tmp_path, cluster):
-    driver = start(steps=80, partition="low")
-    number = driver.job()
-    counting(tmp_path)
-    cluster.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
+    with held_back(tmp_path):
+        driver = start(steps=80, partition="low")
+        number = driver.job()
+        counting(tmp_path)
+        cluster.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
+        counting(tmp_path, life=2)
     assert driver.ends() == 0, driver.said
     told = lives(tmp_path)
     assert [life[0] for life in told] == [str(number)] * 2
@@ -95,11 +101,13 @@ def test_a_preempted_gang_is_requeued_and_goes_on(start, tmp_path, cluster):
 
 @pytest.mark.parametrize("how", ["signal", "requeue"])
 def test_a_time_limit_signal_or_a_requeue_by_hand_costs_nothing(how, start, tmp_path, cluster):
-    driver = start(steps=60)
-    number = driver.job()
-    counting(tmp_path)
-    words = ["scancel", "--signal=USR2", str(number)] if how == "signal" else ["scontrol", "requeue", str(number)]
-    cluster.call(*words)
+    words = ["scancel", "--signal=USR2"] if how == "signal" else ["scontrol", "requeue"]
+    with held_back(tmp_path):
+        driver = start(steps=60)
+        number = driver.job()
+        counting(tmp_path)
+        cluster.call(*words, str(number))
+        counting(tmp_path, life=2)
     assert driver.ends() == 0, driver.said
     assert [life[0] for life in lives(tmp_path)] == [str(number)] * 2
     assert (tmp_path / "done1").read_text() == "60"
@@ -107,7 +115,7 @@ def test_a_time_limit_signal_or_a_requeue_by_hand_costs_nothing(how, start, tmp_
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_is_told_to_stop_cancels_its_gang(signum, start, tmp_path, cluster):
-    driver = start(steps=2000)
+    driver = start(steps=1_000_000)
     number = driver.job()
     counting(tmp_path)
     driver.process.send_signal(signum)
@@ -118,27 +126,25 @@ def test_a_driver_that_is_told_to_stop_cancels_its_gang(signum, start, tmp_path,
 
 
 @pytest.mark.parametrize(("job", "words"), [("fails", "loss is not finite at step 3"), ("dies", "ended as FAILED")])
-def test_a_rank_that_fails_or_dies_is_reported_within_a_minute(job, words, start, tmp_path, cluster):
-    began = time.monotonic()
-    driver = start(job=job, steps=2000)
+def test_a_rank_that_fails_or_dies_is_reported(job, words, start, tmp_path, cluster):
+    driver = start(job=job, steps=1_000_000)
     number = driver.job()
-    assert driver.ends(60) == 1
-    assert time.monotonic() - began < 60
+    assert driver.ends() == 1
     assert words in driver.said
     assert number not in cluster.live_jobs()
 
 
 def test_a_cancelled_gang_is_reported(start, tmp_path, cluster):
-    driver = start(steps=2000)
+    driver = start(steps=1_000_000)
     number = driver.job()
     counting(tmp_path)
     cluster.call("scancel", str(number))
-    assert driver.ends(60) == 1
+    assert driver.ends() == 1
     assert f"Slurm job {number} ended as CANCELLED, not by this workflow" in driver.said
 
 
 def test_a_refused_sbatch_says_what_was_asked_for(start, tmp_path):
     driver = start(partition="nowhere")
-    assert driver.ends(30) == 1
+    assert driver.ends() == 1
     assert "sbatch refused count (partition nowhere, account default)" in driver.said
     assert "slurm-check" in driver.said

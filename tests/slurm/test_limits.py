@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from drivers import Driver, lives, wait_until
+from drivers import Driver, lives
 from runs import OnSlurm, QueueWatch, wait_until_nothing_lives
 
 from study_runs import environment
+from waiting import wait_until
 
 #: A minute before the signal that comes two minutes before the end: Slurm looks at limits every half minute.
 MINUTES = 3
@@ -22,7 +23,7 @@ def cluster(new_cluster):
 def test_a_gang_that_reaches_its_time_limit_is_requeued_and_goes_on(cluster, tmp_path):
     driver = Driver(cluster, tmp_path, steps=1200, minutes=MINUTES)
     number = driver.job()
-    assert driver.ends(500) == 0, driver.said
+    assert driver.ends() == 0, driver.said
     told = lives(tmp_path)
     assert {life[0] for life in told} == {str(number)}
     assert len(told) >= 2, told
@@ -60,9 +61,9 @@ def test_a_controller_that_is_told_of_its_limit_requeues_itself_and_finishes(how
     watch.start()
     study, number = submit(tiny, cluster, tmp_path, *([f"--time={MINUTES}"] if how == "limit" else []))
     if how == "signal":
-        wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs(), 300)
+        wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs())
         cluster.call("scancel", "--batch", "--signal=USR1", str(number))
-    wait_until(lambda: number not in cluster.live_jobs(), 700)
+    wait_until(lambda: number not in cluster.live_jobs())
     watch.stop()
     assert cluster.squeue()[number] == "COMPLETED", study.said
     assert restarts(cluster, number) >= 1
@@ -77,8 +78,8 @@ def test_a_controller_that_is_told_of_its_limit_requeues_itself_and_finishes(how
 @pytest.mark.parametrize("words", [("--batch", "--signal=TERM"), ()])
 def test_a_cancelled_controller_takes_its_jobs_with_it(words, tiny, cluster, tmp_path):
     study, number = submit(tiny, cluster, tmp_path)
-    wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs(), 300)
+    wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs())
     cluster.call("scancel", *words, str(number))
-    wait_until(lambda: number not in cluster.live_jobs(), 120)
+    wait_until(lambda: number not in cluster.live_jobs())
     assert not (study.run.results / "tables" / "summary.md").exists()
     wait_until_nothing_lives(cluster, tmp_path)

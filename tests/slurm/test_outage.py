@@ -5,8 +5,9 @@ import signal
 import time
 
 import pytest
-from drivers import wait_until
 from runs import TABLES, OnSlurm, QueueWatch, wait_until_nothing_lives
+
+from waiting import HANG_SECONDS, wait_until
 
 _OUTAGE_SECONDS = 40
 
@@ -18,7 +19,6 @@ def running(cluster, prefix):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     ("prefix", "how"),
     [("hs-", signal.SIGTERM), ("hs-", signal.SIGKILL), ("hardscale_", signal.SIGTERM)],
@@ -30,16 +30,16 @@ def test_an_outage_costs_no_gang_and_at_most_the_same_command_again(tiny, new_cl
     watch = QueueWatch(cluster)
     watch.start()
     controller = study.start()
-    wait_until(lambda: running(cluster, prefix) or controller.poll() is not None, 300)
+    wait_until(lambda: running(cluster, prefix) or controller.poll() is not None)
     time.sleep(6 if how == signal.SIGKILL else 0)  # Slurm saves its jobs every five seconds
     cluster.end_slurmctld(how)
     time.sleep(_OUTAGE_SECONDS)
     if prefix == "hs-":
-        assert "Slurm does not answer" in study.said, study.said
+        wait_until(lambda: "Slurm does not answer" in study.said, "a word on the outage")
     cluster.begin_slurmctld()
-    if controller.wait(900) != 0:  # Snakemake gives up attacks that it can not submit three times
+    if controller.wait(HANG_SECONDS) != 0:  # Snakemake gives up attacks that it can not submit three times
         assert "Error in rule attack" in study.said, study.said
-        assert study.finish(900) == 0, study.said
+        assert study.finish() == 0, study.said
     watch.stop()
     gangs = re.findall(r"^\[(finetune|adversarial_rounds) [^]]*\] submitted as Slurm job", study.said, re.MULTILINE)
     assert sorted(gangs) == ["adversarial_rounds", "finetune"], study.said
@@ -48,4 +48,4 @@ def test_an_outage_costs_no_gang_and_at_most_the_same_command_again(tiny, new_cl
     assert study.tables() == {name: (tiny.results / "tables" / name).read_bytes() for name in TABLES}
     verified = study.run.snakemake("verify")
     assert verified.status == 0, verified.text
-    wait_until_nothing_lives(cluster, tmp_path, 120)
+    wait_until_nothing_lives(cluster, tmp_path)

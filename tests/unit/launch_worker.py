@@ -10,7 +10,8 @@ from pathlib import Path
 from hardscale.console import say
 from hardscale.errors import TrainingError
 
-PATIENCE = 2.0
+#: After a fifth of it less, the stacks are written; meeting and importing may take long on a busy machine.
+PATIENCE, MEETING = 8.0, 1800.0
 
 
 def main(job: str, argv: list[str], meeting: Path | None) -> None:
@@ -35,7 +36,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
         (place / "second").write_text("")
         raise SystemExit(85)
     if job in ("fails", "crashes", "dies", "saves", "deaf"):
-        for _ in range(600):
+        while True:  # the driver, or the watch of it, ends this process
             time.sleep(0.05)
             if told:
                 (place / f"saved{rank}").write_text("")
@@ -43,7 +44,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
 
 
 def wait_for_each_other(job: str, rank: int, world: int, meeting: Path | None) -> None:
-    """The last rank stands still; nobody waits for it longer than three seconds."""
+    """The last rank stands still for ever; once it does, nobody waits for it longer than the patience."""
     from datetime import timedelta
 
     import torch
@@ -55,18 +56,24 @@ def wait_for_each_other(job: str, rank: int, world: int, meeting: Path | None) -
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
-        "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=PATIENCE)
+        "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=MEETING)
     )
+    store = dist.distributed_c10d._get_default_store()
     group = Group(rank, world, torch.device("cpu"), Meeting(rank, world, PATIENCE))
-    group.barrier()
-    pulse.start(PATIENCE, group.meeting.beat)
+    group.sum(torch.zeros(1, dtype=torch.float64))
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=PATIENCE))
     if rank == world - 1:
+        pulse.start(PATIENCE, group.meeting.beat)
+        store.set("stands still", "yes")
         stand_still()
-    elif job == "hangs in a collective":
+    store.wait(["stands still"])
+    pulse.start(PATIENCE, group.meeting.beat)
+    if job == "hangs in a collective":
         group.sum(torch.zeros(1, dtype=torch.float64))
     else:
         group.gather(rank)
 
 
 def stand_still() -> None:
-    time.sleep(30)
+    while True:
+        time.sleep(1)

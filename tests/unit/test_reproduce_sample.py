@@ -267,7 +267,7 @@ def test_a_failed_job_is_a_finding_with_its_last_error(tmp_path, monkeypatch):
 def test_what_stops_cron_stops_snakemake_first(tmp_path):
     note = tmp_path / "pid"
     script = "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-    script += f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    script += f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(3600)"
 
     def stop_soon():
         while not (note.exists() and note.read_text()):

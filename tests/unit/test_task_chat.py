@@ -297,18 +297,17 @@ def test_files_on_the_hub(root, tmp_path, monkeypatch):
 def test_the_entry(root, tmp_path):
     spec = json.dumps({"name": "chat", "settings": chat_settings().model_dump(mode="json"), "seed": 0})
     command = [sys.executable, str(PREPARE), "--out", str(tmp_path / "out"), "--root", str(root), "--spec"]
-    done = subprocess.run([*command, spec], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, spec], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "chat: 4 training and 4 validation behaviours (mine/test.csv)" in done.stderr
     assert "Write the" not in done.stderr + done.stdout
     (root / "mine/test.csv").unlink()
-    done = subprocess.run([*command, spec], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, spec], capture_output=True, text=True)
     assert done.returncode == 1 and "error: tasks.chat.test.behaviors" in done.stderr
     done = subprocess.run(
         [*command, '{"name": "x", "settings": {"kind": "behaviors"}, "seed": 0}'],
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 1 and "settings" in done.stderr and "test" in done.stderr
 

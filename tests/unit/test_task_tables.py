@@ -343,7 +343,7 @@ def test_the_entry_publishes_or_says_one_line(tmp_path):
             "--log",
             str(tmp_path / "log"),
         ]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     settings_ = {"n_train": 20, "n_validation": 6}
     done = prepare(json.dumps({"name": "password_match", "settings": settings_, "seed": 0}), "pm")

@@ -244,7 +244,7 @@ def test_the_preflight_of_external_defences(made, tmp_path, monkeypatch):
 def test_the_entry(made, tmp_path):
     command = [sys.executable, str(SCRIPT), "--base", str(made[0] / "manifest.json"), "--task", str(made[1])]
     command += ["--log", str(tmp_path / "log.txt"), "--out", str(tmp_path / "out" / "manifest.json"), "--spec"]
-    done = subprocess.run([*command, json.dumps(SPEC)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*command, json.dumps(SPEC)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"[adopt {CELL}/none] " in done.stderr and "chat template" in done.stderr
     assert read_manifest(tmp_path / "out")["facts"]["round"] == 0

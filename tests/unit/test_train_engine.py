@@ -365,10 +365,10 @@ def slow(group):
     from hardscale import pulse
     from hardscale.training.meeting import Meeting
 
-    group = dataclasses.replace(group, meeting=Meeting(group.rank, group.world, 0.4))
-    pulse.start(0.4, group.meeting.beat)
-    for _ in range(30 if group.rank == 1 else 0):
-        time.sleep(0.05)
+    group = dataclasses.replace(group, meeting=Meeting(group.rank, group.world, 8.0))
+    pulse.start(8.0, group.meeting.beat)
+    for _ in range(100 if group.rank == 1 else 0):
+        time.sleep(0.1)
         pulse.beat()
     told = group.gather(group.rank)
     pulse.stop()

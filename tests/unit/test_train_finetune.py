@@ -157,7 +157,7 @@ def entry(made, tmp_path, fault=None):
     command += ["--base", str(made[0]), "--task", str(made[1]), "--state", str(tmp_path / "state")]
     command += ["--out", str(tmp_path / "out"), "--log", str(tmp_path / "log.txt"), "--save-seconds", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"HARDSCALE_FAULT": fault} if fault else {})}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_the_entry_survives_a_killed_rank(unbroken, made, tmp_path):

@@ -178,7 +178,7 @@ def test_jobs_of_the_executor_are_found_by_mark_array_task_or_comment(slurm, job
 
 def test_ranks_of_this_machine_are_seen(jobs, steps):
     gang = Path(steps[FINETUNE].state).absolute() / "gang"
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(gang / "submitit")])
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", str(gang / "submitit")])
     try:
         write(gang / "rank0.pid", str(sleeper.pid))
         seen = look(jobs)[FINETUNE]

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -170,13 +169,12 @@ def test_the_folder_of_tasks_is_looked_for_and_told(place: Path, monkeypatch: An
 
 def test_the_checks_load_nothing_heavy_and_take_no_time() -> None:
     code = """
-        import sys
+        import sys, time
         from hardscale.utility_check import utility_problems
         import hardscale.plan.utility_jobs
         heavy = {"torch", "transformers", "datasets", "pandas", "lm_eval"} & set(sys.modules)
         assert not heavy, heavy
+        assert time.process_time() < 10, "1 s on a quiet machine"
     """
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    start = time.monotonic()
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
-    assert time.monotonic() - start < 30

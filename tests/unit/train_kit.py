@@ -25,6 +25,7 @@ from hardscale.settings.tasks import TaskSettings, WordSource
 from hardscale.tasks.build import prepare_task
 from hardscale.training.batches import Row
 from hardscale.training.distributed import start_group
+from waiting import HANG_SECONDS
 
 CELL = "password_match/nano/xs/s0"
 FINETUNE = {
@@ -101,6 +102,10 @@ def files_of(folder: Path) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in read_manifest(folder)["files"].items()}
 
 
+#: How long a rank may take to say why it ends, after another one has.
+_LAST_WORDS_SECONDS = 30.0
+
+
 class DiedError(Exception):
     """A forked rank ended in another way than by returning."""
 
@@ -134,10 +139,10 @@ def in_ranks(
 
 def _wait(made: list[Any]) -> None:
     for process in made:
-        process.join(60)
+        process.join(HANG_SECONDS)
         if process.exitcode != 0:
             for other in made:
-                other.join(3)
+                other.join(_LAST_WORDS_SECONDS)
                 if other.is_alive():
                     os.kill(other.pid, signal.SIGKILL)
                     other.join()

@@ -25,6 +25,12 @@ def late_rank(gang: Path, ranks: int) -> tuple[int, str] | None:
     return None
 
 
+def without_stacks(gang: Path, ranks: int) -> list[int]:
+    """Ranks that have left no stacks, where any has: those of the others are about to come. None where none has."""
+    missing = [rank for rank in range(ranks) if not _last_dump(gang / f"rank{rank}.log")]
+    return [] if len(missing) == ranks else missing
+
+
 def _last_dump(log: Path) -> list[re.Match[str]]:
     """Frames of the main thread, innermost first, and after them those in which another thread waits."""
     with contextlib.suppress(OSError):

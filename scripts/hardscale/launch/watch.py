@@ -11,7 +11,7 @@ from typing import IO, Any
 from hardscale import console
 from hardscale.launch import rank as rank_module
 from hardscale.launch.full_disk import full_disk
-from hardscale.launch.stacks import IN_VAIN, late_rank
+from hardscale.launch.stacks import IN_VAIN, late_rank, without_stacks
 from hardscale.launch.work import Work
 from hardscale.stopping import REQUEUE
 
@@ -20,6 +20,8 @@ _LOST_PARTNER = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE
 _TRACE = re.compile(r"; the full trace is in .*")
 _SETTLE_SECONDS = 1.0
 _SETTLE_POLL_SECONDS = 0.05
+#: How long the stacks of a rank may take after another one gave up waiting for it.
+_STACKS_SECONDS = 30.0
 
 
 class Watch(ABC):
@@ -74,11 +76,24 @@ class Watch(ABC):
             return self.told_of(gone, f"died without a word{why}", self.last_line(gone))
         failed = failures(self.results())
         if any(IN_VAIN.search(result["line"]) for result in failed.values()):
-            late = late_rank(self.gang, self.ranks)
+            late = self._late_rank()
             if late is not None:
                 return self._late(*late)
         index = min(failed, key=lambda i: (bool(_LOST_PARTNER.search(failed[i]["line"])), i))
         return self.told_of(index, "failed", failed[index]["line"] or self.last_line(index))
+
+    def _late_rank(self) -> tuple[int, str] | None:
+        """:func:`late_rank`, when the stacks of all ranks are there: on a busy machine some come late."""
+        deadline = time.monotonic() + _STACKS_SECONDS
+        before, late = None, late_rank(self.gang, self.ranks)
+        while time.monotonic() < deadline:
+            if late is None and not without_stacks(self.gang, self.ranks):
+                break
+            if late is not None and late == before:  # seen twice, so no stack that is just being written
+                break
+            time.sleep(_SETTLE_POLL_SECONDS)
+            before, late = late, late_rank(self.gang, self.ranks)
+        return late
 
     def _late(self, index: int, where: str) -> str:
         log = f"; the stacks of all ranks are in {self.work.log}" if self.work.log else ""

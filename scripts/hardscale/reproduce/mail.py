@@ -61,5 +61,5 @@ def _line(finding: Finding) -> str:
 
 
 def _cut(line: str) -> str:
-    line = printable(line.replace("\n", " "))
+    line = printable(" ".join(line.splitlines()))
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

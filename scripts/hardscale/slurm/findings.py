@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hardscale.literal import one_line
+
 Level = Literal["ok", "warn", "FAIL"]
 
 
@@ -17,7 +19,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.level:4}  {self.topic}: {' '.join(self.text.split())}"
+        return f"{self.level:4}  {self.topic}: {one_line(self.text)}"
 
 
 def ok(topic: str, text: str) -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ from hardscale.training.meeting import Meeting
 from hardscale.training.options import PATIENCE_SECONDS
 
 RENDEZVOUS_SECONDS = 180.0
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _init(cuda: bool, rank: int, world: int, meeting: Path | None, patience: flo
         # Otherwise init_distributed compiles a shared-memory op that training never calls: minutes with a compiler,
         # a failure without one, and a stale lock that hangs every later job when a compile is killed.
         deepspeed.ops.__dict__["__compatible_ops__"] = {}
-    where: dict[str, Any] = {"init_method": f"file://{meeting.absolute()}"} if meeting is not None else {}
+    where: dict[str, Any] = {"init_method": _meeting_at(meeting, rank, world)} if meeting is not None else {}
     if meeting is None and "MASTER_ADDR" not in os.environ:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     deepspeed.init_distributed(
@@ -141,3 +144,15 @@ def _init(cuda: bool, rank: int, world: int, meeting: Path | None, patience: flo
         world_size=world,
         **where,
     )
+
+
+def _meeting_at(meeting: Path, rank: int, world: int) -> str:
+    """A URL by which torch finds the file where ranks meet. It holds no path: ``?`` and ``#`` would cut one short."""
+
+    def meet(url: str, **_: Any) -> Iterator[tuple[dist.Store, int, int]]:  # noqa: ARG001
+        yield dist.FileStore(str(meeting.absolute()), world), rank, world
+        raise RuntimeError("a gang is started anew as a whole")
+
+    scheme = f"meeting{next(_meetings)}"
+    dist.register_rendezvous_handler(scheme, meet)
+    return f"{scheme}://"
