@@ -77,7 +77,8 @@ def test_hub_is_asked_with_the_folder_and_the_pin(monkeypatch):
     assert calls[0][0] == "some-org/reviews"
     assert calls[0][1]["data_dir"] == "part" and calls[0][1]["revision"] == SHA
     assert [row.values for row in source.splits["validation"]] == [{"text": "fine", "label": 1}]
-    assert source.facts == {"source": "hub:some-org/reviews/part", "revision": SHA}
+    assert (source.facts["source"], source.facts["revision"]) == ("hub:some-org/reviews/part", SHA)
+    assert list(source.facts["read"].values()) == [{"rows": 2}, {"rows": 1}]
 
 
 def test_builtin_hub_sources_are_unpinned(monkeypatch):
