@@ -18,6 +18,7 @@ from hardscale.tasks.formats.table import Table
 #: What may part columns in files that call themselves csv.
 _OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_ENDS = {"\n": "a line feed", "\r\n": "carriage return and line feed", "\r": "a carriage return alone"}
 _FIELD_LIMIT = threading.Lock()
 
 
@@ -26,7 +27,7 @@ def parse_csv(path: Path, text: str) -> Table:
 
     Raises:
         DataError: the file is empty, a quote does not fit, a row has other than the header's number of fields, or
-            lines end in several ways of which one could be part of a value.
+            lines end in different ways.
     """
     if not text.strip("\r\n"):
         raise DataError(f"{path}: the file is empty; give a table with a header and rows")
@@ -118,12 +119,17 @@ def _misfit(path: Path, text: str, at: int, problem: str) -> DataError:
 
 
 def _check_line_ends(path: Path, outside: list[str]) -> None:
-    ends = {end for part in outside for end in _LINE_END.findall(part)}
-    if len(ends) > 1 and "\r" in ends:
-        raise DataError(
-            f"{path}: some lines end with a carriage return alone and others do not, so it could be part of a value; "
-            "put such values into quotes, or end all lines alike"
-        )
+    """Refuse lines that end in different ways: a carriage return then may end a line, or a value that has no quotes."""
+    line, first = 1, None  # of lines outside quotes
+    for part in outside:
+        for end in _LINE_END.findall(part):
+            first = first or end
+            if end != first:
+                raise DataError(
+                    f"{path}: line {line} ends with {_ENDS[end]}, lines before it with {_ENDS[first]}, which may be "
+                    "part of a value; end all lines alike, and put values with line ends into quotes"
+                )
+            line += 1
 
 
 def _check_delimiter(path: Path, names: list[str]) -> None:
