@@ -104,7 +104,7 @@ def polite_questions(source: str, n: int, root: Path | None, column: str | None 
     path = file_here("utility.polite", source, root)
     table = read_table_file(path)
     counted(table)
-    layout = choose_layout("utility.polite", path, table.names, {"request": column})
+    layout = choose_layout("utility.polite_column", path, table.names, {"request": column})
     columns = table.take(layout.columns, layout.optional)
     contexts = columns[layout.context] if layout.context else [None] * table.n_rows
     rows = []

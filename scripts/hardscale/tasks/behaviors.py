@@ -137,7 +137,7 @@ def read_behaviors(
 
 def _read_rows(key: str, source: BehaviorSource, path: Path) -> _Known:
     table = read_table_file(path)
-    layout = choose_layout(key, path, table.names, source.columns)
+    layout = choose_layout(f"{key}.request_column", path, table.names, source.columns)
     found: list[dict[str, Any]] = []
     first: dict[str, int] = {}
     for row in _rows(table, layout.columns, layout.optional):

@@ -78,7 +78,7 @@ def choose_layout(key: str, path: Path, names: Sequence[str], given: Mapping[str
     """How to read a table with columns of these names.
 
     Args:
-        key: of the block in the study that reads it, for messages.
+        key: where the study names the request's column, for messages.
         path: the table.
         names: its columns.
         given: role -> column, as the study names them; None for one that it does not.
@@ -109,9 +109,9 @@ def _unclear(key: str, names: Sequence[str], could_be: Sequence[str]) -> str:
     if not could_be:
         return (
             f"no column 'Behavior', 'Goal', 'prompt' or the like; found {named(names)}; "
-            f"name the one that holds requests as {key}.request_column"
+            f"name the one that holds requests as {key}"
         )
     return (
         f"the columns {named(could_be)} could each be the request, and together they are no published layout; "
-        f"name the right one, such as {key}.request_column: {could_be[0]}"
+        f"name the right one, such as {key}: {could_be[0]}"
     )
