@@ -97,8 +97,8 @@ def read_references(path: Path) -> dict[str, Reference]:
         DataError: no such file, or one of another form; the line names the entry by its number.
     """
     text = read_text(path, "judges.references", max_bytes=MAX_TEXT_BYTES, byte_order_mark=True)
-    value = parsed(f"{path}: not readable as JSON", text)
     form = "an object of BehaviorID -> text or {text, kind} with kind book or lyrics"
+    value = parsed(f"{path}: not {form}", text)
     if not isinstance(value, dict):
         raise DataError(f"{path}: not {form}; mend the file")
     found = {}

@@ -37,7 +37,7 @@ def read_table_file(path: Path) -> Table:
 
 def _text(path: Path, packed: bool) -> str:
     """Text of a file, as UTF-8 with line ends as they are, a mark before it left out."""
-    with opened(path, WHAT) as file:
+    with opened(path, WHAT, max_bytes=None if packed else MAX_TEXT_BYTES) as file:
         try:
             stream = gzip.GzipFile(fileobj=file) if packed else file
             content = stream.read(MAX_TEXT_BYTES + 1)
@@ -48,7 +48,7 @@ def _text(path: Path, packed: bool) -> str:
             ) from None
     if len(content) > MAX_TEXT_BYTES:
         raise DataError(
-            f"{shown(path)}: more than {MAX_TEXT_BYTES:,} bytes of text; give the table as parquet, or a part of it"
+            f"{shown(path)}: more than {MAX_TEXT_BYTES:,} bytes unpacked; give the table as parquet, or a part of it"
         )
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     problem = text_problem(content, byte_order_mark=True)
