@@ -39,6 +39,8 @@ class Table:
         Raises:
             DataError: a column is missing or there twice, or a row lacks it; or values and rows differ in number.
         """
+        if not self.names:
+            raise DataError(f"{self.path}: no rows; give a table with at least one")
         require(self.path, columns, self.names)
         found: dict[str, list[Any]] = {}
         for name in columns:
@@ -77,6 +79,6 @@ def require(path: Path | str, columns: Sequence[str], found: Sequence[str]) -> N
         if found.count(column) != 1:
             problem = f"{found.count(column)} columns are called" if column in found else "no column"
             raise DataError(
-                f"{path}: {problem} {brief(column)}; found {named(found)}; name the right one in the study, or "
-                "mend the file"
+                f"{path}: {problem} {brief(column)}; found {named(found)}; name the right one in the study "
+                "or mend the file"
             )
