@@ -21,8 +21,8 @@ from hardscale.evaluation import chat_attack_job
 from hardscale.evaluation.attack_rows import summed_notes
 from hardscale.evaluation.attack_spec import read_helpers
 from hardscale.evaluation.chat_attack_job import run_chat_attack_job, select
-from hardscale.evaluation.redaction import quotes, withholding
 from hardscale.models.chat import ChatTemplate
+from hardscale.redaction import quotes, withholding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "attack.py"
 GCG: dict[str, Any] = {

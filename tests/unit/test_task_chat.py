@@ -140,7 +140,7 @@ REFUSED = {
     "empty behaviour": (_csv("test.csv", [_row(), _row(Behavior=" ")]), {}, r"csv: row 2: column 'Behavior' is empty"),
     "empty id": (_csv("test.csv", [_row(BehaviorID="")]), {}, r"row 1: column 'BehaviorID' is empty"),
     "id twice": (_csv("test.csv", [_row(), _row()]), {}, r"row 2: the id of row 1 again \('apple'\)"),
-    "no column": (_csv("test.csv", [{"a": "b"}]), {}, r"no column 'Behavior' or 'forbidden_prompt'; found a"),
+    "no column": (_csv("test.csv", [{"a": "b"}]), {}, r"no column 'Behavior', 'Goal'.*; found 'a'; name"),
     "empty target": (_targets('{"apple": ["", " "]}'), {}, r"targets\.json: row 1 \('apple'\): every opening is empty"),
     "number as target": (_targets('{"bread": "x", "apple": 3}'), {}, r"row 2 \('apple'\): found int"),
     "target twice": (_targets('{"apple": "x", "apple": "y"}'), {}, r"row 2 \('apple'\): the same id twice"),

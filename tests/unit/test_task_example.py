@@ -1,5 +1,6 @@
 """Examples, templates and cutting: hostile text passes through unchanged."""
 
+import math
 import random
 
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
+from hardscale.tasks.copies import split_off
 from hardscale.tasks.example import POSITIONS, Example
-from hardscale.tasks.splits import cut_to_words, in_validation, shuffled
+from hardscale.tasks.splits import cut_to_words, shuffled
 from hardscale.tasks.templates import TEMPLATES, described_template
 
 HOSTILE = [
@@ -107,15 +109,41 @@ def test_cutting_keeps_whole_words(text, n):
     assert cut_to_words(text, None) == text
 
 
-@given(st.lists(texts, unique=True), st.floats(0.01, 0.99))
-def test_the_validation_side_depends_on_content_alone(contents, fraction):
-    sides = {content: in_validation((content,), fraction) for content in contents}
-    assert sides == {content: in_validation((content,), fraction) for content in reversed(contents)}
+rows = st.lists(st.tuples(texts, st.integers(0, 2)), min_size=1, max_size=40)
 
 
-def test_the_validation_share_is_the_fraction():
-    share = sum(in_validation((str(i),), 0.2) for i in range(4_000)) / 4_000
-    assert abs(share - 0.2) < 0.03  # about five standard deviations
+def sides(items, fraction):
+    """Contents of both parts."""
+    train, validation = split_off(items, fraction, lambda one: (one[0],), lambda one: one[1])
+    assert sorted(train + validation) == sorted(items)
+    return {text for text, _ in train}, {text for text, _ in validation}
+
+
+@given(rows, st.floats(0.01, 0.99), st.randoms())
+def test_the_split_depends_on_contents_alone_has_its_exact_share_and_keeps_copies_together(items, fraction, random):
+    train, validation = sides(items, fraction)
+    n = len({text for text, _ in items})
+    assert not train & validation and len(train) + len(validation) == n
+    assert len(validation) == min(max(math.floor(fraction * n + 0.5), 1), n - 1)
+    assert sides(random.sample(items, len(items)), fraction) == (train, validation)
+
+
+@given(st.lists(texts, unique=True, min_size=6, max_size=60), st.floats(0.05, 0.95))
+def test_classes_keep_their_share_to_one_row(contents, fraction):
+    items = [(text, 0 if i % 3 else 1) for i, text in enumerate(contents)]
+    _, validation = sides(items, fraction)
+    for label in (0, 1):
+        mine = [text for text, one in items if one == label]
+        assert abs(len(validation & set(mine)) - fraction * len(mine)) < 1 + 1e-9 or len(validation) in (
+            1,
+            len(items) - 1,
+        )
+
+
+def test_half_of_24_rows_is_12_and_half_of_each_class():
+    items = [(f"text {i}", i % 3 == 0) for i in range(24)]
+    train, validation = split_off(items, 0.5, lambda one: (one[0],), lambda one: int(one[1]))
+    assert len(train) == len(validation) == 12 and sum(label for _, label in train) == 4
 
 
 def test_shuffling_is_a_seeded_permutation():

@@ -77,7 +77,8 @@ def test_hub_is_asked_with_the_folder_and_the_pin(monkeypatch):
     assert calls[0][0] == "some-org/reviews"
     assert calls[0][1]["data_dir"] == "part" and calls[0][1]["revision"] == SHA
     assert [row.values for row in source.splits["validation"]] == [{"text": "fine", "label": 1}]
-    assert source.facts == {"source": "hub:some-org/reviews/part", "revision": SHA}
+    assert (source.facts["source"], source.facts["revision"]) == ("hub:some-org/reviews/part", SHA)
+    assert list(source.facts["read"].values()) == [{"rows": 2}, {"rows": 1}]
 
 
 def test_builtin_hub_sources_are_unpinned(monkeypatch):
@@ -231,3 +232,44 @@ def test_a_fetched_table_is_read_offline_by_the_real_package(offline, tmp_path):
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[rows, "unpinned"], [rows, SHA]]
     other = check_source("imdb", TaskSettings(kind="imdb", source="hub:stanfordnlp/imdb@" + "0" * 40), None)
     assert other is not None and "at revision 000" in other
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_csv_and_json_of_the_hub_are_read_from_their_files(offline, tmp_path, monkeypatch, suffix):
+    """The datasets package makes 7 of 007, and nothing of NA; its reader of a folder stands in for that of the hub."""
+    import datasets
+    import huggingface_hub
+
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    rows = [{"text": text, "label": "1"} for text in ("NA", "007", "null")]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    csv_text = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows)
+    (folder / f"train.{suffix}").write_text(csv_text if suffix == "csv" else text)
+    asked = []
+
+    def fetch(repo, **options):
+        asked.append((repo, options["repo_type"], options["revision"]))
+        return str(folder)
+
+    load = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: load(str(folder), cache_dir=str(tmp_path / "cache")))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    online(monkeypatch)
+    settings = TaskSettings(kind="imdb", source=f"hub:some-org/reviews@{SHA}")
+    source = read_source("imdb", settings, None, ("text", "label"))
+    assert [row.values["text"] for row in source.splits["train"]] == ["NA", "007", "null"]
+    assert asked == [("some-org/reviews", "dataset", SHA)]
+    assert (source.facts["source"], source.facts["revision"]) == ("hub:some-org/reviews", SHA)
+
+
+def test_errors_of_the_hubs_readers_quote_no_row(monkeypatch):
+    online(monkeypatch)
+    broken = pa.ArrowInvalid("CSV parse error: a private row of text")
+    generation = type("DatasetGenerationError", (Exception,), {})("An error occurred: a private row")
+    generation.__cause__ = broken
+    for error in (broken, generation):
+        fake_datasets(monkeypatch, {}, error=error)
+        with pytest.raises(DataError, match=r"could not be read from the hub \(its rows: ") as caught:
+            read_source("imdb", TaskSettings(), None, ("text", "label"))
+        assert "private" not in str(caught.value) and caught.value.__suppress_context__

@@ -215,7 +215,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path):
         ("cut.jsonl.gz", zipped[: len(zipped) // 2], "not a readable gz file"),
         ("not.jsonl.gz", b"text", "not a readable gz file"),
         ("latin.csv", b"body,kind\n\xff\xfe,x\n", "not a readable csv file"),
-        ("ragged.csv", b"body,kind\na,x\nb\n", "not a readable csv file"),
+        ("ragged.csv", b"body,kind\na,x\nb\n", r"row 2 \(line 3\) has 1 fields, the header 2"),
         ("twice.csv", b"body,kind,kind\na,x,y\n", "2 columns are called 'kind'"),
         ("empty.csv", b"", "the file is empty"),
         ("header.csv", b"body,kind\n", "no rows"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,22 +14,62 @@ import pyarrow.parquet as pq
 from hardscale.artifacts.retry import once_more
 from hardscale.errors import DataError
 
+#: Rights of a file that its owner alone reads and writes.
+PRIVATE = 0o600
 
-def write_table(path: Path, rows: pa.Table | Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+
+def write_table(
+    path: Path, rows: pa.Table | Sequence[dict[str, Any]], schema: pa.Schema, private: bool = False
+) -> None:
     """Write rows as parquet; the same rows give the same bytes.
 
+    Args:
+        path: of the table.
+        rows: of it.
+        schema: its columns.
+        private: whether its owner alone may ever read it; see :func:`private_file`.
+
     Raises:
-        DataError: a row does not fit the schema (missing column, wrong type, null where none is allowed).
+        DataError: a row does not fit the schema (missing column, wrong type, null where none is allowed); the line
+            names the column and no value.
     """
     try:
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: rows do not fit the table's columns: {error}") from error
+    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        misfit = _misfit(rows, schema)
+        raise DataError(f"{path}: rows do not fit the table's columns: {misfit} ({type(error).__name__})") from None
     for field in schema:
         if not field.nullable and table.column(field.name).null_count:
             raise DataError(f"{path}: column {field.name!r} holds a null where none is allowed")
-    pq.write_table(table, path, compression="zstd", write_statistics=False)
+    with private_file(path) if private else contextlib.nullcontext(path) as place:
+        pq.write_table(table, place, compression="zstd", write_statistics=False)
+
+
+@contextlib.contextmanager
+def private_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write that nobody but its owner can ever open: it is made so, whatever the umask, and is no link.
+
+    What stood there is replaced.
+    """
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, PRIVATE)  # a umask takes rights, and the owner's may be among them
+        yield file
+
+
+def _misfit(rows: pa.Table | Sequence[dict[str, Any]], schema: pa.Schema) -> str:
+    """The first column that does not fit, found by itself: what pyarrow says of it quotes the value."""
+    for field in schema:
+        try:
+            if isinstance(rows, pa.Table):
+                rows.column(field.name).cast(field.type)
+            else:
+                pa.array([row.get(field.name) for row in rows], field.type)
+        except (pa.ArrowException, ValueError, KeyError, TypeError):
+            return f"column {field.name!r} is missing or holds something else than {field.type}"
+    return "there are other columns"
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -60,5 +102,6 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
     ]
     try:
         return pa.table(arrays, names=wanted.names).cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"{path}: a column has the wrong type: {error}") from error
+    except (pa.ArrowException, ValueError) as error:
+        misfit = _misfit(pa.table(arrays, names=wanted.names), wanted)
+        raise DataError(f"{path}: a column has the wrong type: {misfit} ({type(error).__name__})") from None

@@ -44,11 +44,11 @@ from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.agreement import agreements
 from hardscale.evaluation.judges.base import Item
 from hardscale.evaluation.judges.panel import check_contexts, judge_all, panel, parse_judges
-from hardscale.evaluation.redaction import withholding
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
+from hardscale.redaction import withholding
 from hardscale.settings.attacks import AttackBase
-from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task
+from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task, private_texts
 from hardscale.wordings import digest
 
 SUCCESS_RULE = "judge"
@@ -119,8 +119,7 @@ def run_chat_attack_job(
         DataError: a file that the spec names is not there or malformed.
     """
     chat = load_chat_task(task)
-    known = [text for one in [*chat.test, *chat.train] for text in (one.behavior, one.context or "", *one.targets)]
-    with withholding([text for text in known if text]):
+    with withholding(private_texts(chat)):
         _run(chat, {"victim": Path(victim), "task": Path(task)}, spec, Path(out), dict(helpers or {}), root)
 
 

@@ -154,6 +154,5 @@ def reply_rows(
 
 
 def write_private(path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
-    """A table that its owner alone can read."""
-    write_table(path, rows, schema)
-    path.chmod(0o600)
+    """A table that its owner alone can read, from its first byte on."""
+    write_table(path, rows, schema, private=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from hardscale.artifacts.manifest import sha256_file
+from hardscale.console import say
 from hardscale.errors import DataError
 from hardscale.evaluation.questions import spread
+from hardscale.guarded import read_text
+from hardscale.naming import brief
+from hardscale.tasks.copies import first_copies
 from hardscale.tasks.fetch import file_here
+from hardscale.tasks.formats.files import MAX_TEXT_BYTES
+from hardscale.tasks.formats.json_table import parsed
 
 N_TURNS = 2
 #: Temperature at which the public benchmark samples the replies of a category; 0 is greedy.
@@ -66,32 +71,27 @@ def read_dialogues(source: str, n: int | None, root: Path | None) -> tuple[list[
     names = [one.question_id for one in found]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
-        raise DataError(f"{path}: question_id {double!r} is there twice; ids must differ")
-    return spread(found, n or len(found)), sha256_file(path)
+        raise DataError(f"{path}: question_id {brief(double)} is there twice; ids must differ")
+    once = first_copies(found, lambda one: one.turns)
+    if len(once) < len(found):
+        say(f"{path}: {len(found) - len(once)} copies of earlier questions left out")
+    return spread(once, n or len(once)), sha256_file(path)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can not be read as UTF-8 text ({error}); fetch the file again") from error
+    text = read_text(path, "a file of questions", max_bytes=MAX_TEXT_BYTES, byte_order_mark=True)
     number = 0
     for line in text.split("\n"):
         if line.strip():
             number += 1
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise DataError(
-                    f"{path}: row {number} is not JSON ({error}); mend it or fetch the file again"
-                ) from error
+            yield number, parsed(f"{path}: row {number} is not JSON", line)
 
 
 def _dialogue(where: str, key: int, row: Any) -> Dialogue:
     if not isinstance(row, dict):
         raise DataError(f"{where} is {type(row).__name__}, expected an object with question_id, category, turns")
     name, category, turns = (row.get(column) for column in ("question_id", "category", "turns"))
-    if not isinstance(name, str | int) or not isinstance(category, str):
+    if not isinstance(name, str | int) or isinstance(name, bool) or not isinstance(category, str):
         raise DataError(f"{where}: question_id and category must be there, as texts; mend the row")
     if not _texts(turns) or len(turns) != N_TURNS or not all(turn.strip() for turn in turns):
         raise DataError(f"{where}: turns must be a list of two texts; mend or remove the row")

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hardscale.artifacts.manifest import sha256_file
+from hardscale.console import say
 from hardscale.errors import DataError
 from hardscale.evaluation.harmless import HARMLESS
+from hardscale.naming import brief
+from hardscale.tasks.copies import first_copies
 from hardscale.tasks.fetch import file_here
-from hardscale.tasks.source import column_names, read_columns
+from hardscale.tasks.formats.files import read_table_file
+from hardscale.tasks.layouts import choose_layout
+from hardscale.tasks.source import counted
 
 LETTERS = "ABCD"
 #: XSTest's types that begin so are unsafe counterparts of the safe ones.
@@ -37,10 +42,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """A set of questions and the digest of the file it came from, None for our own list."""
+    """A set of questions.
+
+    Attributes:
+        asked: each once.
+        sha256: digest of the file it came from, None for our own list.
+        n_copies: questions of the file that repeat an earlier one, and are left out.
+    """
 
     asked: list[Question]
     sha256: str | None
+    n_copies: int = 0
 
 
 def spread(rows: Sequence[_T], n: int) -> list[_T]:
@@ -57,7 +69,7 @@ def harmless_questions(source: str | None, n: int, root: Path | None) -> Questio
     if source is None:
         return Questions(spread([Question(i, text) for i, text in enumerate(HARMLESS)], n), None)
     path = file_here("utility.harmless", source, root)
-    columns = read_columns(path, ("prompt", "type"))
+    columns = _columns(path, ("prompt", "type"))
     rows = [
         Question(i, _text(path, i, text))
         for i, (text, kind) in enumerate(zip(columns["prompt"], columns["type"], strict=True))
@@ -73,7 +85,7 @@ def choice_questions(source: str, n: int, root: Path | None) -> Questions:
         DataError: the table is not there or lacks a column, or a row has other than four choices or no such answer.
     """
     path = file_here("utility.mmlu", source, root)
-    columns = read_columns(path, ("question", "choices", "answer"))
+    columns = _columns(path, ("question", "choices", "answer"))
     rows = []
     for i, (text, choices, answer) in enumerate(zip(*columns.values(), strict=True)):
         options = _choices(path, i, choices)
@@ -83,19 +95,20 @@ def choice_questions(source: str, n: int, root: Path | None) -> Questions:
     return _chosen(path, rows, n)
 
 
-def polite_questions(source: str, n: int, root: Path | None) -> Questions:
-    """Politely put behaviours, from a table with HarmBench's columns.
+def polite_questions(source: str, n: int, root: Path | None, column: str | None = None) -> Questions:
+    """Politely put behaviors, from a table in a published layout.
 
     Raises:
-        DataError: the table is not there or lacks a column.
+        DataError: the table is not there, or it is not clear which column holds the requests.
     """
     path = file_here("utility.polite", source, root)
-    known = column_names(path)
-    wanted = ("Behavior", *(name for name in ("ContextString",) if name in known))
-    columns = read_columns(path, wanted)
-    contexts = columns.get("ContextString") or [None] * len(columns["Behavior"])
+    table = read_table_file(path)
+    counted(table)
+    layout = choose_layout("utility.polite_column", path, table.names, {"request": column})
+    columns = table.take(layout.columns, layout.optional)
+    contexts = columns[layout.context] if layout.context else [None] * table.n_rows
     rows = []
-    for i, (text, context) in enumerate(zip(columns["Behavior"], contexts, strict=True)):
+    for i, (text, context) in enumerate(zip(columns[layout.request], contexts, strict=True)):
         above = f"{context.strip()}\n\n---\n\n" if isinstance(context, str) and context.strip() else ""
         rows.append(Question(i, above + _text(path, i, text)))
     return _chosen(path, rows, n)
@@ -104,7 +117,16 @@ def polite_questions(source: str, n: int, root: Path | None) -> Questions:
 def _chosen(path: Path, rows: list[Question], n: int) -> Questions:
     if not rows:
         raise DataError(f"{path}: no rows to ask; give a table with at least one")
-    return Questions(spread(rows, n), sha256_file(path))
+    once = first_copies(rows, lambda one: (one.text, one.answer))
+    if len(once) < len(rows):
+        say(f"{path}: {len(rows) - len(once)} copies of earlier questions left out")
+    return Questions(spread(once, n), sha256_file(path), len(rows) - len(once))
+
+
+def _columns(path: Path, wanted: tuple[str, ...]) -> dict[str, list[Any]]:
+    table = read_table_file(path)
+    counted(table)
+    return table.take(wanted)
 
 
 def _text(path: Path, row: int, value: Any) -> str:
@@ -129,4 +151,4 @@ def _answer(path: Path, row: int, value: Any) -> int:
         return LETTERS.index(text)
     if text.isdecimal() and int(text) < len(LETTERS):
         return int(text)
-    raise DataError(f"{path}: row {row + 1}: answer {text[:20]!r} is neither 0 to 3 nor A to D; mend the row")
+    raise DataError(f"{path}: row {row + 1}: answer {brief(text)} is neither 0 to 3 nor A to D; mend the row")

@@ -32,11 +32,11 @@ from hardscale.evaluation.questions import (
     harmless_questions,
     polite_questions,
 )
-from hardscale.evaluation.redaction import withholding
 from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.window import window
+from hardscale.redaction import withholding
 from hardscale.settings.utility import UtilitySettings
 from hardscale.tasks.chat import Chat, ChatTask, load_chat_task
 
@@ -80,7 +80,9 @@ def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
     sources = {
         "harmless": harmless_questions(settings.harmless, settings.n_harmless, root),
         "mmlu": choice_questions(settings.mmlu, settings.n_mmlu, root) if settings.mmlu else None,
-        "polite": polite_questions(settings.polite, settings.n_polite, root) if settings.polite else None,
+        "polite": polite_questions(settings.polite, settings.n_polite, root, settings.polite_column)
+        if settings.polite
+        else None,
     }
     polite = sources["polite"]
     with withholding([question.text for question in polite.asked] if polite else []):
@@ -151,7 +153,7 @@ def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
     items = [Item(one.key, name, one.text, text) for one, text in zip(asked, written, strict=True)]
     judged = judge_all([seated(Rules("prefix", 1)), seated(Rules("anywhere", 1))], items)
     job.replies += reply_rows(items, [0] * len(items), judged)
-    job.facts |= {f"{name}_sha256": source.sha256, f"n_{name}_left_out": left}
+    job.facts |= {f"{name}_sha256": source.sha256, f"n_{name}_left_out": left, f"n_{name}_copies": source.n_copies}
     measure(job, asked, prompts, judged, f"{left} left out as too long or changed by the template")
 
 

@@ -64,11 +64,15 @@ def _run(job: str, spec: dict[str, Any], arguments: Any, outs: list[Path], group
 
         adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
     elif job == "continuous":
+        from hardscale.redaction import withholding_quotations
+        from hardscale.tasks.chat import texts_withheld
+
         if spec["settings"]["kind"] == "r2d2":
             from hardscale.training.continuous.r2d2 import r2d2 as continuous
         else:
             from hardscale.training.continuous.trainer import continuous
-        continuous(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
+        with withholding_quotations(texts_withheld(arguments.task)):  # the ranks' logs are for everybody
+            continuous(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
     elif job == "c_at":
         from hardscale.training.c_at import c_at
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from hardscale.artifacts.tables import read_table
+from hardscale.naming import brief
 
 #: Numbers that name a row; texts always do.
 _NAMING = ("seed", "round", "iteration", "example_id", "step", "target_asr")
@@ -117,8 +118,13 @@ def _matched(
         return [(f"row {i}", old[i] if i < len(old) else None, new[i] if i < len(new) else None) for i in longest]
     before, now = ({_key(row, keys): row for row in rows} for rows in (old, new))
     varying = [k for k in keys if len({repr(row[k]) for row in [*old, *new]}) > 1] or keys[:1]
-    names = {key: " ".join(f"{k}={row[k]}" for k in varying) for key, row in {**before, **now}.items()}
+    names = {key: " ".join(f"{k}={_shown(row[k])}" for k in varying) for key, row in {**before, **now}.items()}
     return [(name, before.get(key), now.get(key)) for key, name in names.items()]
+
+
+def _shown(value: Any) -> Any:
+    """A value in the name of a row; replies and requests tell rows apart too, and are not for a terminal."""
+    return brief(value).strip("'") if isinstance(value, str) else value
 
 
 def _key(row: dict[str, Any], keys: list[str]) -> tuple[str, ...]:

@@ -25,11 +25,21 @@ _PUBLISHED_AT = {
 
 
 class BehaviorSource(Settings):
-    """Harmful behaviours with the openings that attacks aim at, in HarmBench's file formats."""
+    """Harmful behaviours with the openings that attacks aim at, in one of the published file formats."""
 
     behaviors: str = Field(
-        description="csv with Behavior and BehaviorID (ContextString, FunctionalCategory where known): a path, a path "
-        "below data.root, or hub:org/name[@revision]/file.csv; StrongREJECT's forbidden_prompt column is read too."
+        description="Table in the layout of HarmBench (Behavior, BehaviorID; ContextString, FunctionalCategory where "
+        "known), AdvBench, JailbreakBench, StrongREJECT or XSTest, or with columns named below: a path, a path below "
+        "data.root, or hub:org/name[@revision]/file.csv."
+    )
+    request_column: str | None = Field(
+        None, description="Column with the request; by the layout when absent, and refused where several could be it."
+    )
+    id_column: str | None = Field(None, description="... with its id; rows are numbered where the layout has none.")
+    context_column: str | None = Field(None, description="... with the text that the request is about.")
+    category_column: str | None = Field(None, description="... with its category.")
+    target_column: str | None = Field(
+        None, description="... with the opening of a complying answer, for behaviors that `targets` has none for."
     )
     targets: str | None = Field(
         None, description="json: BehaviorID -> opening, or a list of openings; `target` for all when absent."
@@ -40,6 +50,11 @@ class BehaviorSource(Settings):
     n: PositiveInt | None = Field(None, description="Only the first n of what is left.")
     n_targets: PositiveInt | None = Field(None, description="Only the first n openings of each behaviour.")
 
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Role -> column, as named here."""
+        return {role: getattr(self, f"{role}_column") for role in ("request", "id", "context", "category", "target")}
+
 
 class UtilitySource(Settings):
     """Ordinary chat: what the model must stay good at (section on data)."""
@@ -47,6 +62,9 @@ class UtilitySource(Settings):
     source: str = Field(
         "hub:HuggingFaceH4/ultrachat_200k",
         description="Table with `messages` (role, content) or `prompt` and `response`, or Alpaca's columns.",
+    )
+    columns: Literal["messages", "prompt", "instruction"] | None = Field(
+        None, description="Which of these formats to read, by its first column, where a table has several."
     )
     max_first_turn_characters: PositiveInt = Field(
         768, description="First user turns of so many characters or more are left out."

@@ -65,7 +65,9 @@ class TaskSettings(Settings):
         "suffix", description="Side of the text on which attacks write unless they name their own position."
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="Share split off by content hash where a source has no validation split."
+        0.2,
+        description="Share of the different texts that is split off where a source has no validation split: exact, "
+        "by content, and of each class alike.",
     )
 
     @model_validator(mode="after")

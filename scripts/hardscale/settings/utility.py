@@ -85,7 +85,10 @@ class UtilitySettings(Settings):
     n_harmless: PositiveInt = 40
     mmlu: str | None = Field(None, description="Table with question, choices, answer: asked with the chat template.")
     n_mmlu: PositiveInt = 100
-    polite: str | None = Field(None, description="csv of politely phrased behaviours, HarmBench's columns.")
+    polite: str | None = Field(
+        None, description="Table of politely phrased behaviors, in a layout as test.behaviors of a chat task."
+    )
+    polite_column: str | None = Field(None, description="Its column with the request, where the layout is no such one.")
     n_polite: PositiveInt = 40
     max_new_tokens: PositiveInt = 64
     lm_eval: LmEvalSettings | None = Field(None, description="Benchmarks by lm-evaluation-harness; null for none.")

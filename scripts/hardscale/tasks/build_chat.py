@@ -11,14 +11,13 @@ from hardscale.artifacts.schemas import BEHAVIORS, CHATS
 from hardscale.artifacts.tables import write_table
 from hardscale.console import say
 from hardscale.errors import DataError
+from hardscale.redaction import withholding
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.tasks.behaviors import Chosen, Files, read_behaviors
 from hardscale.tasks.chat import BEHAVIORS_FILE, CHATS_FILE, KIND, Behavior, behavior_row, chat_row
 from hardscale.tasks.conversations import Conversations, read_conversations
 from hardscale.tasks.fetch import fetched
 from hardscale.tasks.locate import HubFile, HubTable, LocalFiles, locate_chat
-
-_OWNER_ALONE = 0o600
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ def build_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Path
     """The task that settings ask for.
 
     Raises:
-        DataError: its data can not be had or do not fit the settings, or training and test share a behaviour.
+        DataError: its data can not be had or do not fit the settings, training and test share a behavior, or no opening
+            or safe answer of a file belongs to any behavior.
     """
     places = locate_chat(name, settings, root)
 
@@ -42,12 +42,16 @@ def build_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Path
         key, block = f"tasks.{name}.{split}", getattr(settings, split)
         found = {field: _local(f"{key}.{field}", places.get(f"{key}.{field}"), root) for field in Files.__annotations__}
         assert found["behaviors"] is not None
-        return read_behaviors(key, block, Files(found["behaviors"], found["targets"], found["safe_answers"]), settings)
+        files = Files(found["behaviors"], found["targets"], found["safe_answers"])
+        return read_behaviors(key, block, files, settings, measured=split == "test")
 
     train = chosen("train") if settings.train else None
     test = chosen("test")
     if train:
         _check_disjoint(name, train.behaviors, test.behaviors)
+    for part in (train, test):
+        if part and part.misfit:
+            raise DataError(part.misfit)
     utility = None
     if settings.utility:
         place = places[f"tasks.{name}.utility.source"]
@@ -69,7 +73,8 @@ def prepare_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Pa
     Raises:
         DataError: its data can not be had or do not fit the settings.
     """
-    task = build_chat_task(name, settings, seed, root)
+    with withholding((), DataError):
+        task = build_chat_task(name, settings, seed, root)
     spec = {"name": name, "settings": settings.model_dump(mode="json"), "seed": seed}
     with publishing(out, kind="task", spec=spec) as draft:
         behaviors = [
@@ -82,9 +87,7 @@ def prepare_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Pa
             for split in ("train", "validation")
             for chat in (getattr(task.utility, split) if task.utility else [])
         ]
-        (draft.path / BEHAVIORS_FILE).touch(mode=_OWNER_ALONE)
-        write_table(draft.path / BEHAVIORS_FILE, behaviors, BEHAVIORS)
-        (draft.path / BEHAVIORS_FILE).chmod(_OWNER_ALONE)
+        write_table(draft.path / BEHAVIORS_FILE, behaviors, BEHAVIORS, private=True)
         write_table(draft.path / CHATS_FILE, chats, CHATS)
         draft.note(**_facts(task, settings))
     for split, part in (("train", task.train), ("test", task.test)):
@@ -119,6 +122,8 @@ def _say_unmatched(what: str, part: Chosen | None) -> None:
     counts = {
         "targets without a behaviour": len(facts.get("unmatched_targets", [])),
         "behaviours without a target": len(facts.get("without_target", [])),
+        "copies of an earlier behavior left out": len(facts.get("copies_left_out", [])),
+        "copies of an earlier behavior kept": facts.get("n_copies", 0),
         "empty openings left out": facts.get("n_empty_targets", 0),
         "safe answers without a behaviour": facts.get("n_unmatched_safe_answers", 0),
         "behaviours without a safe answer": len(facts.get("without_safe_answer", [])),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import BEHAVIORS, CHATS
 from hardscale.artifacts.tables import read_table
-from hardscale.errors import DataError
+from hardscale.errors import DataError, HardscaleError
 
 #: The tables of the artefact.
 BEHAVIORS_FILE = "behaviors.parquet"
@@ -97,6 +99,17 @@ def load_chat_task(folder: Path) -> ChatTask:
         utility_validation=[_chat(row) for row in chats if row["split"] == "validation"],
         facts=facts,
     )
+
+
+def private_texts(task: ChatTask) -> list[str]:
+    """What no message may quote: requests, what they are about, and openings of complying answers."""
+    return [text for b in [*task.test, *task.train] for text in (b.behavior, b.context, *b.targets) if text]
+
+
+def texts_withheld(folder: Path) -> Iterator[str]:
+    """The private texts of a published task, read when they are asked for; none where it can not be read."""
+    with contextlib.suppress(HardscaleError):
+        yield from private_texts(load_chat_task(folder))
 
 
 def behavior_row(behavior: Behavior, split: str) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import DataError
+from hardscale.naming import brief, plainly
 from hardscale.seeds import derive_seed
 from hardscale.settings.chat import UtilitySource
 from hardscale.tasks.chat import Chat
+from hardscale.tasks.copies import first_copies, n_copies, split_off
+from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.locate import HubTable, LocalFiles
-from hardscale.tasks.source import Row, read_place
-from hardscale.tasks.splits import in_validation, shuffled, text_of
+from hardscale.tasks.source import Row, Source, read_place
+from hardscale.tasks.splits import shuffled, text_of
 
 Messages = tuple[tuple[str, str], ...]
 #: Columns of the known formats, in order of preference.
@@ -49,7 +52,11 @@ def read_conversations(
     Raises:
         DataError: the table can not be read, has none of the known formats, or a split is empty.
     """
-    source = read_place(f"{name}.utility", place, root, _format)
+
+    def columns(where: str, names: list[str]) -> tuple[str, ...]:
+        return _format(f"tasks.{name}.utility", where, names, settings.columns)
+
+    source = read_place(f"{name}.utility", place, root, columns)
     left_out = {"long_first_turn": 0, "not_in_turns": 0, "validation_also_in_train": 0}
 
     def chat(row: Row) -> Chat | None:
@@ -66,13 +73,13 @@ def read_conversations(
     read = {split: [c for row in rows if (c := chat(row)) is not None] for split, rows in source.splits.items()}
     train, validation = read["train"], read.get("validation")
     if validation is None:
-        parts: tuple[list[Chat], list[Chat]] = ([], [])
-        for one in train:
-            parts[in_validation(_content(one), _VALIDATION_SHARE)].append(one)
-        train, validation = parts
+        train, validation = split_off(train, _VALIDATION_SHARE, _content, lambda _: 0)
     known = {_content(one) for one in train}
-    new = [one for one in validation if _content(one) not in known]
-    left_out["validation_also_in_train"] = len(validation) - len(new)
+    fresh = [one for one in validation if _content(one) not in known]
+    new = first_copies(fresh, _content)
+    left_out["validation_also_in_train"] = len(validation) - len(fresh)
+    copies = {"train": n_copies(train, _content), "validation_left_out": len(fresh) - len(new)}
+    _check_sum(name, source, len(train) + len(fresh) + sum(left_out.values()))
     for split, kept in (("train", train), ("validation", new)):
         if not kept:
             raise DataError(
@@ -86,8 +93,17 @@ def read_conversations(
     return Conversations(
         train=drawn(train, "train", settings.n_train),
         validation=drawn(new, "validation", settings.n_validation),
-        facts={**source.facts, "left_out": left_out},
+        facts={**source.facts, "left_out": left_out, "n_copies": copies},
     )
+
+
+def _check_sum(name: str, source: Source, n_out: int) -> None:
+    n_read = sum(map(len, source.splits.values()))
+    if n_out != n_read:
+        raise DataError(
+            f"tasks.{name}.utility: {n_read} rows were read, and {n_out} were used or left out; this is a fault of the "
+            "reader"
+        )
 
 
 def messages_of(row: Row) -> Messages:
@@ -100,7 +116,8 @@ def messages_of(row: Row) -> Messages:
         return _listed(row)
     if "prompt" in row.values:
         return (("user", text_of(row, "prompt")), ("assistant", text_of(row, "response")))
-    words = [text_of(row, column) for column in ("instruction", "input") if text_of(row, column).strip()]
+    parts = [column for column in ("instruction", "input") if column in row.values]
+    words = [text_of(row, column) for column in parts if text_of(row, column).strip()]
     return (("user", "\n\n".join(words)), ("assistant", text_of(row, "output")))
 
 
@@ -115,23 +132,30 @@ def takes_turns(messages: Messages) -> bool:
 def _listed(row: Row) -> Messages:
     value = row.values["messages"]
     if not isinstance(value, list):
-        raise DataError(f"{row.where}: column 'messages' holds {type(value).__name__}, expected a list of messages")
+        raise DataError(f"{row.where}: column 'messages' holds {kind_of(value)}, expected a list of messages")
     found = []
     for message in value:
         if not isinstance(message, dict) or not {"role", "content"} <= set(message):
             raise DataError(f"{row.where}: a message is not an object with role and content")
         if message["role"] not in ROLES:
-            raise DataError(f"{row.where}: a message of role {message['role']!r:.40}, allowed: {', '.join(ROLES)}")
+            found_role = brief(message["role"]) if isinstance(message["role"], str) else kind_of(message["role"])
+            raise DataError(f"{row.where}: a message of role {found_role}, allowed: {', '.join(ROLES)}")
         found.append((message["role"], text_of(Row(row.index, row.file, row.number, message), "content")))
     return tuple(found)
 
 
-def _format(where: str, names: list[str]) -> tuple[str, ...]:
-    for columns in FORMATS:
-        if set(columns) <= set(names):
-            return columns
-    known = "; ".join(", ".join(columns) for columns in FORMATS)
-    raise DataError(f"{where}: found columns {', '.join(names)[:200] or 'none'}, expected one of: {known}")
+def _format(key: str, where: str, names: list[str], given: str | None) -> tuple[str, ...]:
+    """The columns of the format that a table has, or of the one that the study names by its first column."""
+    # Alpaca's second part of a request is not in all tables of its kind.
+    there = [columns for columns in FORMATS if set(columns) - {"input"} <= set(names)]
+    wanted = [columns for columns in there if given in (None, columns[0])]
+    if not wanted:
+        known = "; ".join(", ".join(columns) for columns in FORMATS)
+        raise DataError(f"{where}: found columns {plainly(names)}, expected {given or 'one of'}: {known}")
+    if len(wanted) > 1:
+        firsts = ", ".join(columns[0] for columns in wanted)
+        raise DataError(f"{where}: columns of several formats ({firsts}); name one of them as {key}.columns")
+    return tuple(column for column in wanted[0] if column in names)
 
 
 def _content(chat: Chat) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardscale.errors import DataError
+from hardscale.guarded import expanded, regular, shown
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings
 from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
+from hardscale.tasks.folders import FORMATS, is_table, split_files
 
 _BUILTIN_SOURCES = {
     "imdb": "hub:stanfordnlp/imdb",
@@ -23,17 +26,8 @@ _ROOT_FOLDERS = {
     "Anthropic/hh-rlhf/helpful-base": "hh_rlhf_helpful",
     "Anthropic/hh-rlhf/harmless-base": "hh_rlhf_harmless",
 }
-FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
-#: Where datasets on the hub keep the tables of their default configuration.
-_HUB_SUBFOLDERS = ("data", "plain_text", "default")
-#: Names of a split, the first that is there is taken. UltraChat's end in ``_sft``.
-SPLIT_NAMES = {
-    "train": ("train", "train_sft"),
-    "validation": ("validation", "valid", "val", "dev", "test", "test_sft"),
-}
 _HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+(?:/[\w.-]+)*))?(?:@(?P<revision>[\w./-]+))?")
 _HUB_FILE = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?/(?P<file>[\w.-]+(?:/[\w.-]+)*)")
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 
 
 @dataclass(frozen=True)
@@ -126,12 +120,14 @@ def locate_table(key: str, source: str, root: Path | None) -> LocalFiles | HubTa
         folders = [(root / name, f"root:{name}") for name in table.root_folders] if root else []
         found = next((pair for pair in folders if pair[0].is_dir()), None)
         return _folder_files(*found) if found else table
-    places = [Path(source).expanduser(), *([root / source] if root else [])]
+    places = _places(key, source, root)
     for place in places:
-        if place.is_dir():
+        kind = _kind(place)
+        if kind == "folder":
             return _folder_files(place, origin=source)
-        if place.is_file():
-            if not place.name.endswith(FORMATS):
+        if kind == "file":
+            regular(place, "a table")
+            if not is_table(place.name):
                 raise DataError(f"{place}: a table is a file {', '.join(FORMATS)}, a folder, or hub:org/name")
             return LocalFiles(source, (place,), ())
     looked = " or ".join(str(place) for place in places)
@@ -145,7 +141,7 @@ def locate_file(key: str, source: str, root: Path | None) -> Path | HubFile:
         DataError: it is neither here nor a name on the hub.
     """
     check_root(root)
-    places = [Path(source).expanduser(), *([root / source] if root else [])]
+    places = [] if source.startswith("hub:") else _places(key, source, root)
     hub = _HUB_FILE.fullmatch(source)
     if source.startswith("hub:"):
         if hub is None or ".." in source:
@@ -153,8 +149,8 @@ def locate_file(key: str, source: str, root: Path | None) -> Path | HubFile:
         names = (hub["repo"], hub["repo"].split("/")[1])
         places = [root / name / hub["file"] for name in names] if root else []
     for place in places:
-        if place.is_file():
-            return place
+        if _kind(place):
+            return regular(place, "a file of the study")
     if hub:
         return HubFile(hub["repo"], hub["file"], hub["revision"])
     looked = " or ".join(str(place) for place in places)
@@ -198,6 +194,26 @@ def chat_files(name: str, settings: ChatTaskSettings, root: Path | None) -> list
     return list(dict.fromkeys(files))
 
 
+def _places(key: str, source: str, root: Path | None) -> list[Path]:
+    """Where a path is looked for: from the working directory, then from the data root."""
+    path = expanded(source, key)
+    return [path, *([root / path] if root else [])]
+
+
+def _kind(place: Path) -> str | None:
+    """Whether a folder or anything else is there; None for nothing.
+
+    Raises:
+        DataError: that can not be said, as for a link to itself or a place whose folder is closed.
+    """
+    try:
+        return "folder" if stat.S_ISDIR(place.stat().st_mode) else "file"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"{shown(place)}: can not be looked at ({error.strerror}); give a path that can") from None
+
+
 def check_root(root: Path | None) -> None:
     """Refuse a data root that is no folder.
 
@@ -216,38 +232,5 @@ def _hub_table(key: str, source: str) -> HubTable:
 
 
 def _folder_files(folder: Path, origin: str) -> LocalFiles:
-    train = _split_files(folder, "train")
-    if train:
-        return LocalFiles(origin, train, _split_files(folder, "validation"))
-    tables = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.endswith(FORMATS)]
-    if len(tables) == 1:
-        return LocalFiles(origin, (tables[0],), ())
-    raise DataError(
-        f"{folder}: no train{FORMATS[0]} (or {', '.join(FORMATS[1:])}) in it; name the splits train and validation"
-    )
-
-
-def _split_files(folder: Path, split: str) -> tuple[Path, ...]:
-    """Files of one split: ``train.parquet``, or the hub's shards ``data/train-00000-of-00002.parquet``."""
-    places = [folder, *(folder / name for name in _HUB_SUBFOLDERS)]
-    for stem in SPLIT_NAMES[split]:
-        for suffix in FORMATS:
-            for place in places:
-                if (place / f"{stem}{suffix}").is_file():
-                    return (place / f"{stem}{suffix}",)
-                shards = sorted(
-                    p for p in place.glob(f"{stem}-*{suffix}") if _SHARD.fullmatch(p.name[len(stem) : -len(suffix)])
-                )
-                if shards:
-                    return _complete(shards)
-    return ()
-
-
-def _complete(shards: list[Path]) -> tuple[Path, ...]:
-    match = _SHARD.search(shards[-1].name)
-    wanted = int(match[1]) if match else len(shards)
-    if len(shards) != wanted:
-        raise DataError(
-            f"{shards[0].parent}: {len(shards)} of {wanted} files like {shards[0].name}; fetch the others too"
-        )
-    return tuple(shards)
+    splits = split_files(folder)
+    return LocalFiles(origin, splits["train"], splits.get("validation", ()))

@@ -50,5 +50,5 @@ def build(name: str, kind: str, settings: TaskSettings, seed: int, root: Path | 
         labels=template.labels,
         chunk_kinds=template.chunk_kinds,
         pieces=template.pieces(settings.instruction, settings.answer_prompt),
-        facts={**source.facts, "dropped": splits.dropped},
+        facts={**source.facts, **splits.facts},
     )

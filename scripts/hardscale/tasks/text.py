@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import DataError
+from hardscale.naming import brief
 from hardscale.seeds import derive_seed
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
+from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.source import Row, read_source
 from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of
 from hardscale.tasks.templates import TEMPLATES, Template
@@ -69,7 +71,7 @@ def build_from_table(
         class_index = label_of(row.values[label])
         if class_index is None:
             raise DataError(
-                f"{row.where}: column {label!r} holds {row.values[label]!r:.60}, allowed: {allowed}; "
+                f"{row.where}: column {label!r} holds {_shown(row.values[label])}, allowed: {allowed}; "
                 "mend the row, or the task's labels in the study"
             )
         if not original.strip():
@@ -91,5 +93,12 @@ def build_from_table(
         labels=template.labels,
         chunk_kinds=template.chunk_kinds,
         pieces=template.pieces(settings.instruction, settings.answer_prompt),
-        facts={**source.facts, "dropped": splits.dropped},
+        facts={**source.facts, **splits.facts},
     )
+
+
+def _shown(value: Any) -> str:
+    """A label for a message; of what is too long to be one, only its length."""
+    if isinstance(value, str):
+        return brief(value)
+    return repr(value) if value is None or isinstance(value, bool) else kind_of(value).split()[-1]

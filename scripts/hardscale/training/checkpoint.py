@@ -17,6 +17,7 @@ from hardscale import pulse
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.artifacts.retry import once_more
+from hardscale.artifacts.tables import private_file
 from hardscale.training import faults
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine
@@ -26,11 +27,11 @@ PROGRESS = "progress.json"
 _KEPT = 2
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is either absent or whole."""
+def write_json(path: Path, value: Any, private: bool = False) -> None:
+    """Write a JSON file that is either absent or whole; a private one is its owner's alone, its draft too."""
     draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file, allow_nan=False)
+    with private_file(draft) if private else draft.open("wb") as file:
+        file.write(json.dumps(value, allow_nan=False).encode())
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
@@ -104,7 +105,7 @@ class Checkpoints:
             )
         self._n_saved += 1
         if self._group.leader:
-            write_json(self._folder / tag / PROGRESS, progress)
+            write_json(self._folder / tag / PROGRESS, progress, private=True)  # may hold attack texts
             faults.trip(self._job, "save", self._n_saved, self._group.rank)
         seal(self._folder / tag, self._group, spec=self._spec, step=step)
         if self._group.leader:

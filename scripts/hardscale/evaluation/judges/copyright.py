@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ import numpy as np
 
 from hardscale.errors import DataError
 from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.guarded import read_text
+from hardscale.tasks.formats.files import MAX_TEXT_BYTES
+from hardscale.tasks.formats.json_table import parsed
 
 THRESHOLD = 0.6
 #: Kind of text -> words of a window, words that it shares with the next one.
@@ -92,24 +94,27 @@ def read_references(path: Path) -> dict[str, Reference]:
     """Protected texts by BehaviorID; a bare text is a book from 300 words on, lyrics below.
 
     Raises:
-        DataError: no such file, or one of another form.
+        DataError: no such file, or one of another form; the line names the entry by its number.
     """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        return {str(key): _reference(value) for key, value in found.items()}
-    except OSError as error:
-        raise DataError(f"{path}: can not be read ({error.strerror}); mend judges.references") from error
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not an object of BehaviorID -> text or {{text, kind}} with kind book or lyrics; mend the file"
-        ) from error
+    text = read_text(path, "judges.references", max_bytes=MAX_TEXT_BYTES, byte_order_mark=True)
+    form = "an object of BehaviorID -> text or {text, kind} with kind book or lyrics"
+    value = parsed(f"{path}: not {form}", text)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not {form}; mend the file")
+    found = {}
+    for number, (key, one) in enumerate(value.items(), start=1):
+        reference = _reference(one)
+        if reference is None:
+            raise DataError(f"{path}: entry {number} does not fit: not {form}; mend the file")
+        found[key] = reference
+    return found
 
 
-def _reference(value: object) -> Reference:
+def _reference(value: object) -> Reference | None:
+    """A protected text; None where the value is none."""
     if isinstance(value, str):
         return Reference(value, "book" if len(_WORD.findall(value)) >= WINDOWS["book"][0] else "lyrics")
-    known = dict(value)  # type: ignore[call-overload]
-    text, kind = known["text"], known["kind"]
-    if not isinstance(text, str) or kind not in WINDOWS:
-        raise ValueError
-    return Reference(text, kind)
+    if not isinstance(value, dict):
+        return None
+    text, kind = value.get("text"), value.get("kind")
+    return Reference(text, kind) if isinstance(text, str) and kind in WINDOWS else None

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from hardscale.errors import AttackError
 from hardscale.evaluation.judges.ask import NOTHING, defused, marked_off
 from hardscale.evaluation.judges.base import Item
+from hardscale.redaction import quotes
 
 MAX_NEW_TOKENS = 512
 LOWEST, HIGHEST = 1.0, 10.0
@@ -130,10 +131,12 @@ class FunctionAsker:
         try:
             answers = list(self._function(asked))
         except Exception as error:  # whatever a user's function raises
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            told = [one.reply for one in items] + [one.behavior for one in items]
+            said = " ".join(str(error).split())[:300]
+            reason = type(error).__name__ + ("" if quotes(said, told) else f": {said}")
             raise AttackError(
                 f"utility.mt_bench.judge: {self._name} failed ({reason}); mend it, then run again"
-            ) from error
+            ) from None
         if len(answers) != len(asked) or not all(isinstance(answer, str) for answer in answers):
             raise AttackError(
                 f"utility.mt_bench.judge: {self._name} returned {len(answers)} answers to {len(asked)} questions, or "

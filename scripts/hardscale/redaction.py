@@ -14,7 +14,7 @@ _QUOTED = 16
 
 
 @contextlib.contextmanager
-def withholding(texts: Iterable[str]) -> Iterator[None]:
+def withholding(texts: Iterable[str], kind: type[HardscaleError] = AttackError) -> Iterator[None]:
     """Let no exception leave that quotes one of the texts.
 
     Our own errors pass unless they quote; of any other only its type and place are told, as libraries put the values
@@ -22,6 +22,7 @@ def withholding(texts: Iterable[str]) -> Iterator[None]:
 
     Args:
         texts: known when the work begins; looked through only when something fails.
+        kind: what an error that is not ours becomes.
     """
     try:
         yield
@@ -34,7 +35,33 @@ def withholding(texts: Iterable[str]) -> Iterator[None]:
         raise
     except Exception as error:
         line = f"{type(error).__name__} in {place(error)}; its message is withheld, it may quote the data"
-        raise AttackError(line).with_traceback(error.__traceback__) from None
+        raise kind(line).with_traceback(error.__traceback__) from None
+
+
+@contextlib.contextmanager
+def withholding_quotations(texts: Iterable[str]) -> Iterator[None]:
+    """Like :func:`withholding`, where errors of all kinds pass unless they, or what caused them, quote.
+
+    For work whose failures are told by what libraries say: memory, devices, disks.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = list(texts)
+        if not any(quotes(str(one), known) for one in _chain(error)):
+            raise
+        line = f"an error quotes the data and is withheld ({type(error).__name__} in {place(error)})"
+        raise HardscaleError(line).with_traceback(error.__traceback__) from None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and all that stand behind it."""
+    found: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in found:
+        found.append(one)
+        one = one.__cause__ or one.__context__
+    return found
 
 
 def quotes(message: str, texts: Iterable[str]) -> bool:
