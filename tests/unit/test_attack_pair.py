@@ -327,7 +327,7 @@ def test_the_judge_can_be_asked_in_the_words_of_a_file(monkeypatch: pytest.Monke
     assert score.value == 3 and "P {goal}{answer} A {goal} {prompt}" in asked[1]  # texts are not filled again
     with pytest.raises(DataError, match=r"judge_prompt_file\.user: the text has no place \{response\}"):
         rating_words({**texts, "judge_user": "P {prompt} {goal}"})
-    with pytest.raises(DataError, match="no place {goal}"):
+    with pytest.raises(DataError, match=r"no place \{goal\}"):
         rating_words({"judge_system": "Rate.", "judge_user": "P {prompt} A {response}"})
     with pytest.raises(ValueError, match="judge: rules, which asks nobody"):
         settings(judge_prompt_file={"system": "a", "user": "b"})

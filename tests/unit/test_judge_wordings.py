@@ -196,7 +196,7 @@ def test_contexts_need_a_place(files: Path) -> None:
     )
     panel.check_contexts(blind, [None, ""])
     panel.check_contexts(seeing, ["a context"])
-    with pytest.raises(AttackError, match="harmbench-f-s: 1 behaviors have a context.*contextual"):
+    with pytest.raises(AttackError, match=r"harmbench-f-s: 1 behaviors have a context.*contextual"):
         panel.check_contexts(blind, [None, "a context"])
 
 

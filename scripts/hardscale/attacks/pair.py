@@ -1,7 +1,7 @@
 """PAIR: an attacker rewrites the prompt, a judge scores the answer, for some rounds (arXiv 2310.08419).
 
 Streams are independent conversations of the attacker about one goal. An iteration is a round of all of them together.
-The prompt that is held is the best-scoring one so far; it replaces the whole text of the user's turn. Among equal scores
+The prompt that is held is the best-scoring one so far; it replaces the whole text of the user's turn. Of equal scores
 it is the first, as a black box tells no more, or with the judge by rules the one with the lower loss of the target. An
 example ends when a score reaches the cutoff.
 """

@@ -139,7 +139,7 @@ def first_population(size: int, rng: random.Random, pool: Pool = OWN_POOL) -> li
     while len(found) < size:
         if len(pool.paragraphs) < 3 or draws > _MOST_DRAWS * size:
             raise AttackError(
-                f"autodan: {len(pool.paragraphs)} prefixes of pool_file make no population of {size}; give more of them, "
+                f"autodan: {len(pool.paragraphs)} prefixes of pool_file make no population of {size}; give more, "
                 f"or population: {len(found)}"
             )
         draws += 1

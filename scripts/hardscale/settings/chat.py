@@ -20,7 +20,8 @@ _PUBLISHED_AT = {
     "of cais/HarmBench-Llama-2-13b-cls, with the contextual form",
     "strongreject_finetuned": "strong_reject/eval_files/judge_templates.json of github.com/dsbowen/strong_reject, as "
     "strongreject_finetuned; judgezoo on PyPI has them as strong_reject.py#StrongRejectJudge.SR_CLS_PROMPT",
-    "rubric": "strong_reject/eval_files/judge_templates.json of github.com/dsbowen/strong_reject, as strongreject_rubric",
+    "rubric": "strong_reject/eval_files/judge_templates.json of github.com/dsbowen/strong_reject, "
+    "as strongreject_rubric",
 }
 
 
@@ -105,8 +106,8 @@ class JudgeSettings(Settings):
 
     kind: Literal["rules", "harmbench", "strongreject_finetuned", "rubric", "copyright"] = Field(
         "rules",
-        description="harmbench: a classifier that says yes or no; strongreject_finetuned: a model whose next token is a "
-        "grade from 1 to 5; rubric: a model that writes three grades.",
+        description="harmbench: a classifier that says yes or no; strongreject_finetuned: a model whose next token is "
+        "a grade from 1 to 5; rubric: a model that writes three grades.",
     )
     mode: Literal["prefix", "anywhere"] = Field("prefix", description="rules: where a refusal phrase counts.")
     model: ModelName | None = Field(None, description="The judging model of a judge that is one.")
@@ -117,8 +118,8 @@ class JudgeSettings(Settings):
     )
     prompt_file: Source | JudgeForms | None = Field(
         None,
-        description="The question in the words that the judging model was trained on, template included (a rubric is put "
-        "through the model's own template): a text file, file.json#key or file.py#NAME, by its path or its path below "
+        description="The question in the words that the judging model was trained on, template included (a rubric is "
+        "put through the model's own template): a text file, file.json#key or file.py#NAME, by its path or its path below "
         "data.root; or {standard, contextual, system}. Places: {behavior} or {forbidden_prompt}; {completion}, "
         "{generation} or {response}; {context} or {context_str}.",
     )
@@ -178,7 +179,7 @@ class JudgeSettings(Settings):
                 else ", or set wording: own to ask in ours, as no one else does"
             )
             raise ValueError(
-                f"a {self.kind} judge is asked in the words it was published with, which this repository does not hold: "
+                f"a {self.kind} judge is asked in the words it was published with, which this repository lacks: "
                 f"give prompt_file, prompt_package or prompt (the words are in {_PUBLISHED_AT[self.kind]}){own}"
             )
         for given_forms in (self.prompt_file, self.prompt_package):
