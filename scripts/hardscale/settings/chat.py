@@ -119,8 +119,8 @@ class JudgeSettings(Settings):
     prompt_file: Source | JudgeForms | None = Field(
         None,
         description="The question in the words that the judging model was trained on, template included (a rubric is "
-        "put through the model's own template): a text file, file.json#key or file.py#NAME, by its path or its path below "
-        "data.root; or {standard, contextual, system}. Places: {behavior} or {forbidden_prompt}; {completion}, "
+        "put through the model's own template): a text file, file.json#key or file.py#NAME, by its path or its path "
+        "below data.root; or {standard, contextual, system}. Places: {behavior} or {forbidden_prompt}; {completion}, "
         "{generation} or {response}; {context} or {context_str}.",
     )
     prompt_package: Source | JudgeForms | None = Field(
