@@ -51,8 +51,9 @@ class SelfCheck:
         if self._done or len(longest) < 2:
             return
         self._done = True
-        whole = list(longest[: min(_LONGEST, window(self._victim.model))])
-        pair = [whole, whole[: max(len(whole) * 2 // 3, 2)]]
+        # Both keep the end: some classifiers pool at the end token, and fail without one.
+        whole = list(longest[-min(_LONGEST, window(self._victim.model)) :])
+        pair = [whole, whole[-max(len(whole) * 2 // 3, 2) :]]
         blocks = [Block(0, torch.tensor([tokens])) for tokens in pair]
         if self._agrees(blocks):
             self._reads_forwards(whole)

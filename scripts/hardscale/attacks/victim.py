@@ -350,8 +350,10 @@ class Victim(ABC):
     @torch.no_grad()
     def remember(self, prefixes: Sequence[Sequence[int]]) -> None:
         """Compute and store the prefixes, one an example, that are long enough to be worth it."""
-        self._check.packing(prefixes)
         if not self.can_cache:
+            return
+        self._check.packing(prefixes)
+        if not self.can_cache:  # the comparison may have ended that
             return
         blocks = [
             Block(i, torch.tensor([list(prefix)]))
