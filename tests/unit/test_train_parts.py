@@ -80,7 +80,7 @@ class Letters:
 
     allowed = tuple(range(26))
 
-    def decode(self, tokens):
+    def spell(self, tokens):
         return ["".join(chr(97 + t) for t in ids) for ids in tokens]
 
 
