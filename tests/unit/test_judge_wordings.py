@@ -129,7 +129,7 @@ def test_a_text_is_read_as_it_is(files: Path, source: str, text: str) -> None:
         ("source.py#Judge", "has no text named"),
         ("broken.py#X", "is no Python source"),
         ("wide.txt", "UTF-16"),
-        ("pipe.txt", "is not there"),
+        ("pipe.txt", "named pipe"),
         ("hub:org/name/x.txt", "give a path"),
     ],
 )
