@@ -40,6 +40,8 @@ _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _MERGE = "<<"
+_OTHER_TEXT = "tag:yaml.org,2002:str"
+_other = yaml.resolver.Resolver()
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
@@ -96,19 +98,19 @@ class _Reader:
     def value(self) -> Any:
         self._parser.get_event()  # the stream's start
         if self._parser.check_event(yaml.StreamEndEvent):
-            raise StudyError(f"{self._where}: found an empty file; a study is a mapping of keys")
+            raise StudyError(f"{self._where}: found an empty file, expected a mapping of keys")
         self._parser.get_event()  # the document's start
         value = self._node(self._parser.get_event())
         self._parser.get_event()  # the document's end
         if not self._parser.check_event(yaml.StreamEndEvent):
-            self._refuse(self._parser.get_event(), "a second document (---); a study is one")
+            self._refuse(self._parser.get_event(), "a second document (---); one file holds one")
         return value
 
     def _node(self, event: Any) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._refuse(event, f"a tag, {_short(event.tag)}; a study has none")
+            self._refuse(event, f"a tag, {_short(event.tag)}; here values have none")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         before = self._values
@@ -203,6 +205,8 @@ class _Reader:
             self._refuse(event, f"{_short(text)}; numbers are finite")
         if _WHOLE.fullmatch(text) or (_REAL.fullmatch(text) and not re.fullmatch(r"[-+]?0[0-9_]+", text)):
             return self._number(event, text)
+        if not _readable_elsewhere(text):
+            self._refuse(event, f"{_short(text)}, a date or a number to YAML that is none; put it in quotes")
         return text
 
     def _number(self, event: Any, text: str) -> int | float:
@@ -220,6 +224,21 @@ class _Reader:
 
     def _refuse(self, event: Any, what: str) -> NoReturn:
         raise StudyError(f"{self._where}: line {event.start_mark.line + 1}: found {what}")
+
+
+def _readable_elsewhere(text: str) -> bool:
+    """Whether other readers, Snakemake's above all, do not end in a trace at a plain text like 2024-99-99 or 0x_."""
+    if not text[0].isdigit() and text[0] not in "+-.":
+        return True
+    if len(text) > _LONGEST_NUMBER:
+        return _other.resolve(yaml.ScalarNode, text, (True, False)) == _OTHER_TEXT
+    try:
+        yaml.load(text, yaml.FullLoader)
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
+        return False
+    except yaml.YAMLError:
+        return True
+    return True
 
 
 def _short(text: str) -> str:

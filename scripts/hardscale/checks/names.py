@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from hardscale.checks.known import known, once
@@ -48,11 +48,16 @@ def check_families(study: Study) -> None:
                 known(f"families.{name}.scales", scale, BUILTIN_FAMILIES[name])
             once(f"families.{name}.scales", family.scales or [])
     if not isinstance(study.ranks, int):
-        scales = {scale for family in study.families for scale in study.scales(family)}
+        # Of a builtin family also those that this study leaves out.
+        scales = {scale for family in study.families for scale in (*study.scales(family), *_builtin(study, family))}
         if _DEFAULT_RANKS in scales and _DEFAULT_RANKS in study.ranks:
             raise ValueError(f"ranks.{_DEFAULT_RANKS}: a scale is called so, too; give that scale another name")
         for scale in study.ranks:
             known("ranks", scale, [_DEFAULT_RANKS, *sorted(scales)], "scale, or default")
+
+
+def _builtin(study: Study, family: str) -> Iterable[str]:
+    return BUILTIN_FAMILIES[family] if study.families[family].source == "builtin" else ()
 
 
 def check_reserved(study: Study) -> None:
