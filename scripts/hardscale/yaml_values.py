@@ -25,6 +25,7 @@ MAX_DEPTH = 30
 #: Values of a file, those behind an alias counted wherever it stands.
 MAX_VALUES = 100_000
 _LONGEST_NUMBER = 40
+_LONGEST_KEY = 200
 
 # The parser of the C library where it is built in: the other one takes a second for 100 kB.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -110,7 +111,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._refuse(event, f"a tag, {_short(event.tag)}; here values have none")
+            self._refuse(event, "a tag (!); values here have none, put a text with a ! in quotes")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         before = self._values
@@ -178,6 +179,8 @@ class _Reader:
         value = self._node(event)
         if not isinstance(value, str):
             self._refuse(event, f"{_short(event.value) or 'nothing'} as a key, which is no text; put it in quotes")
+        if len(value) > _LONGEST_KEY:
+            self._refuse(event, f"a key of {len(value):,} characters; at most {_LONGEST_KEY} are read")
         if not value.isprintable() or not value.strip():
             self._refuse(event, f"the key {_short(value)!r}, which is blank or has characters that can not be shown")
         return value

@@ -35,6 +35,11 @@ def check_tasks(study: Study) -> None:
                 f"tasks.{name}: not a built-in task ({', '.join(built_in)}); "
                 "describe it with source, text, label and labels, or give its kind"
             )
+        elif task.kind is None and task.source is not None and task.text is None:
+            raise ValueError(
+                f"tasks.{name}: found source alone; give text, label and labels as well, or a kind "
+                f"({', '.join(built_in)})"
+            )
         else:
             once(f"tasks.{name}.labels", [label.strip() for label in task.labels or []])
 
@@ -121,6 +126,8 @@ def check_analysis(study: Study) -> None:
     for attack in study.analysis.headline_iteration:
         known("analysis.headline_iteration", attack, study.attacks)
     once("analysis.target_asr", study.analysis.target_asr)
+    if study.judges[0].kind == "copyright":
+        raise ValueError("judges.0: found copyright, which judges few behaviors; put another judge first")
     judges = [judge.model_dump_json() for judge in study.judges]
     for i, judge in enumerate(judges):
         if judge in judges[:i]:
