@@ -157,7 +157,7 @@ def check_headlines(study: Study) -> None:
         if not rows:
             raise ValueError(f"{key}: no row of `evaluate` runs this attack; leave it out")
         for row in rows:
-            for form, cells in finals(f"attacks.{name}", study.attacks[name], row_cells(study, row)):
+            for form, cells in finals(study, f"attacks.{name}", row_cells(study, row)):
                 if iteration > form.n_iterations:
                     raise ValueError(
                         f"{key}: found {iteration:,}, and the attack has n_iterations: {form.n_iterations:,} for "
