@@ -30,7 +30,8 @@ _FEWER = "fewer than a prompt may have there"
 def check_sizes(study: Study) -> None:
     """No batch above the examples, no warmup beyond the steps, no attack longer than a prompt, and the like."""
     for key, form, cells in every_final(study):
-        for cell in {(c.task, c.family, c.scale): c for c in cells}.values():
+        firsts = {(c.task, c.family, c.scale): c for c in reversed(cells)}  # seeds have no sizes
+        for cell in reversed(firsts.values()):
             for name, value, most, what in _limits(study, form, cell):
                 if value > most:
                     raise ValueError(
