@@ -1,4 +1,4 @@
-"""Changes to the values of a study: keys left out, added or misspelled, values of other types, sizes, names and kinds."""
+"""Changes to the values of a study: keys left out, added, misspelled; values of other types, sizes, names and kinds."""
 
 from __future__ import annotations
 
@@ -13,22 +13,90 @@ from plain_study import merged
 
 #: Numbers at and beyond every bound.
 NUMBERS: tuple[Any, ...] = (
-    *(0, -1, 1, 2, 3, 7, 64, 300, 1000, 5000, 10**6, 10**7, 10**9, 10**12, 2**31, 2**63, 2**64, 10**18, 10**30, 10**400),
-    *(0.0, -0.0, 0.5, 0.999, 1.0, 1.5, 2.5, -0.1, 1e-300, 5e-324, 1e308, 1e-5, float("inf"), float("-inf"), float("nan")),
+    *(
+        0,
+        -1,
+        1,
+        2,
+        3,
+        7,
+        64,
+        300,
+        1000,
+        5000,
+        10**6,
+        10**7,
+        10**9,
+        10**12,
+        2**31,
+        2**63,
+        2**64,
+        10**18,
+        10**30,
+        10**400,
+    ),
+    *(
+        0.0,
+        -0.0,
+        0.5,
+        0.999,
+        1.0,
+        1.5,
+        2.5,
+        -0.1,
+        1e-300,
+        5e-324,
+        1e308,
+        1e-5,
+        float("inf"),
+        float("-inf"),
+        float("nan"),
+    ),
 )
 TEXTS: tuple[Any, ...] = (
     *("", " ", "\n", "\t", "0", "1", "-1", "1e3", "1_000", "0x10", "nan", "inf", "true", "no", "null", "~", "none"),
     *("default", "..", "../evil", "/etc/passwd", "~nosuchuser/x", "~", "/dev/zero", "hub:", "hub:a", "hub:a/b@", "a/b"),
     *("{x}", "{wildcards.x}", "%s", "$HOME", "a\0b", "a\x1b[31mb", "a\nb", "a\rb", "a\u2028b", "a\x85b", "\u202eb"),
     *("ünïcode", "名前", "a" * 61, "a" * 300, "a" * 100_000, "gcg.1of2", "x.2of10", "adversarial-rounds", "A", "a b"),
-    *("<script>alert(1)</script>", ".. include:: /etc/passwd", "\ufeff", "\ud7ff", "1of2", ".1of2", "a.", "-a", "--help"),
+    *(
+        "<script>alert(1)</script>",
+        ".. include:: /etc/passwd",
+        "\ufeff",
+        "\ud7ff",
+        "1of2",
+        ".1of2",
+        "a.",
+        "-a",
+        "--help",
+    ),
 )
 OTHERS: tuple[Any, ...] = (
     *(None, True, False, [], {}, [[]], [None], {"a": 1}, {"a": {"b": {"c": []}}}, [1, 2], ["a", "a"], [0, 0], [True]),
     *(datetime.date(2001, 1, 1), datetime.datetime(2001, 1, 1, 1, 1), b"bytes", {1: 2}, {None: 1}, {True: 1}, {"": 1}),
-    *({"x", "y"}, [{"where": {}}], {"kind": "gcg"}, {"kind": []}, {"kind": {}}, {"kind": None}, {"where": {}, "set": {}}),
+    *(
+        {"x", "y"},
+        [{"where": {}}],
+        {"kind": "gcg"},
+        {"kind": []},
+        {"kind": {}},
+        {"kind": None},
+        {"where": {}, "set": {}},
+    ),
 )
-KEYS = ("kind", "steps", "Steps", "n_steps", "lr", "seed", "overrides", "where", "set", "name", "__class__", "model_config")
+KEYS = (
+    "kind",
+    "steps",
+    "Steps",
+    "n_steps",
+    "lr",
+    "seed",
+    "overrides",
+    "where",
+    "set",
+    "name",
+    "__class__",
+    "model_config",
+)
 
 Place = tuple[Any, ...]
 
@@ -41,7 +109,7 @@ def mutated(rng: random.Random, values: dict[str, Any], others: list[dict[str, A
         values: a valid study; it stays as it is.
         others: valid studies to take blocks from.
     """
-    values = _unshared(values)
+    values = unshared(values)
     names = []
     for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 3))):
         name = rng.choice(_WEIGHED)
@@ -54,11 +122,11 @@ def mutated(rng: random.Random, values: dict[str, Any], others: list[dict[str, A
     return values, "; ".join(names) or "nothing"
 
 
-def _unshared(value: Any) -> Any:
+def unshared(value: Any) -> Any:
     """A copy of which no part stands in two places, as parts of YAML's aliases do."""
     if isinstance(value, dict):
-        return {key: _unshared(one) for key, one in value.items()}
-    return [_unshared(one) for one in value] if isinstance(value, list) else copy.deepcopy(value)
+        return {key: unshared(one) for key, one in value.items()}
+    return [unshared(one) for one in value] if isinstance(value, list) else copy.deepcopy(value)
 
 
 def at(values: Any, place: Place) -> Any:
@@ -179,7 +247,9 @@ def _some(rng: random.Random, types: tuple[documented.Type, ...]) -> Any:
     if one.name == "list":
         return [_some(rng, one.of) if one.of else any_value(rng) for _ in range(rng.choice((0, 1, 2)))]
     if one.name == "mapping":
-        return {rng.choice(TEXTS): _some(rng, one.of) if one.of else any_value(rng) for _ in range(rng.choice((0, 1, 2)))}
+        return {
+            rng.choice(TEXTS): _some(rng, one.of) if one.of else any_value(rng) for _ in range(rng.choice((0, 1, 2)))
+        }
     if one.name in documented.blocks():
         rows = documented.blocks()[one.name]
         return {key: _some(rng, row.types) for key, row in rows.items() if row.required or rng.random() < 0.2}

@@ -20,6 +20,7 @@ MOST = 10**15
 #: Of what a study lists one by one, or a model is made of.
 MOST_OF = {
     "rounds": 10**5,
+    "steps": 10**12,
     "checkpoints": 10**5,
     "shards": 10**6,
     "ranks": 10**6,
@@ -94,17 +95,17 @@ def _free(path: tuple[Any, ...]) -> bool:
 def empty_lists(study: PlainStudy) -> Iterator[str]:
     """Nothing chosen, where leaving the key out would mean all or the default."""
     for path, one in _leaves(study.values):
-        if one in ([], {}) and _name(path) not in ("overrides", "set", "defenses", "attacks", "where", "data", ""):
-            if isinstance(one, list) or path[0] in ("tasks", "families") and len(path) == 1:
-                yield f"{_key(path)}: empty"
+        if one == [] and _name(path) != "overrides":
+            yield f"{_key(path)}: empty"
+    yield from (f"{key}: empty" for key in ("tasks", "families") if not study.values.get(key))
 
 
 def blanks(study: PlainStudy) -> Iterator[str]:
     """Texts that say nothing, and labels among them."""
     for path, one in _leaves(study.values):
-        if isinstance(one, str) and not one.strip():
-            if _name(path) in (*TOLD, "labels", "ids", "categories") or path == ("name",):
-                yield f"{_key(path)}: blank"
+        told = _name(path) in (*TOLD, "labels", "ids", "categories") or path == ("name",)
+        if told and isinstance(one, str) and not one.strip():
+            yield f"{_key(path)}: blank"
 
 
 def numbers(study: PlainStudy) -> Iterator[str]:
@@ -138,7 +139,7 @@ def characters(study: PlainStudy) -> Iterator[str]:
     named = {key for part in ("tasks", "families", "defenses", "attacks") for key in mapping(study.values.get(part))}
     named |= {scale for family in study.families for scale in study.scales(family)}
     for name in (*named, study.values.get("name")):
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(name)) or ".." in str(name) and "/" in str(name):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(name)) or (".." in str(name) and "/" in str(name)):
             yield f"{name!r}: no name"
     for name in study.attacks:
         if re.search(r"\.\d+of\d+$", str(name)):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import documented
 import yaml
 
-import documented
 from hardscale.models.ladder import BUILTIN_FAMILIES
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import mutate_text
 import mutate_values
 import nonsense
 import plain_study
+import yaml
+
 from hardscale.cli import study_from_files
 from hardscale.plan.jobs import Jobs
 from hardscale.study import Study
@@ -84,10 +84,19 @@ def bases() -> dict[str, bytes]:
 
 @functools.cache
 def _values(base: str, whole: bool) -> dict[str, Any]:
-    """A base as values, alone or with what it extends."""
     with _folder() as place:
         loaded = yaml.safe_load((place / base).read_bytes())
         return plain_study.load(place / base) | {"extends": None} if whole else loaded
+
+
+def values(base: str, whole: bool) -> dict[str, Any]:
+    """A base as values of the caller's own, alone or with what it extends."""
+    return mutate_values.unshared(_values(base, whole))
+
+
+def written(values: dict[str, Any]) -> bytes:
+    """The file of a study's values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass")
 
 
 def cases(seed: int, n: int) -> Iterator[Case]:
@@ -103,8 +112,8 @@ def case(seed: int, i: int) -> Case:
         data, broken = mutate_text.mutated(rng, bases()[base])
     else:
         others = [_values(other, True) for other in bases()]
-        values, broken = mutate_values.mutated(rng, _values(base, rng.random() < 0.5), others)
-        data = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass")
+        changed, broken = mutate_values.mutated(rng, _values(base, rng.random() < 0.5), others)
+        data = written(changed)
     return Case(base, data, broken, planned=i % PLANNED == 0)
 
 
@@ -128,6 +137,12 @@ def _folder() -> Iterator[Path]:
 
 def check(case: Case) -> str | None:
     """What is wrong with how a case is read; None if nothing is."""
+    wrong = outcome(case)[1]
+    return f"{case.base}, {case.broken}: {wrong}" if wrong else None
+
+
+def outcome(case: Case) -> tuple[str | None, str | None]:
+    """What is said of a case that is refused, None if it loads; and what is wrong with that, None if nothing is."""
     with _folder() as place, contextlib.redirect_stderr(io.StringIO()) as said:
         path = place / case.base
         path.write_bytes(case.data)
@@ -146,7 +161,7 @@ def check(case: Case) -> str | None:
         wrong = _judged(error, seconds, said.getvalue())
         if wrong is None and error is None:
             wrong = _accepted(path)
-    return f"{case.base}, {case.broken}: {wrong}" if wrong else None
+    return said.getvalue() if error else None, wrong
 
 
 def _plan(study: Study) -> None:
