@@ -26,14 +26,16 @@ _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "mica")
 _QUANTISED_NAME = re.compile(r"(?<![a-z0-9])(bnb|4bit|8bit|int4|int8|nf4|gptq|awq|aqlm|hqq|eetq|fp8)(?![a-z0-9])")
 _CARD_PHRASES = (
     re.compile(r"load_in_([48])bit['\"]?\s*[:=]\s*true", re.IGNORECASE),
-    re.compile(r"quant_method['\"]?\s*[:=]\s*['\"]?(?:quantizationmethod\.)?(bitsandbytes|bits_and_bytes|gptq|awq)", re.I),
+    re.compile(
+        r"quant_method['\"]?\s*[:=]\s*['\"]?(?:quantizationmethod\.)?(bitsandbytes|bits_and_bytes|gptq|awq)", re.I
+    ),
 )
 _LONGEST_CARD = 1024**2
 
 
 def adapter_problem(folder: Path) -> str | None:
     """What is wrong with the folder of a PEFT adapter; none when it can be merged into a model."""
-    if not os.path.isdir(folder):
+    if not guarded.is_folder(folder):
         return f"{guarded.shown(folder)}: no such folder; give a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
     path = folder / ADAPTER_CONFIG
     try:
@@ -71,7 +73,7 @@ def quantised_training(folder: Path) -> str | None:
     for key in ("quantization_config", "bnb_config"):
         if config.get(key):
             return f"{key} in {ADAPTER_CONFIG}"
-    if isinstance(name, str) and (base := _base_config(name)).get("quantization_config"):
+    if isinstance(name, str) and _base_config(name).get("quantization_config"):
         return f"quantization_config of its base {guarded.shown(name)}"
     return _said_in_card(folder / "README.md")
 

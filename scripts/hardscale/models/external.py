@@ -30,7 +30,6 @@ from hardscale.models.prepare import take_over
 from hardscale.models.sources import named_source
 from hardscale.settings.defenses import External
 
-
 #: The card may say how it was trained; tokenizers come with a vocabulary of their own.
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", *TOKENIZER_FILES)
 
@@ -112,9 +111,8 @@ def _merge(origin: Path, spoken: Path, adapter: Path, folder: Path, named: bool)
         rows = resized_rows(model, adapter)
         if rows is not None and not named and tokenizer_problem(adapter) is None:
             raise ModelError(
-                f"adapter: {guarded.shown(adapter)}: trained with {rows:,} tokens where its base has "
-                f"{model.get_input_embeddings().weight.shape[0]:,}, and it has a tokenizer of its own; say which one is "
-                "spoken (tokenizer: the adapter's folder)"
+                f"adapter: {guarded.shown(adapter)}: trained with {rows:,} tokens, unlike its base, and has a "
+                "tokenizer of its own; say which one is spoken (tokenizer: the adapter's folder)"
             )
         whole, done = merged(model, adapter)
         save_model(whole.to(stored), tokenizer, folder)

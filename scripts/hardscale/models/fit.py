@@ -11,12 +11,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hardscale import guarded
 from hardscale.errors import ModelError, StudyError
 from hardscale.models.check import cached_snapshots
 from hardscale.models.gguf_header import config_of, read_header
-from hardscale.models.model_config import read_model_config
+from hardscale.models.model_config import CONFIG, read_model_config
 from hardscale.models.sources import Source, named_source, resolve_source
 from hardscale.models.window import Window, vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
@@ -44,22 +45,26 @@ class Length:
         found: its value; None where it sets no bound.
         longer: what happens to texts beyond the bound, for the message.
         more: tokens that come on top, and the settings that say so.
+        known: what the texts are known not to exceed besides, if anything.
     """
 
     key: str
     found: int | None
     longer: str
     more: tuple[tuple[int, str], ...] = ()
+    known: int | None = None
 
     @property
     def total(self) -> float:
-        """Tokens altogether."""
+        """Tokens altogether, by the setting."""
         return float("inf") if self.found is None else self.found + sum(n for n, _ in self.more)
 
     def problem(self, model: str, ability: Ability) -> str | None:
         """The line where the texts are longer than the model's window."""
         window = ability.window
         if window is None or self.total <= window.tokens:
+            return None
+        if self.known is not None and self.known + sum(n for n, _ in self.more) <= window.tokens:
             return None
         added = "".join(f", with {n:,} of {key}" for n, key in self.more)
         if self.found is None:
@@ -137,8 +142,10 @@ def ability_of(family: str, scale: str, settings: FamilySettings, root: Path | N
     except StudyError:
         return Ability()  # said by who looks at sources
     if source.kind == "scratch":
-        return Ability(Window(settings.max_positions, f"families.{family}.max_positions"), settings.tokenizer.vocab_size)
-    known = ability_of_source(source)
+        return Ability(
+            Window(settings.max_positions, f"families.{family}.max_positions"), settings.tokenizer.vocab_size
+        )
+    known = _ability(source)
     if source.builtin is not None and known == Ability():
         return Ability(Window(source.builtin.window, "as it was trained"), source.builtin.vocab)
     return known
@@ -147,21 +154,38 @@ def ability_of(family: str, scale: str, settings: FamilySettings, root: Path | N
 def ability_of_name(name: str, root: Path | None) -> Ability:
     """The same of a model that a study names by one string."""
     try:
-        return ability_of_source(named_source("", name, root))
+        return _ability(named_source("", name, root))
     except StudyError:
         return Ability()
 
 
-def ability_of_source(source: Source) -> Ability:
-    """The same of a resolved source."""
+def config_at_hand(
+    family: str, scale: str, settings: FamilySettings, root: Path | None
+) -> tuple[Path | None, dict[str, Any]]:
+    """The folder of a scale and its configuration; none and an empty one of what is not there before it is prepared.
+
+    Raises:
+        StudyError: the family has no such scale.
+        ModelError: the configuration can not be read.
+    """
+    return _config_of(resolve_source(family, scale, settings, root))
+
+
+def _ability(source: Source) -> Ability:
     try:
-        if source.kind == "gguf":
-            config = config_of(read_header(guarded.expanded(source.where, "a .gguf model")))
-        elif source.kind == "path":
-            config = read_model_config(guarded.expanded(source.where, "a model folder"))
-        else:
-            snapshots = cached_snapshots(source.where, source.revision, "config.json")
-            config = read_model_config(snapshots[-1]) if snapshots else {}
+        _, config = _config_of(source)
     except (ModelError, OSError):
-        return Ability()
+        return Ability()  # said by who looks at sources
     return Ability(window_of(config), vocabulary_of(config))
+
+
+def _config_of(source: Source) -> tuple[Path | None, dict[str, Any]]:
+    if source.kind == "scratch":
+        return None, {}
+    if source.kind == "gguf":
+        return None, config_of(read_header(guarded.expanded(source.where, "a .gguf model", ModelError)))
+    if source.kind == "path":
+        folder = guarded.expanded(source.where, "a model folder", ModelError)
+        return folder, read_model_config(folder)
+    snapshots = cached_snapshots(source.where, source.revision, CONFIG)
+    return (snapshots[-1], read_model_config(snapshots[-1])) if snapshots else (None, {})

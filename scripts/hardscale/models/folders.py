@@ -60,15 +60,17 @@ def folder_problem(folder: Path, with_tokenizer: bool = True) -> str | None:
     It must hold a config of a supported kind without remote code, complete safetensors weights that are of that config
     and not quantised, and a tokenizer unless ``with_tokenizer`` is false.
     """
-    if not os.path.isdir(folder):
+    if not guarded.is_folder(folder):
         return f"{guarded.shown(folder)}: no such folder; give a folder written by save_pretrained"
     try:
         config = read_model_config(folder)
         problem = config_problem(folder / CONFIG, config) or _weights_problem(folder, config)
     except ModelError as error:
         return str(error)
-    return problem or _object_problem(folder / "generation_config.json") or (
-        tokenizer_problem(folder) if with_tokenizer else None
+    return (
+        problem
+        or _object_problem(folder / "generation_config.json")
+        or (tokenizer_problem(folder) if with_tokenizer else None)
     )
 
 
@@ -109,8 +111,7 @@ def gguf_header_problem(file: Path) -> str | None:
         kind = read_header(file).get("general.architecture")
     except ModelError as error:
         return str(error)
-    problem = config_problem(file, {"model_type": kind if isinstance(kind, str) else ""})
-    return problem
+    return config_problem(file, {"model_type": kind if isinstance(kind, str) else ""})
 
 
 def tokenizer_problem(folder: Path) -> str | None:
@@ -130,7 +131,9 @@ def tokenizer_problem(folder: Path) -> str | None:
     except ModelError as error:
         return str(error)
     if not any(os.path.lexists(folder / name) for name in _TOKENIZERS):
-        return f"{guarded.shown(folder)}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
+        return (
+            f"{guarded.shown(folder)}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
+        )
     return None
 
 

@@ -10,13 +10,13 @@ from hardscale import guarded
 from hardscale.errors import ModelError
 
 #: Number of a type -> how `struct` reads one.
-_SCALARS = dict(enumerate(("B", "b", "H", "h", "I", "i", "f", "?")), start=0) | {10: "Q", 11: "q", 12: "d"}
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 #: What no header of a language model reaches: entries, bytes of a text, values of a list, lists within lists.
 _MOST_ENTRIES, _MOST_BYTES, _MOST_VALUES, _MOST_DEPTH = 10_000, 16 * 1024**2, 4_000_000, 3
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """The file is not what its format allows."""
 
 
@@ -29,7 +29,7 @@ def read_header(file: Path) -> dict[str, Any]:
     with guarded.opened(file, "a .gguf model", error=ModelError) as stream:
         try:
             return _entries(stream)
-        except (_Broken, struct.error, UnicodeDecodeError, OSError) as error:
+        except (_BrokenError, struct.error, UnicodeDecodeError, OSError) as error:
             raise ModelError(
                 f"{guarded.shown(file)}: can not be converted (its header is cut or malformed); fetch it again"
             ) from error
@@ -45,10 +45,10 @@ def config_of(header: dict[str, Any]) -> dict[str, Any]:
 
 def _entries(stream: BinaryIO) -> dict[str, Any]:
     if stream.read(4) != b"GGUF":
-        raise _Broken
+        raise _BrokenError
     version, _, n_entries = struct.unpack("<IQQ", _exactly(stream, 20))
     if version not in (2, 3) or n_entries > _MOST_ENTRIES:
-        raise _Broken
+        raise _BrokenError
     found = {}
     for _ in range(n_entries):
         key = _text(stream)
@@ -63,10 +63,10 @@ def _value(stream: BinaryIO, kind: int, depth: int) -> Any:
     if kind == _STRING:
         return _text(stream)
     if kind != _ARRAY or depth >= _MOST_DEPTH:
-        raise _Broken
+        raise _BrokenError
     inner, n = struct.unpack("<IQ", _exactly(stream, 12))
     if n > _MOST_VALUES:
-        raise _Broken
+        raise _BrokenError
     if inner in _SCALARS:
         _pass_over(stream, n * struct.calcsize(f"<{_SCALARS[inner]}"))
     elif inner == _STRING:
@@ -90,17 +90,17 @@ def _text(stream: BinaryIO) -> str:
 def _length(stream: BinaryIO) -> int:
     (n,) = struct.unpack("<Q", _exactly(stream, 8))
     if n > _MOST_BYTES:
-        raise _Broken
+        raise _BrokenError
     return int(n)
 
 
 def _pass_over(stream: BinaryIO, n: int) -> None:
     if n and len(stream.read(n)) != n:
-        raise _Broken
+        raise _BrokenError
 
 
 def _exactly(stream: BinaryIO, n: int) -> bytes:
     content = stream.read(n)
     if len(content) != n:
-        raise _Broken
+        raise _BrokenError
     return content

@@ -267,6 +267,11 @@ def _read(
 
     What is lacking is drawn from the global random state by transformers, which is why that state is put back.
     """
+    if type(config) not in factory._model_mapping:  # type: ignore[attr-defined]
+        raise ModelError(
+            f"{folder}: transformers has no {factory.__name__.removeprefix('Auto')} of model_type "
+            f"{config.model_type!r}; use a decoder such as gpt_neox, llama or qwen2"
+        )
     what = f"can not be loaded as {factory.__name__.removeprefix('Auto')}"
     with _reading(folder, what, "config and weights must be of one model"), torch.random.fork_rng(devices=[]):
         model, info = factory.from_pretrained(  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
+_MOST_DIMENSIONS = 16
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _PACKED = frozenset(kind for kind in _BITS if kind.startswith(("F8", "F6", "F4")))
 _LFS_POINTER = b"version https://git-lfs"
@@ -81,9 +82,7 @@ def _entries(header: Any, shown: str, n_bytes: int) -> dict[str, TensorEntry]:
     end = max((stop for _, stop in places), default=0)
     if end != n_bytes:
         size, wanted = n_bytes, end
-        raise ModelError(
-            f"{shown}: {size:,} bytes of tensors where its header says {wanted:,} (truncated?); {_AGAIN}"
-        )
+        raise ModelError(f"{shown}: {size:,} bytes of tensors where its header says {wanted:,} (truncated?); {_AGAIN}")
     at = 0
     for start, stop in sorted(places):
         if start != at:
@@ -96,19 +95,22 @@ def _entry(entry: Any) -> tuple[TensorEntry, tuple[int, int]] | None:
     """What is said of one tensor and where it lies; None where that is malformed."""
     if not isinstance(entry, dict):
         return None
-    kind, shape, place = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    kind, shape, place = entry.get("dtype"), _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if not isinstance(kind, str) or kind not in _BITS:
         return None
-    if not _counts(shape) or not _counts(place) or len(place) != 2 or len(shape) > 16:
+    if shape is None or place is None or len(place) != 2 or len(shape) > _MOST_DIMENSIONS:
         return None
     bits = math.prod(shape) * _BITS[kind]
     if bits % 8 or bits // 8 != place[1] - place[0]:
         return None
-    return TensorEntry(kind, tuple(shape)), (place[0], place[1])
+    return TensorEntry(kind, shape), (place[0], place[1])
 
 
-def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**63 for one in value)
+def _counts(value: Any) -> tuple[int, ...] | None:
+    """A list of whole numbers of 63 bits; None for anything else."""
+    if not isinstance(value, list) or not all(type(one) is int and 0 <= one < 2**63 for one in value):
+        return None
+    return tuple(value)
 
 
 def quantised_kinds(tensors: dict[str, TensorEntry]) -> list[str]:

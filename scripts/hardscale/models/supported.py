@@ -20,8 +20,30 @@ _ENCODER_DECODERS = frozenset(
 )
 _OTHER_INPUTS = frozenset(
     {
-        *("aria", "audioflamingo3", "aya_vision", "blip", "blip-2", "chameleon", "clip", "cohere2_vision", "deepseek_vl"),
-        *("emu3", "florence2", "fuyu", "gemma3", "gemma3n", "gemma4", "git", "glm4v", "glm4v_moe", "got_ocr2", "idefics"),
+        *(
+            "aria",
+            "audioflamingo3",
+            "aya_vision",
+            "blip",
+            "blip-2",
+            "chameleon",
+            "clip",
+            "cohere2_vision",
+            "deepseek_vl",
+        ),
+        *(
+            "emu3",
+            "florence2",
+            "fuyu",
+            "gemma3",
+            "gemma3n",
+            "gemma4",
+            "git",
+            "glm4v",
+            "glm4v_moe",
+            "got_ocr2",
+            "idefics",
+        ),
         *("idefics2", "idefics3", "instructblip", "internvl", "janus", "kosmos-2", "lfm2_vl", "llama4", "llava"),
         *("llava_next", "llava_next_video", "llava_onevision", "minicpmv", "mistral3", "mllama", "moshi", "musicgen"),
         *("musicgen_melody", "ovis2", "paligemma", "perception_lm", "phi4_multimodal", "pix2struct", "qwen2_5_omni"),

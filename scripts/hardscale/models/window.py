@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 #: Where configurations say it, the text part's own names first.
 _KEYS = (
-    *("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_encoder_position_embeddings"),
+    *(
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "max_sequence_length",
+        "max_encoder_position_embeddings",
+    ),
     *("context_length", "n_ctx", "seq_length"),
 )
 #: Configurations within configurations that hold the text part.
