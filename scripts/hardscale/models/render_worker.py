@@ -115,7 +115,8 @@ def answer(line: str) -> dict[str, str]:
     except RecursionError:
         return {"error": "it is nested or calls itself too deeply"}
     except Exception as error:
-        return {"error": " ".join(str(error).split())[:200] or type(error).__name__}
+        reason = "".join(c for c in " ".join(str(error).split()) if c.isprintable())
+        return {"error": reason[:200] or type(error).__name__}
     return {"text": text}
 
 

@@ -2,7 +2,8 @@
 
 No torch and no transformers here. What counts is the configuration, as transformers makes positions of it: a table of
 learned positions ends, and rotary positions are trained up to a length. Sliding windows within attention are no limit,
-and `model_max_length` of a tokenizer is none either: it is often absent, or a number without meaning.
+and `model_max_length` of a tokenizer is none either: it is often absent, or a number without meaning (a few
+configurations have a key of that name, which is theirs).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _KEYS = (
         "max_sequence_length",
         "max_encoder_position_embeddings",
     ),
-    *("context_length", "n_ctx", "seq_length"),
+    *("context_length", "n_ctx", "seq_length", "model_max_length"),
 )
 #: Configurations within configurations that hold the text part.
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "decoder", "generator")
