@@ -220,6 +220,7 @@ def _attacks(study: Study) -> Iterator[Deviation]:
             block = study.attacks[name]
             for hub, cells in _by_model(study, asked.cells).items():
                 for form in forms(block, _keys(cells)):
+                    assert isinstance(form, AttackBase)
                     yield from _attack(study, f"attacks.{name}", form.for_victim(chat), asked, run, hub)
 
 

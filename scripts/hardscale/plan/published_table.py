@@ -1,4 +1,4 @@
-"""The table of docs/chat.md: what was published for chat models, what a study gets by default, and what one study has."""
+"""The table of docs/chat.md: what was published for chat models, what is so by default, and what one study has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
 from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 from hardscale.settings.published import Block
-from hardscale.settings.study_attacks import ATTACK_KINDS, DEFENSE_KINDS
+from hardscale.settings.study_attacks import DEFENSE_KINDS, parse_attack
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings, UtilitySettings
 from hardscale.study import Study
 
@@ -64,9 +64,11 @@ def _parts(study: Study) -> Iterator[_Part]:
     for kind in _TRAINED:
         radius = published.Published("0.1 Gemma, Phi-3; 0.075 Zephyr; 0.05 Mistral, Llama-2", published.EPS)
         wanted = {**published.DEFENSES[kind], **published.INNER, "attack.eps": radius}
-        yield _Part(kind, wanted, DEFENSE_KINDS[kind](kind=kind), _first(study.defenses.values(), kind))
+        yield _Part(
+            kind, wanted, DEFENSE_KINDS[kind].model_validate({"kind": kind}), _first(study.defenses.values(), kind)
+        )
     for kind, wanted in published.ATTACKS["chat"].items():
-        default = ATTACK_KINDS[kind](kind=kind).for_victim(chat=True)
+        default = parse_attack({"kind": kind}).for_victim(chat=True)
         own = _first(study.attacks.values(), kind).for_victim(chat=True)
         if "position" in wanted:
             default, own = (block.model_copy(update={"position": task.position}) for block in (default, own))
