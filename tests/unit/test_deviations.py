@@ -54,13 +54,11 @@ def changed(values: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
 
 def test_the_chat_study_differs_in_exactly_what_is_known() -> None:
     assert lines(parse_study(study_of("chat.yaml"), "chat.yaml")) == [
-        "defenses.refusal-sft.away_weight: 0 (0.5)",
-        "defenses.refusal-sft.attack: none (10 signed steps)",
-        "attacks.autodan.roulette: softmax (sum)",
-        "attacks.autodan.mutator: rules (mistralai/Mistral-7B-Instruct-v0.2)",
-        "attacks.autodan.pool_file: none (HarmBench's initial prompts)",
-        "attacks.pair.judge_prompt_file: none (the judge's prompts)",
-        "utility.mt_bench.judge: Qwen/Qwen2.5-32B-Instruct (GPT-4)",
+        "defenses.refusal-sft: away_weight 0 (0.5), attack none (10 signed steps)",
+        "attacks.autodan: roulette softmax (sum), mutator rules (mistralai/Mistral-7B-Instruct-v0.2), pool_file none "
+        "(HarmBench's initial prompts)",
+        "attacks.pair: judge_prompt_file none (the judge's prompts)",
+        "utility: mt_bench.judge Qwen/Qwen2.5-32B-Instruct (GPT-4)",
         "prompts of chat models have the system text of their own templates, not that of the published code",
         "references of C-AdvIPO belong to their own rows (in the published code to those of others, by an error)",
         "rows are mixed by the study's seed, and training takes the precision of its site (published: float16)",
@@ -80,14 +78,13 @@ def test_the_scaling_studies_differ_in_exactly_what_is_known() -> None:
         "IMDB runs one round later"
     )
     assert lines(parse_study(study_of("pythia.yaml"), "pythia.yaml")) == [
-        "defenses.{gcg-rounds, random-token-rounds, gcg-rounds-no-ramp}.loss_rank: true (argsort)",
+        "defenses.{gcg-rounds, random-token-rounds, gcg-rounds-no-ramp}: loss_rank true (argsort)",
         "instructions of tasks are in our words",
         ramp,
     ]
     assert lines(parse_study(study_of("qwen.yaml"), "qwen.yaml")) == [
-        "defenses.gcg-rounds.loss_rank: true (argsort)",
-        "judges.0.model: Qwen/Qwen2.5-14B-Instruct (GPT-4o)",
-        "judges.0.wording: own (published)",
+        "defenses.gcg-rounds: loss_rank true (argsort)",
+        "judges.0: model Qwen/Qwen2.5-14B-Instruct (GPT-4o), wording own (published)",
         "instructions of tasks are in our words",
         ramp,
         "requests have no answer prompt behind them, and replies are greedy (published: sampled)",
@@ -96,8 +93,8 @@ def test_the_scaling_studies_differ_in_exactly_what_is_known() -> None:
 
 def test_the_default_study_says_what_its_authors_wrote_by_hand() -> None:
     said = "\n".join(lines(parse_study(read_yaml(ROOT / "config.yaml"), "config.yaml"), chat=False))
-    for part in ("n_candidates: 8 (128)", "top_k: 16 (256)", "probability: 0.5 (0)", "fraction: 0.3 (0.8)",
-                 "words.max_length: 6 (22)", "adamw (adafactor)", "per_example (restart)"):  # fmt: skip
+    for part in ("n_candidates 8 (128)", "top_k 16 (256)", "probability 0.5 (0)", "fraction 0.3 (0.8)",
+                 "words.max_length 6 (22)", "adamw (adafactor)", "per_example (restart)"):  # fmt: skip
         assert part in said, part
 
 

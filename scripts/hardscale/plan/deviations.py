@@ -69,10 +69,13 @@ def lines(study: Study, chat: bool | None = None) -> list[str]:
     for one in deviations(study):
         if chat in (None, one.chat):
             values.setdefault((one.place, one.key, one.published), []).append(one.found)
-    places: dict[tuple[str, str, str], list[str]] = {}
+    places: dict[str, list[str]] = {}
     for (place, key, wanted), found in values.items():
-        places.setdefault((key, " or ".join(found), wanted), []).append(place)
-    settings = [f"{_together(where)}.{key}: {found} ({wanted})" for (key, found, wanted), where in places.items()]
+        places.setdefault(f"{key} {' or '.join(found)} ({wanted})", []).append(place)
+    blocks: dict[str, list[str]] = {}
+    for said, where in places.items():
+        blocks.setdefault(_together(where), []).append(said)
+    settings = [f"{where}: {', '.join(said)}" for where, said in blocks.items()]
     return settings + [text for text, about_chat in unsettled.differences(study) if chat in (None, about_chat)]
 
 
