@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--code", default="", help="digest of the attack's code; two jobs of one code do equal work")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
+    # Not on the spot: the draft and the lease are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     with console(args.log, "attack " + "/".join(args.out.absolute().parts[-7:])):
         alone = lease(args.out, args.leases, "attack", args.code) if args.leases else contextlib.nullcontext()
         with alone as held:
@@ -47,19 +48,11 @@ def _run(args: argparse.Namespace, held: Any) -> None:
         say(f"another job has published it in {args.out}; nothing left to do")
         return
     if read_manifest(args.task)["facts"].get("kind") == KIND:
-        from hardscale.evaluation.chat_attack_job import run_chat_attack_job
-
-        root = Path(args.root).expanduser() if args.root else None
-        run_chat_attack_job(args.victim, args.task, spec, args.out, helpers, root)
+        from hardscale.evaluation.chat_attack_job import run_chat_attack_job as run
     else:
-        from hardscale.evaluation.attack_job import run_attack_job
-
-        run_attack_job(args.victim, args.task, spec, args.out, helpers)
+        from hardscale.evaluation.attack_job import run_attack_job as run
+    run(args.victim, args.task, spec, args.out, helpers, Path(args.root).expanduser() if args.root else None)
     say(f"{spec['attack']}: {read_manifest(args.out)['facts']['n_rows']} rows published in {args.out}")
-
-
-def _leave(signum: int, frame: Any) -> None:  # noqa: ARG001
-    sys.exit(128 + signum)  # not on the spot: the draft and the lease are removed on the way out
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from attack_fixtures import PROMPTS, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
@@ -190,3 +190,28 @@ def test_ranking_is_the_one_hot_gradient_sorted() -> None:
             scores = {t: float(gradients[example, place] @ embeddings[t]) for t in range(50) if allowed[t]}
             assert ranked[example, place].tolist() == sorted(sorted(scores, key=scores.__getitem__)[:7])
     assert ranked_tokens(gradients, embeddings, allowed, 500).shape[-1] == int(allowed.sum())
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """WordPiece in lower case, as BERT's, of a few words and letters: it reads "@" as [UNK]."""
+    letters = [form for letter in "abcdefghijklmnopqrstuvwxyz" for form in (letter, f"##{letter}")]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "please", "help", "the", ".", "!", *letters]
+    backend = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+@pytest.mark.parametrize(("said", "start"), [("help", "said"), ("@&", "built"), ("Help", "built")])
+def test_a_first_text_that_the_vocabulary_does_not_know_is_not_said(said: str, start: str) -> None:
+    tokenizer = word_tokenizer()
+    codec = Codec(tokenizer, len(tokenizer))
+    layout = initial_layout(codec, "the ", "", said, 6, random.Random(0), "0")
+    assert layout.start == start and len(layout.attack) == 6
+    assert not set(layout.attack) & set(tokenizer.all_special_ids)
+    assert tokenizer(layout.before + layout.text + layout.after)["input_ids"] == list(layout.head + layout.attack)
+    if start != "built":
+        assert (said * 6).startswith(layout.text.replace(" ", ""))

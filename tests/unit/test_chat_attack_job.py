@@ -197,7 +197,9 @@ def test_a_model_that_always_refuses_is_zero_and_no_error(tmp_path: Path) -> Non
 
 def test_other_models_are_given_by_role(folders: tuple[Path, Path], tmp_path: Path) -> None:
     judge = publish_victim(tmp_path / "judge")
-    judges = [{"kind": "harmbench", "model": {"family": "f", "scale": "s"}, "prompt": "{behavior}{completion}"}]
+    judges = [
+        {"kind": "harmbench", "model": {"family": "f", "scale": "s"}, "prompt": "{behavior}{context}{completion}"}
+    ]
     manifest, rows, replies = run(
         folders, tmp_path / "out", {"judge0": judge}, settings={"kind": "direct"}, judges=judges
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -220,7 +221,7 @@ def test_a_judge_gets_one_bos_whether_its_words_spell_it_or_not(pair: Any) -> No
 def test_a_tokenizer_that_ends_every_text_does_not_end_a_question() -> None:
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = chat_tokenizer()
+    tokenizer = copy.deepcopy(chat_tokenizer())
     eos = tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"$A {eos}", pair=None, special_tokens=[(eos, tokenizer.eos_token_id)]

@@ -55,9 +55,10 @@ def given_layout(codec: Codec, before: str, after: str, tokens: Sequence[int]) -
 
 
 def _repeated(codec: Codec, around: Sequence[Place], text: str, n_tokens: int) -> Iterator[tuple[Start, list[int]]]:
-    """Tokens of ``text`` repeated without and with a space before each, cut to length; those that are too few are not.
+    """Tokens of ``text`` repeated without and with a space before each, cut to length.
 
-    They are read inside a text: alone where the tokenizer reads them so, else in their place.
+    They are read inside a text: alone where the tokenizer reads them so, else in their place. Those that are too few,
+    and those that say something else (a vocabulary may not know the text, or know it in lower case alone), are not.
     """
     for start, unit in (("said", text), ("separated", " " + text)):
         whole = unit * n_tokens
@@ -70,8 +71,14 @@ def _repeated(codec: Codec, around: Sequence[Place], text: str, n_tokens: int) -
                 if tuple(prompt[: len(place.head)]) == place.head:
                     rows.append(prompt[len(place.head) : len(prompt) - codec.n_closing])
         for tokens in rows:
-            if len(tokens) >= n_tokens:
+            if len(tokens) >= n_tokens and _says(codec, tokens[:n_tokens], whole):
                 yield start, tokens[:n_tokens]  # type: ignore[misc]
+
+
+def _says(codec: Codec, tokens: Sequence[int], whole: str) -> bool:
+    """Whether tokens spell the begin of a text, spaces aside."""
+    [spelled] = codec.spell([tokens])
+    return "".join(whole.split()).startswith("".join(spelled.split()))
 
 
 def _grown(codec: Codec, place: Place, liked: Sequence[int], n_tokens: int, rng: random.Random) -> Layout | None:

@@ -40,7 +40,12 @@ class Target:
 
 
 def run_attack_job(
-    victim: Path, task: Path, spec: dict[str, Any], out: Path, helpers: Mapping[str, Path] | None = None
+    victim: Path,
+    task: Path,
+    spec: dict[str, Any],
+    out: Path,
+    helpers: Mapping[str, Path] | None = None,
+    root: Path | None = None,  # noqa: ARG001 - the same call as for a chat model; no attack here reads files
 ) -> None:
     """Attack the validation examples that a model classifies correctly and publish an ``attack`` artefact.
 
@@ -53,6 +58,7 @@ def run_attack_job(
         spec: ``cell defense round attack settings n_examples max_tokens seed shard shards``; ``shard`` counts from 1.
         out: folder to publish.
         helpers: role -> folder of a language model that the attack uses (``sampler`` of BEAST).
+        root: data root; unused.
 
     Raises:
         AttackError: the spec is malformed, or the attack can not run on an example.
