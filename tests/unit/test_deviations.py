@@ -61,8 +61,8 @@ def test_the_chat_study_differs_in_exactly_what_is_known() -> None:
         "utility: mt_bench.judge Qwen/Qwen2.5-32B-Instruct (GPT-4)",
         "prompts of chat models have the system text of their own templates, not that of the published code",
         "references of C-AdvIPO belong to their own rows (in the published code to those of others, by an error)",
-        "each step holds its share of adversarial rows, in an order of the study's seed (published: rows are drawn one by "
-        "one), training takes the precision of its site (published: float16) and perturbations are in float32 "
+        "each step holds its share of adversarial rows, in an order of the study's seed (published: rows are drawn one "
+        "by one), training takes the precision of its site (published: float16) and perturbations are in float32 "
         "(published: in the type of the embeddings)",
         "GCG never stops early (published: by loss and a short reply)",
         "AutoDAN stops by its loss alone (published: also by a short reply)",

@@ -59,8 +59,8 @@ _DIFFERENCES: tuple[tuple[str, bool, Callable[[_Used], bool]], ...] = (
         lambda u: "c_advipo" in u.defenses,
     ),
     (
-        "each step holds its share of adversarial rows, in an order of the study's seed (published: rows are drawn one by "
-        "one), training takes the precision of its site (published: float16) and perturbations are in float32 "
+        "each step holds its share of adversarial rows, in an order of the study's seed (published: rows are drawn one "
+        "by one), training takes the precision of its site (published: float16) and perturbations are in float32 "
         "(published: in the type of the embeddings)",
         True,
         lambda u: bool(u.defenses & {"c_advul", "c_advipo"}),
