@@ -102,7 +102,9 @@ class CAdvIPO(Continuous):
     preference_weight: PositiveFactor = 1.0
     away_cutoff: CutOff | None = Field(-5.0, description="Token log-probability below which a rejected one is let be.")
     toward_cutoff: CutOff | None = Field(None, description="... above minus which a chosen one is let be.")
-    cutoff_form: Literal["clamp", "zero"] = Field("clamp", description="zero: the token counts as 0, as published.")
+    cutoff_form: Literal["clamp", "zero"] = Field(
+        "clamp", description="zero: the token counts as 0, as published, and the reference is not cut at all."
+    )
 
 
 class R2D2(Overridable):
