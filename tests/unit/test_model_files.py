@@ -1,4 +1,4 @@
-"""Broken, hostile and damaged files of models: one line that names the user's file, before or in the job, in no time."""
+"""Broken, hostile and damaged files of models: one line that names the user's file, in no time."""
 
 import json
 import os
@@ -198,7 +198,7 @@ PLACES = {
 def test_places_that_are_none(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if not place:
-        os.symlink("round", "round")
+        Path("round").symlink_to("round")
         place = "round"
     for family in (path_family(place), gguf_family(place)):
         line = check_source("mine", "s", family) or ""

@@ -58,7 +58,7 @@ def _value(block: Any, key: str) -> Any:
 
 def _parts(study: Study) -> Iterator[_Part]:
     [task] = [task for task in study.tasks.values() if isinstance(task, ChatTaskSettings) and run_of(task) == "chat"]
-    source = BehaviorSource(behaviors="")
+    source = BehaviorSource(behaviors="behaviors.csv")
     plain = ChatTaskSettings(kind="behaviors", train=source, test=source, utility=UtilitySource())
     yield _Part("task", published.CHAT_TASKS["chat"], plain, task)
     for kind in _TRAINED:
@@ -75,7 +75,9 @@ def _parts(study: Study) -> Iterator[_Part]:
         yield _Part(kind, wanted, default, own)
     unbounded = [b for b in study.attacks.values() if isinstance(b, EmbeddingAttack) and b.perturbation == _UNBOUNDED]
     yield _Part("embedding", published.UNBOUNDED, EmbeddingAttack(kind="embedding"), unbounded[0])
-    measured = UtilitySettings(lm_eval=LmEvalSettings(), mt_bench=MtBenchSettings(questions="", judge="a:b"))
+    measured = UtilitySettings(
+        lm_eval=LmEvalSettings(), mt_bench=MtBenchSettings(questions="questions.jsonl", judge="a:b")
+    )
     yield _Part("utility", published.UTILITY["chat"], _without_judge(measured), study.utility)
     yield _Part("judges.0", published.FIRST_JUDGE["chat"], JudgeSettings(), study.judges[0])
 
