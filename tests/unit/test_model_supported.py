@@ -191,7 +191,7 @@ HUNGRY = {
     "a wide field": "{{ '%999999999d' % 1 }}",
     "a wider field": "{{ '{:>9999999999}'.format(1) }}",
     "a centered text": "{{ 'a'|center(10**10) }}",
-    "doubling": "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "doubling": "{% set n=namespace(x='aa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
     "replacing": "{% set a = 'a' * 99999 %}{{ a|replace('a', a) }}",
     "joining": "{% set a = 'a' * 99999 %}{{ ([a] * 99999)|join }}",
     "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -263,7 +263,8 @@ CONVERSATIONS = [
         "{{ add_generation_prompt }}",
         "{% for m in messages %}{% generation %}{% set x = m.content %}{{ x }}{% endgeneration %}{{ x }}{% endfor %}",
         "{% set ns = namespace(a=0) %}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}"
-        "{% set ns.a = ns.a + 1 %}{% endfor %}{{ ns.a }} {{ tools is none }} {{ date_string }} {{ dict(a=1) }} {{ strftime_now('%d')|length }}",
+        "{% set ns.a = ns.a + 1 %}{% endfor %}"
+        "{{ ns.a }} {{ tools is none }} {{ date_string }} {{ dict(a=1) }} {{ strftime_now('%d')|length }}",
         "  {%- for m in messages -%}\n    {{- m.role }}\n  {%- endfor %}\n{% if true %}\n  x\n{% endif %}\n",
     ],
 )
