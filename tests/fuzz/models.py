@@ -33,12 +33,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hardscale.errors import HardscaleError, ModelError
 from hardscale.models.adapters import adapter_problem, quantised_problem
 from hardscale.models.check import check_source
-from hardscale.models.counts import classifier_parameters, generative_parameters
 from hardscale.models.finite import check_finite
 from hardscale.models.fit import ability_of
 from hardscale.models.folders import folder_problem, weight_files
 from hardscale.models.load import named_as, read_config, read_language_model, read_tokenizer
 from hardscale.models.merge import merged
+from hardscale.models.prepare import sizes
 from hardscale.models.tokenizers import text_tokenizer
 from hardscale.settings.models import FamilySettings
 
@@ -122,7 +122,7 @@ def _in_job(folder: Path) -> None:
         raise ModelError(line)
     with named_as({}):
         config, tokenizer = read_config(folder), read_tokenizer(folder)
-        generative_parameters(config), classifier_parameters(config)
+        sizes(config, str(folder))
         if len(tokenizer) > config.get_text_config().vocab_size:
             raise ModelError(f"{folder}: too many tokens")
         check_finite(weight_files(folder))
@@ -216,7 +216,7 @@ _NASTY = (*(bytes([one]) for one in b"\"',:\0\xff\\{}[]9-"), b"\xef\xbb\xbf", b"
 
 def _value(rng: random.Random, file: Path) -> None:
     """Another value for some key, however deep."""
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError, RecursionError):
         values = json.loads(file.read_text())
         place, key = rng.choice(_places(values))
         place[key] = rng.choice(ODD)
@@ -234,7 +234,7 @@ def _places(values: Any) -> list[tuple[Any, Any]]:
 
 
 def _no_key(rng: random.Random, file: Path) -> None:
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError, RecursionError):
         values = json.loads(file.read_text())
         place, key = rng.choice(_places(values))
         if key in place or isinstance(place, list):
@@ -244,7 +244,7 @@ def _no_key(rng: random.Random, file: Path) -> None:
 
 def _header(rng: random.Random, file: Path) -> None:
     """Another value in the header of a safetensors file."""
-    with contextlib.suppress(ValueError, OSError, struct.error):
+    with contextlib.suppress(ValueError, OSError, struct.error, RecursionError):
         data = file.read_bytes()
         (n,) = struct.unpack("<Q", data[:8])
         values = json.loads(data[8 : 8 + n])
