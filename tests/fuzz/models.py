@@ -140,7 +140,9 @@ def _merged(folder: Path) -> None:
 READERS: dict[str, Callable[[Path], str | None]] = {
     "before": lambda folder: _look(_family(path=str(folder))),
     "gguf": lambda folder: _look(_family(gguf=str(folder / "tiny.gguf"))),
-    "adapter before": lambda folder: adapter_problem(folder / "adapter") or quantised_problem(folder / "adapter", "refuse"),
+    "adapter before": lambda folder: (
+        adapter_problem(folder / "adapter") or quantised_problem(folder / "adapter", "refuse")
+    ),
     "in a job": _in_job,  # type: ignore[dict-item]
     "merged": _merged,  # type: ignore[dict-item]
 }

@@ -114,9 +114,7 @@ def _expected(template: str) -> str:
     """By transformers itself."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    rendered, _ = render_jinja_template(
-        [MESSAGES], chat_template=template, add_generation_prompt=True, **VARIABLES
-    )
+    rendered, _ = render_jinja_template([MESSAGES], chat_template=template, add_generation_prompt=True, **VARIABLES)
     return str(rendered[0])
 
 
@@ -126,7 +124,9 @@ def _case(rng: random.Random) -> Case:
     if kind == "right":
         return Case(right, broken=False)
     if kind == "other":
-        return Case(rng.choice((None, "", 3, {}, [], {"a": right, "b": right}, [{"name": 1}], ["x"], "x" * 10**6)), True)
+        return Case(
+            rng.choice((None, "", 3, {}, [], {"a": right, "b": right}, [{"name": 1}], ["x"], "x" * 10**6)), True
+        )
     at = rng.randrange(len(right) + 1)
     if kind == "piece":
         return Case(right[:0] + rng.choice(PIECES) + right, broken=True)
