@@ -116,6 +116,10 @@ def _look(family: FamilySettings) -> str | None:
     return check_source("mine", "s", family)
 
 
+def _look_at_adapter(folder: Path) -> str | None:
+    return adapter_problem(folder) or quantised_problem(folder, "refuse")
+
+
 def _in_job(folder: Path) -> None:
     """What preparing and adopting do with a folder that was not refused."""
     if line := folder_problem(folder):
@@ -131,7 +135,7 @@ def _in_job(folder: Path) -> None:
 
 def _merged(folder: Path) -> None:
     adapter = folder / "adapter"
-    if line := adapter_problem(adapter) or quantised_problem(adapter, "refuse"):
+    if line := _look_at_adapter(adapter):
         raise ModelError(line)
     check_finite([adapter / "adapter_model.safetensors"])
     merged(LlamaForCausalLM.from_pretrained(_right()), adapter)
@@ -140,9 +144,7 @@ def _merged(folder: Path) -> None:
 READERS: dict[str, Callable[[Path], str | None]] = {
     "before": lambda folder: _look(_family(path=str(folder))),
     "gguf": lambda folder: _look(_family(gguf=str(folder / "tiny.gguf"))),
-    "adapter before": lambda folder: (
-        adapter_problem(folder / "adapter") or quantised_problem(folder / "adapter", "refuse")
-    ),
+    "adapter before": lambda folder: _look_at_adapter(folder / "adapter"),
     "in a job": _in_job,  # type: ignore[dict-item]
     "merged": _merged,  # type: ignore[dict-item]
 }

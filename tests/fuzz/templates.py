@@ -27,10 +27,11 @@ VARIABLES = {"bos_token": "<s>", "eos_token": "</s>", "date_string": "26 Jul 202
 RIGHT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-    "{{ bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}[INST] {{ message['content'] | trim }} "
-    "[/INST]{%- else %} {{ message['content'] + eos_token }}{%- endif %}{%- endfor %}",
+    "{{ bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}[INST] "
+    "{{ message['content'] | trim }} [/INST]{%- else %} {{ message['content'] + eos_token }}{%- endif %}{%- endfor %}",
     "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% if (m['role'] == 'user') != "
-    "(loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}{{ ns.n }}",
+    "(loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}"
+    "{{ ns.n }}",
     "{% macro turn(m) %}{{ m.role }}: {{ m.content }}\n{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}",
     "{% for m in messages %}{{ m | tojson }}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
 )
