@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hardscale.checks.every import check_study
+from hardscale.checks.finals import finals
 from hardscale.errors import StudyError
 from hardscale.guarded import expanded
 from hardscale.models.ladder import BUILTIN_FAMILIES
@@ -104,7 +105,7 @@ class Study(Settings):
         if self.utility and self.utility.mt_bench:
             blocks.append(("utility.mt_bench", self.utility.mt_bench))
         for key, block in blocks:
-            for form in self.forms(block):
+            for form, _ in finals(key, block, self.cells()):
                 for role in type(form).model_fields:
                     if isinstance(other := getattr(form, role), ModelName):
                         yield f"{key}.{role}", other

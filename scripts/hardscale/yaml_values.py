@@ -25,6 +25,7 @@ MAX_DEPTH = 30
 #: Values of a file, those behind an alias counted wherever it stands.
 MAX_VALUES = 100_000
 _LONGEST_NUMBER = 40
+_LONGEST_KEY = 200
 
 # The parser of the C library where it is built in: the other one takes a second for 100 kB.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -40,6 +41,8 @@ _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _MERGE = "<<"
+_OTHER_TEXT = "tag:yaml.org,2002:str"
+_other = yaml.resolver.Resolver()
 
 
 def read_yaml_file(path: Path, what: str) -> Any:
@@ -96,19 +99,19 @@ class _Reader:
     def value(self) -> Any:
         self._parser.get_event()  # the stream's start
         if self._parser.check_event(yaml.StreamEndEvent):
-            raise StudyError(f"{self._where}: found an empty file; a study is a mapping of keys")
+            raise StudyError(f"{self._where}: found an empty file, expected a mapping of keys")
         self._parser.get_event()  # the document's start
         value = self._node(self._parser.get_event())
         self._parser.get_event()  # the document's end
         if not self._parser.check_event(yaml.StreamEndEvent):
-            self._refuse(self._parser.get_event(), "a second document (---); a study is one")
+            self._refuse(self._parser.get_event(), "a second document (---); one file holds one")
         return value
 
     def _node(self, event: Any) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._refuse(event, f"a tag, {_short(event.tag)}; a study has none")
+            self._refuse(event, "a tag (!); values here have none, put a text with a ! in quotes")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         before = self._values
@@ -176,6 +179,8 @@ class _Reader:
         value = self._node(event)
         if not isinstance(value, str):
             self._refuse(event, f"{_short(event.value) or 'nothing'} as a key, which is no text; put it in quotes")
+        if len(value) > _LONGEST_KEY:
+            self._refuse(event, f"a key of {len(value):,} characters; at most {_LONGEST_KEY} are read")
         if not value.isprintable() or not value.strip():
             self._refuse(event, f"the key {_short(value)!r}, which is blank or has characters that can not be shown")
         return value
@@ -203,6 +208,8 @@ class _Reader:
             self._refuse(event, f"{_short(text)}; numbers are finite")
         if _WHOLE.fullmatch(text) or (_REAL.fullmatch(text) and not re.fullmatch(r"[-+]?0[0-9_]+", text)):
             return self._number(event, text)
+        if not _readable_elsewhere(text):
+            self._refuse(event, f"{_short(text)}, a date or a number to YAML that is none; put it in quotes")
         return text
 
     def _number(self, event: Any, text: str) -> int | float:
@@ -220,6 +227,21 @@ class _Reader:
 
     def _refuse(self, event: Any, what: str) -> NoReturn:
         raise StudyError(f"{self._where}: line {event.start_mark.line + 1}: found {what}")
+
+
+def _readable_elsewhere(text: str) -> bool:
+    """Whether other readers, Snakemake's above all, do not end in a trace at a plain text like 2024-99-99 or 0x_."""
+    if not text[0].isdigit() and text[0] not in "+-.":
+        return True
+    if len(text) > _LONGEST_NUMBER:
+        return _other.resolve(yaml.ScalarNode, text, (True, False)) == _OTHER_TEXT
+    try:
+        yaml.load(text, yaml.FullLoader)
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
+        return False
+    except yaml.YAMLError:
+        return True
+    return True
 
 
 def _short(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hardscale.checks import extent, ignored, names, pairs, sizes
+from hardscale.checks import extent, homes, ignored, names, pairs, sizes
 
 if TYPE_CHECKING:
     from hardscale.study import Study
@@ -15,19 +15,22 @@ CHECKS: tuple[Callable[[Study], None], ...] = (
     names.check_families,
     names.check_reserved,
     names.check_rows,
-    names.check_roles,
     extent.check_cells,
+    names.check_roles,
     names.check_wheres,
     names.check_analysis,
     extent.check_wheres_match,
     ignored.check_overrides,
     pairs.check_pairs,
     ignored.check_ignored,
+    ignored.check_unread_parts,
     ignored.check_parts,
     extent.check_rounds,
     extent.check_jobs,
     pairs.check_balls,
     pairs.check_chat_training,
+    pairs.check_losses,
+    homes.check_homes,
     sizes.check_sizes,
     sizes.check_examples,
     sizes.check_headlines,

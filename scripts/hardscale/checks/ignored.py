@@ -43,11 +43,26 @@ _OF_SCRATCH = ("tokenizer", "init_std", "embedding_std", "max_positions", "pretr
 
 
 def check_ignored(study: Study) -> None:
-    """Nothing looks at no key that the study gives."""
+    """Nothing that the study gives is without a reader: in a block as it stands, in what an override sets."""
+    blocks = [*overridable(study), *((f"judges.{i}", judge) for i, judge in enumerate(study.judges))]
+    for key, block in blocks:
+        for path, why in _without_reader(block):
+            raise ValueError(f"{key}.{'.'.join(path)}: nothing looks at it where {why}; leave out one of both")
     for key, form, cells in every_final(study):
-        _check(key, form, f" (for {cells[0].key})" if getattr(form, "overrides", None) else "")
-    for i, judge in enumerate(study.judges):
-        _check(f"judges.{i}", judge, "")
+        for i, override in enumerate(_overrides(study, key)):
+            cell = cells[0]
+            if not override.where.matches(cell.task, cell.family, cell.scale, cell.seed):
+                continue
+            for path, why in _without_reader(form):
+                if _sets(override.set, path):
+                    raise ValueError(
+                        f"{key}.overrides.{i}.set.{'.'.join(path)}: nothing looks at it where {why}, as for "
+                        f"{cell.key}; leave out one of both"
+                    )
+
+
+def check_unread_parts(study: Study) -> None:
+    """Tasks and families hold nothing that those of their kind do not look at."""
     for name, task in study.tasks.items():
         if isinstance(task, TaskSettings):
             _check_task(name, task)
@@ -58,28 +73,39 @@ def check_ignored(study: Study) -> None:
         _check_described(name, family.scales)
 
 
-def _check(key: str, block: Settings, where: str) -> None:
-    for place, one in _blocks(key, block):
+def _without_reader(block: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Keys that a block gives and nothing looks at, and why."""
+    for place, one in _blocks((), block):
         for kind, applies, names, why in _RULES:
-            if not isinstance(one, kind) or not applies(one):
-                continue
-            given = [name for name in names if name in one.model_fields_set and getattr(one, name) is not None]
-            if given:
-                raise ValueError(f"{place}.{given[0]}: nothing looks at it where {why}{where}; leave out one of both")
+            if isinstance(one, kind) and applies(one):
+                given = [name for name in names if name in one.model_fields_set and getattr(one, name) is not None]
+                yield from (((*place, name), why) for name in given)
 
 
-def _blocks(key: str, block: Settings) -> Iterator[tuple[str, Settings]]:
+def _overrides(study: Study, key: str) -> list[Override]:
+    return next(block.overrides for place, block in overridable(study) if place == key)
+
+
+def _sets(values: Any, path: tuple[str, ...]) -> bool:
+    for step in path:
+        if not isinstance(values, dict) or step not in values:
+            return False
+        values = values[step]
+    return True
+
+
+def _blocks(place: tuple[str, ...], block: Settings) -> Iterator[tuple[tuple[str, ...], Settings]]:
     """A block and the blocks in it, as far as the study gives them."""
-    yield key, block
+    yield place, block
     for name in type(block).model_fields:
         inner = getattr(block, name)
         if isinstance(inner, Settings) and name in block.model_fields_set:
-            yield from _blocks(f"{key}.{name}", inner)
+            yield from _blocks((*place, name), inner)
 
 
 def _check_task(name: str, task: TaskSettings) -> None:
     made = constructed(name, task)
-    keys = ("max_words", "validation_fraction", "text", "label", "labels") if made else ("words",)
+    keys = ("source", "max_words", "validation_fraction", "text", "label", "labels") if made else ("words",)
     given = [key for key in keys if key in task.model_fields_set and getattr(task, key) is not None]
     if given:
         raise ValueError(f"tasks.{name}.{given[0]}: a task of this kind does not look at it; leave it out")

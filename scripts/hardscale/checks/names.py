@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from hardscale.checks.known import known, once
@@ -35,6 +35,11 @@ def check_tasks(study: Study) -> None:
                 f"tasks.{name}: not a built-in task ({', '.join(built_in)}); "
                 "describe it with source, text, label and labels, or give its kind"
             )
+        elif task.kind is None and task.source is not None and task.text is None:
+            raise ValueError(
+                f"tasks.{name}: found source alone; give text, label and labels as well, or a kind "
+                f"({', '.join(built_in)})"
+            )
         else:
             once(f"tasks.{name}.labels", [label.strip() for label in task.labels or []])
 
@@ -48,11 +53,16 @@ def check_families(study: Study) -> None:
                 known(f"families.{name}.scales", scale, BUILTIN_FAMILIES[name])
             once(f"families.{name}.scales", family.scales or [])
     if not isinstance(study.ranks, int):
-        scales = {scale for family in study.families for scale in study.scales(family)}
+        # Of a builtin family also those that this study leaves out.
+        scales = {scale for family in study.families for scale in (*study.scales(family), *_builtin(study, family))}
         if _DEFAULT_RANKS in scales and _DEFAULT_RANKS in study.ranks:
             raise ValueError(f"ranks.{_DEFAULT_RANKS}: a scale is called so, too; give that scale another name")
         for scale in study.ranks:
             known("ranks", scale, [_DEFAULT_RANKS, *sorted(scales)], "scale, or default")
+
+
+def _builtin(study: Study, family: str) -> Iterable[str]:
+    return BUILTIN_FAMILIES[family] if study.families[family].source == "builtin" else ()
 
 
 def check_reserved(study: Study) -> None:
@@ -116,6 +126,8 @@ def check_analysis(study: Study) -> None:
     for attack in study.analysis.headline_iteration:
         known("analysis.headline_iteration", attack, study.attacks)
     once("analysis.target_asr", study.analysis.target_asr)
+    if study.judges[0].kind == "copyright":
+        raise ValueError("judges.0: found copyright, which judges few behaviors; put another judge first")
     judges = [judge.model_dump_json() for judge in study.judges]
     for i, judge in enumerate(judges):
         if judge in judges[:i]:

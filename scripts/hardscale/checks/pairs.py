@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hardscale.checks.finals import finals, row_cells, trained_cells
+from hardscale.checks.finals import every_final, finals, row_cells, trained_cells
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.defenses import R2D2, Continuous, training_attack
 from hardscale.settings.embedding import BALL, EmbeddingAttack
 from hardscale.settings.selection import UNDEFENDED
+from hardscale.settings.words import quoted
 
 if TYPE_CHECKING:
     from hardscale.study import Cell, Study
@@ -92,6 +93,18 @@ def check_chat_training(study: Study) -> None:
                         f"tasks.{task_name}.utility: absent, and {key} trains on ordinary chat, too; give it, or "
                         f"{key}.{share}"
                     )
+
+
+def check_losses(study: Study) -> None:
+    """A training minimizes something, by weights that can change."""
+    for key, form, cells in every_final(study):
+        weights = [name for name in type(form).model_fields if name.endswith("_weight") and name != "recency_weight"]
+        if weights and not any(getattr(form, name) for name in weights):
+            raise ValueError(
+                f"{key}.{weights[0]}: found 0 for {cells[0].key}, as for {quoted(weights[1:])}; give one above 0"
+            )
+        if isinstance(form, Continuous) and form.quantize is not None and form.lora is None:
+            raise ValueError(f"{key}.quantize: found {form.quantize} beside lora: null; 4-bit weights are not trained")
 
 
 def _needs_chats(form: Continuous | R2D2) -> bool:

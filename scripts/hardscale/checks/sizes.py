@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Where nothing but the data or the model tells a bound.
 _UNKNOWN = 10**9
+_FEWER = "fewer than a prompt may have there"
 
 
 def check_sizes(study: Study) -> None:
@@ -65,7 +66,12 @@ def _classifier_training(study: Study, form: FinetuneSettings | CAt, cell: Cell)
     if isinstance(form, CAt):
         yield "checkpoints", form.checkpoints, max(steps, 1), "its steps"
     if form.exposure.probability:
-        yield "exposure.max_tokens", form.exposure.max_tokens, _longest(study, cell), "the max_tokens of its task"
+        yield (
+            "exposure.max_tokens",
+            form.exposure.max_tokens,
+            _longest(study, cell) - 1,
+            _FEWER,
+        )
 
 
 def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str]]:
@@ -84,7 +90,7 @@ def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str
 
 def _attack_text(study: Study, key: str, form: Any, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
     """What an attack writes must be shorter than a prompt may be; it takes no more tokens than there are."""
-    longest, what = _longest(study, cell) - 1, "fewer than the max_tokens of its task"
+    longest, what = _longest(study, cell) - 1, _FEWER
     if isinstance(form, AttackSettings | Adaptive):
         yield f"{key}n_attack_tokens", form.n_attack_tokens, longest, what
     if isinstance(form, AttackSettings) and form.kind == "gcg" and form.gradient:
@@ -105,8 +111,10 @@ def _n_train(study: Study, cell: Cell) -> int:
 
 
 def _longest(study: Study, cell: Cell) -> int:
-    """Tokens of a prompt at most, where the task bounds them."""
-    return study.tasks[cell.task].max_tokens or _UNKNOWN
+    """Tokens of a prompt at most, where the task bounds them, or a model that is made here."""
+    family = study.families[cell.family]
+    window = family.max_positions if family.source == "scratch" else _UNKNOWN
+    return min(study.tasks[cell.task].max_tokens or _UNKNOWN, window)
 
 
 def _vocabulary(study: Study, cell: Cell) -> int:
@@ -159,4 +167,4 @@ def check_headlines(study: Study) -> None:
 
 def constructed(name: str, task: TaskSettings) -> bool:
     """Whether a task is made here, without any file."""
-    return task.source is None and (task.kind or name) in CONSTRUCTED
+    return (task.kind or ("described" if task.text else name)) in CONSTRUCTED

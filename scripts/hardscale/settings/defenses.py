@@ -156,7 +156,7 @@ class CAt(Overridable):
         if self.attack.positions != "prompt":
             raise ValueError(f"attack.positions: found {self.attack.positions}; a classifier takes prompt")
         if self.epochs is None and self.steps is None:
-            raise ValueError("give epochs or steps")
+            raise ValueError("epochs: found null beside steps: null; give one of them")
         return self
 
     @property

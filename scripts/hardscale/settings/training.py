@@ -62,5 +62,5 @@ class FinetuneSettings(Overridable):
     @model_validator(mode="after")
     def _some_steps(self) -> FinetuneSettings:
         if self.epochs is None and self.steps is None:
-            raise ValueError("epochs and steps: found null for both; give one of them")
+            raise ValueError("epochs: found null beside steps: null; give one of them")
         return self

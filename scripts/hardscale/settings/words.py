@@ -29,8 +29,9 @@ def problems(error: ValidationError, values: Any) -> list[str]:
     by_key: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for one in error.errors(include_url=False):
         by_key.setdefault(_place(one, values), []).append(one)
-    keys = [key for key in by_key if not any(other != key and other[: len(key)] == key for other in by_key)]
-    return [_line(key, by_key[key]) for key in keys]
+    # Where a value may be of several kinds, what is wrong within one of them tells more than that it is no other one.
+    above = {key[:i] for key in by_key for i in range(len(key))}
+    return [_line(key, wrong) for key, wrong in by_key.items() if key not in above]
 
 
 def first_problem(error: ValidationError, values: Any) -> str:
