@@ -12,9 +12,11 @@ from hardscale.settings.selection import UNDEFENDED, EvaluateRow
 if TYPE_CHECKING:
     from hardscale.study import Study
 
-MAX_CELLS = 10_000
+MAX_CELLS = 5_000
 #: Attacks on models, shards counted: drawing up a plan of so many takes minutes.
-MAX_JOBS = 500_000
+MAX_JOBS = 300_000
+#: Cells times what may select some of them: overrides, and rows of the evaluation.
+MAX_LOOKS = 200_000
 
 
 def check_cells(study: Study) -> None:
@@ -31,6 +33,25 @@ def check_cells(study: Study) -> None:
             first = seen.setdefault(cell.key, i)
             if first != i:
                 raise ValueError(f"grid.{i}: the cell {cell.key} is already in grid.{first}; list each cell once")
+    study.memory["cells"] = study.cells()
+
+
+def check_extent(study: Study) -> None:
+    """What is to be looked at, and what is to be run at least, can be planned."""
+    n_cells, n_wheres = len(study.cells()), sum(1 for _ in wheres(study))
+    if n_cells * n_wheres > MAX_LOOKS:
+        raise ValueError(
+            f"grid: found {n_cells:,} cells, among which {n_wheres:,} overrides and rows of `evaluate` choose, allowed "
+            f"are at most {MAX_LOOKS:,} choices; divide the study"
+        )
+    _few_enough(
+        sum(len(row_cells(study, row)) * len(row.defenses) * len(row.attacks) * row.shards for row in study.evaluate)
+    )
+
+
+def _few_enough(n_jobs: int) -> None:
+    if n_jobs > MAX_JOBS:
+        raise ValueError(f"evaluate: found {n_jobs:,} attack jobs, allowed are at most {MAX_JOBS:,}; divide the study")
 
 
 def check_wheres_match(study: Study) -> None:
@@ -66,9 +87,7 @@ def check_rounds(study: Study) -> None:
 
 def check_jobs(study: Study) -> None:
     """There are not too many attacks, and none is asked for twice."""
-    total = sum(_n_jobs(study, row) for row in study.evaluate)
-    if total > MAX_JOBS:
-        raise ValueError(f"evaluate: found {total:,} attack jobs, allowed are at most {MAX_JOBS:,}; divide the study")
+    _few_enough(sum(_n_jobs(study, row) for row in study.evaluate))
     asked: dict[tuple[str, str, str], tuple[int, EvaluateRow]] = {}
     for i, row in enumerate(study.evaluate):
         for cell in row_cells(study, row):

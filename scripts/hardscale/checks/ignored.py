@@ -48,8 +48,9 @@ def check_ignored(study: Study) -> None:
     for key, block in blocks:
         for path, why in _without_reader(block):
             raise ValueError(f"{key}.{'.'.join(path)}: nothing looks at it where {why}; leave out one of both")
+    overrides = {key: block.overrides for key, block in overridable(study)}
     for key, form, cells in every_final(study):
-        for i, override in enumerate(_overrides(study, key)):
+        for i, override in enumerate(overrides[key]):
             cell = cells[0]
             if not override.where.matches(cell.task, cell.family, cell.scale, cell.seed):
                 continue
@@ -80,10 +81,6 @@ def _without_reader(block: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             if isinstance(one, kind) and applies(one):
                 given = [name for name in names if name in one.model_fields_set and getattr(one, name) is not None]
                 yield from (((*place, name), why) for name in given)
-
-
-def _overrides(study: Study, key: str) -> list[Override]:
-    return next(block.overrides for place, block in overridable(study) if place == key)
 
 
 def _sets(values: Any, path: tuple[str, ...]) -> bool:
