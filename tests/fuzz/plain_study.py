@@ -29,7 +29,11 @@ for _first, _resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items():
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"(?![-+]?0[0-9_]+$)[-+]?(([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?|\.inf|\.nan)$", re.IGNORECASE),
+    re.compile(
+        r"(?![-+]?0[0-9_]+$)"
+        r"[-+]?(([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(e[-+]?[0-9]+)?|\.inf|\.nan)$",
+        re.IGNORECASE,
+    ),
     list("-+0123456789."),
 )
 
