@@ -57,7 +57,9 @@ def asked(pair: Pair, position: str, requests: Sequence[str] = REQUESTS) -> Aske
 
 
 def read(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of a text as a user gets them; a prompt that is to be gone on with has no closing special tokens."""
+    """Tokens of a text as a user gets them: one BOS, also of a rendered text that spells it, and no closing ones."""
+    if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     ids = list(tokenizer(text)["input_ids"])
     closing = len(tokenizer("a")["input_ids"]) - len(tokenizer("a", add_special_tokens=False)["input_ids"])
     leading = next(i for i, token in enumerate(tokenizer("a")["input_ids"]) if token not in tokenizer.all_special_ids)
@@ -88,7 +90,6 @@ class Measured:
         survived: share of GCG's candidates that survive the filter; None for other attacks.
         retokenised: largest share of scored texts that are read as other tokens; None where an attack has no such.
         agrees: whether loss and success of every result, from the text alone, are those recorded.
-        alone: the same with the opening read by itself, apart from the prompt.
         results: of the attack.
     """
 
@@ -96,20 +97,16 @@ class Measured:
     survived: float | None
     retokenised: float | None
     agrees: bool
-    alone: bool
     results: list[AttackResult]
 
 
-def same(model: Any, tokenizer: Any, results: Sequence[AttackResult], targets: Sequence[str], in_context: bool) -> bool:
+def same(model: Any, tokenizer: Any, results: Sequence[AttackResult], targets: Sequence[str]) -> bool:
     """Whether plain forwards of the results' texts give what was recorded."""
     for result, target in zip(results, targets, strict=True):
         n_given = int(result.notes.get("n_prefilled", 0))
         # A begin of the reply that was given is the end of the prompt.
         prompt = result.prompt_text[: len(result.prompt_text) - (len(result.text) if n_given else 0)]
-        if in_context:
-            wanted = target_tokens(tokenizer, prompt, target)
-        else:
-            wanted = list(tokenizer(target, add_special_tokens=False)["input_ids"])
+        wanted = target_tokens(tokenizer, prompt, target)
         loss, success = plain(model, read(tokenizer, result.prompt_text), wanted[n_given:])
         if abs(loss - result.losses[-1]) > 2e-4 or success != result.successes[-1]:
             return False
@@ -183,15 +180,14 @@ def measure(pair: Pair, position: str, kind: str, requests: Sequence[str] = REQU
         starts,
         survived,
         max(shares) if shares else None,
-        _same_or_not(model, tokenizer, results, given.targets, True),
-        _same_or_not(model, tokenizer, results, given.targets, False),
+        _same_or_not(model, tokenizer, results, given.targets),
         results,
     )
 
 
-def _same_or_not(model: Any, tokenizer: Any, results: Sequence[AttackResult], targets: Any, in_context: bool) -> bool:
+def _same_or_not(model: Any, tokenizer: Any, results: Sequence[AttackResult], targets: Any) -> bool:
     try:
-        return same(model, tokenizer, results, targets, in_context)
+        return same(model, tokenizer, results, targets)
     except AssertionError:
         return False
 

@@ -104,7 +104,7 @@ def test_conversations(tokenizer, template):
     assert len(talks) == 9
     assert [talks[i].key for i in range(9)] == list(range(9))
     talk = talks[2]
-    assert tokenizer.decode(talk.ids[talk.first_label :]) == "It is 4, of course.<|end|>\n"
+    assert tokenizer.decode(talk.ids[talk.first_label :]) == "It is 4, of course.<|end|>"
     cut = Talks(chats(), template, 6)[0]
     assert cut.first_label == len(cut.ids) == 6
     assert "generation_prompt" in TEMPLATE

@@ -194,8 +194,6 @@ def check(pair: Pair, position: str, kind: str, requests: Any = REQUESTS) -> Non
         assert found.starts == {"separated": len(requests)}
     assert found.survived is None or found.survived >= 0.5
     assert found.retokenised is None or found.retokenised <= 0.05
-    if not found.agrees and found.alone:
-        pytest.xfail("the opening is read alone, not as it follows the prompt")
     assert found.agrees
 
 

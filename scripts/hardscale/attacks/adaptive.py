@@ -70,7 +70,7 @@ def run(
     """
     own = options.own or Adaptive(kind="adaptive")
     model = chat_victim("adaptive", victim)
-    around = _around(model, codec, options) if own.template else prompts
+    around = _around(model, options) if own.template else prompts
     layouts = [
         initial_layout(
             codec, before, after, options.initial_text, own.n_attack_tokens, _rng(options, "initial", key), name
@@ -108,10 +108,10 @@ def block_size(first: int, iteration: int, n_iterations: int) -> int:
     return max(first >> phase, 1)
 
 
-def _around(model: LanguageVictim, codec: Codec, options: Options) -> list[tuple[str, str]]:
+def _around(model: LanguageVictim, options: Options) -> list[tuple[str, str]]:
     """The template with each request and opening; the suffix ends the user's turn."""
     _, requests = chat_requests("adaptive", model, options)
-    openings = codec.decode(model.endings)
+    openings = [text.strip() for text in model.targets]
     return [
         (request.before + framed(ADAPTIVE, request.text, opening), request.after)
         for request, opening in zip(requests, openings, strict=True)

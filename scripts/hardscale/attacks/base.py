@@ -147,6 +147,7 @@ def attack(
             part = slice(start, start + together)
             chosen = None if labels is None else labels[part]
             victim = _victim(model, tokenizer, targets[part], chosen, called[part], forwards)
+            victim.follow([before + after for before, after in prompts[part]])
             pool, counts = published_search(method, chat=not isinstance(victim, ClassifierVictim))
             codec = Codec(tokenizer, victim.n_embeddings, closing=victim.closing, allowed=allowed or pool)
             here = replace(

@@ -8,8 +8,13 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from hardscale.models.prompt_tokens import PromptTokens
+
 #: Markers of roles and instructions that templates write as ordinary text.
 _MARKERS = re.compile(r"\[/?INST\]|<</?SYS>>|<\|[^|<>\n]{1,40}\|>", re.IGNORECASE)
+
+#: Words that no template holds: what stands before them is the template's.
+_ANSWER = "Sentinel of the reply"
 
 Message = tuple[str, str]
 
@@ -31,22 +36,30 @@ def inert(text: str, tokenizer: Any) -> str:
 def render(tokenizer: Any, messages: Sequence[Message], opening: str = "") -> list[int]:
     """Tokens of a conversation up to where the reply begins, with the reply's opening.
 
-    A template that knows no system role gets the system text at the head of the first user turn; a tokenizer without a
-    template gets plain lines.
+    They are those of the rendered text with one BOS, where the tokenizer or the template has it, and with what the
+    template writes between its generation prompt and an answer. A template that knows no system role gets the system
+    text at the head of the first user turn; a tokenizer without a template gets plain lines.
     """
     if getattr(tokenizer, "chat_template", None):
         try:
-            text = _templated(tokenizer, messages)
+            text = _templated(tokenizer, messages, opening)
         except (TemplateError, ValueError):
-            text = _templated(tokenizer, _folded(messages))
-        return list(tokenizer(text + opening, add_special_tokens=False)["input_ids"])
-    lines = [f"{role.capitalize()}: {content}\n\n" for role, content in messages]
-    return list(tokenizer("".join(lines) + "Assistant: " + opening)["input_ids"])
+            text = _templated(tokenizer, _folded(messages), opening)
+    else:
+        lines = [f"{role.capitalize()}: {content}\n\n" for role, content in messages]
+        # A word has its space before it in most vocabularies.
+        text = "".join(lines) + (f"Assistant: {opening}" if opening else "Assistant:")
+    return PromptTokens(tokenizer).encode(text)[0]
 
 
-def _templated(tokenizer: Any, messages: Sequence[Message]) -> str:
+def _templated(tokenizer: Any, messages: Sequence[Message], opening: str) -> str:
     turns = [{"role": role, "content": content} for role, content in messages]
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    prompt = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    turns.append({"role": "assistant", "content": _ANSWER})
+    whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    lead = whole.removeprefix(prompt).partition(_ANSWER)[0] if whole.startswith(prompt) and _ANSWER in whole else ""
+    # White space before an answer is the answer's, which begins with the opening.
+    return prompt + (lead + opening if opening else lead if lead.strip() else "")
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hardscale.attacks.places import Layout, laid_alone, places
 from hardscale.attacks.vocabulary import vocabulary_of
+from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.settings.attacks import Allowed
 
 
@@ -35,7 +36,8 @@ class Codec:
         self.markers: tuple[str, ...] = self._vocabulary.markers
         #: Whether a text alone is read with a space before it; then it tells nothing about the text inside a prompt.
         self.adds_space = self._vocabulary.adds_space
-        self._closing = closing
+        #: Whole prompts of a language model; a rendered one may spell its BOS, which is then read once.
+        self._open = None if closing else PromptTokens(tokenizer)
         #: Special tokens after the text of an encoded prompt.
         self.n_closing = self._vocabulary.n_trailing if closing else 0
 
@@ -55,14 +57,15 @@ class Codec:
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of whole prompts as the victim reads them, special tokens included."""
+        if self._open is not None:
+            return self._open.encode_all(texts)
         self._vocabulary.plain()
-        encoded = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=True)]
-        if self._closing or not self._vocabulary.n_trailing:
-            return encoded
-        return [ids[: -self._vocabulary.n_trailing] for ids in encoded]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=True)]
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokens of a whole prompt without closing special tokens, and the characters of it that each stands for."""
+        if self._open is not None:
+            return self._open.encode(text)
         self._vocabulary.plain()
         encoding = self._backend.encode(text, add_special_tokens=True)
         n = len(encoding.ids) - self._vocabulary.n_trailing

@@ -165,7 +165,13 @@ def _search(
     callback: Callback | None,
 ) -> dict[int, _Search]:
     """The whole search of every example, micro-batch by micro-batch."""
-    blocks = [victim.block(i, torch.tensor([prompt.ids])) for i, prompt in enumerate(prompts)]
+    endings = victim.endings_after(
+        [(i, prompt.before + prompt.text + prompt.after) for i, prompt in enumerate(prompts)]
+    )
+    blocks = [
+        victim.block(i, torch.tensor([prompt.ids]), ending)
+        for i, (prompt, ending) in enumerate(zip(prompts, endings, strict=True))
+    ]
     mean_norm, unit = mean_embedding_norm(victim.embedding), embedding_factor(victim.embedding)
     reached = [0] * len(prompts)
 

@@ -18,6 +18,7 @@ import torch
 
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
 from hardscale.attacks.codec import Codec
+from hardscale.attacks.followed import score_texts
 from hardscale.attacks.places import Layout
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import given_layout, start_notes
@@ -38,6 +39,15 @@ class _State:
     record: Record
     loss: float = float("nan")
     success: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """The whole prompt with the present text."""
+        return self.around(self.text)
+
+    def around(self, text: str) -> str:
+        """The whole prompt with an attack text."""
+        return self.layout.before + text + self.layout.after
 
     def whole(self, attack: torch.Tensor) -> torch.Tensor:
         """Whole prompts with these attack tokens, shape ``(n, length)``."""
@@ -102,7 +112,7 @@ def _start(
         states.append(_State(i, layout, list(layout.attack), layout.text, rng, record))
     if not options.gradient:
         # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
-        scores = victim.score([victim.block(s.example, s.whole(torch.tensor([s.tokens]))) for s in states])
+        scores = score_texts(victim, [(s.example, s.whole(torch.tensor([s.tokens])), [s.prompt]) for s in states])
         for state, score in zip(states, scores, strict=True):
             state.loss, state.success = float(score.losses[0]), bool(score.successes[0])
     return states
@@ -122,7 +132,10 @@ def _step(victim: Victim, codec: Codec, states: Sequence[_State], options: Optio
     ]
     kept, texts = surviving(codec, [state.layout for state in states], [state.tokens for state in states], drawn)
     some = [i for i, part in enumerate(kept) if len(part)]
-    scores = victim.score([victim.block(states[i].example, states[i].whole(kept[i])) for i in some])
+    scores = score_texts(
+        victim,
+        [(states[i].example, states[i].whole(kept[i]), [states[i].around(text) for text in texts[i]]) for i in some],
+    )
     for i, score in zip(some, scores, strict=True):
         best = int(score.losses.argmin())
         state = states[i]
@@ -141,7 +154,11 @@ def _open_pools(codec: Codec, states: Sequence[_State]) -> list[torch.Tensor]:
 
 def _ranked_pools(victim: Victim, codec: Codec, states: Sequence[_State], options: Options) -> list[torch.Tensor]:
     """The ``top_k`` tokens of every position by gradient; notes each example's present loss on the way."""
-    blocks = [victim.block(state.example, state.whole(torch.tensor([state.tokens]))) for state in states]
+    endings = victim.endings_after([(state.example, state.prompt) for state in states])
+    blocks = [
+        victim.block(state.example, state.whole(torch.tensor([state.tokens])), ending)
+        for state, ending in zip(states, endings, strict=True)
+    ]
     scores, gradients = victim.gradient(blocks)
     rows = []
     for state, block, score, gradient in zip(states, blocks, scores, gradients, strict=True):

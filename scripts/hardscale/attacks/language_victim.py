@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from hardscale.attacks.followed import Followed
 from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
@@ -27,7 +29,7 @@ class LanguageVictim(Victim):
 
     Args:
         model: an ``AutoModelForCausalLM``.
-        tokenizer: its fast tokenizer; targets are encoded without special tokens.
+        tokenizer: its fast tokenizer. Targets are read as they follow a prompt: :meth:`follow`, :meth:`endings_after`.
         targets: the texts wanted; None for a model that is only asked for next tokens.
         names: what each example is called in errors.
         options: of :class:`Victim`.
@@ -44,28 +46,53 @@ class LanguageVictim(Victim):
         super().__init__(model, names, **options)
         #: For attacks that read the victim's own replies.
         self.tokenizer = tokenizer
+        #: The texts wanted.
+        self.targets: list[str] = list(targets) if targets is not None else [""] * len(names)
         if targets is not None:
-            self.endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in targets]
-            for name, tokens in zip(names, self.endings, strict=True):
-                if not tokens:
-                    raise AttackError(
-                        f"example {name}: the target text has no tokens; give the text that should follow"
-                    )
-        self.head_products = [len(tokens) * self.n_embeddings for tokens in self.endings]
+            self._set_endings([tokenizer(text, add_special_tokens=False)["input_ids"] for text in targets])
+        self._followed = Followed(tokenizer)
         self._in_parts = head_is_last(model)
         self.can_cache = self.can_cache and self._in_parts
 
+    def _set_endings(self, endings: Sequence[Sequence[int]]) -> None:
+        for name, tokens in zip(self.names, endings, strict=True):
+            if not tokens:
+                raise AttackError(f"example {name}: the target text has no tokens; give the text that should follow")
+        self.endings = [list(tokens) for tokens in endings]
+        self.head_products = [len(tokens) * self.n_embeddings for tokens in self.endings]
+
+    def follow(self, prompts: Sequence[str]) -> None:
+        """Take a first prompt of each example, which its target is read behind.
+
+        Raises:
+            AttackError: a target without tokens behind its prompt.
+        """
+        self._followed.begin(prompts)
+        self._set_endings(self.endings_after(list(enumerate(prompts))))
+
+    def with_targets(self, targets: Sequence[str], prompts: Sequence[str]) -> LanguageVictim:
+        """The same victim wanted to go on with other texts, after other first prompts."""
+        other = copy.copy(self)
+        other.targets, other._followed = list(targets), Followed(self.tokenizer)
+        other.follow(prompts)
+        return other
+
+    def endings_after(self, prompts: Sequence[tuple[int, str]]) -> list[list[int]]:
+        """Tokens of the target of each (example, whole prompt) as they follow that prompt, which is read from its text.
+
+        What a model writes behind a prompt never joins with it; see :meth:`PromptTokens.following`.
+        """
+        return self._followed.tokens([(example, text, self.targets[example]) for example, text in prompts])
+
     def judge(self, inputs: Inputs, embeds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy of the target, and whether every target token is the first choice."""
-        sizes = [len(self.endings[example]) for example in inputs.examples]
-        wanted = torch.tensor([token for example in inputs.examples for token in self.endings[example]])
-        wanted = wanted.to(self.device)
+        sizes = list(inputs.n_endings)
         counts = torch.tensor(sizes, device=self.device)
         rows = torch.repeat_interleave(torch.arange(len(sizes), device=self.device), counts)
         within = torch.cat([torch.arange(size) for size in sizes]).to(self.device)
         # The token at column c is predicted from column c - 1.
         columns = inputs.last[rows] - counts[rows] + within
-        losses, first = self._judge_rows(inputs, embeds, rows, columns, wanted)
+        losses, first = self._judge_rows(inputs, embeds, rows, columns, inputs.ids[rows, columns + 1])
         mean = torch.zeros(len(sizes), device=self.device).index_add(0, rows, losses) / counts
         n_first = torch.zeros_like(counts).index_add(0, rows, first.long())
         return mean, n_first == counts

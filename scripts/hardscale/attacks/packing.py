@@ -19,11 +19,13 @@ class Block:
         example: index of the example among those under attack.
         tokens: whole prompts, shape ``(n, length)``, on the CPU.
         reused: leading tokens that equal the example's stored prefix and need no new computation.
+        n_ending: last tokens that are the target text.
     """
 
     example: int
     tokens: torch.Tensor
     reused: int = 0
+    n_ending: int = 0
 
     @property
     def n_new(self) -> int:

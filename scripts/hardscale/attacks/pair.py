@@ -83,7 +83,7 @@ def run(
         [alone] = codec.encode_prompts([request.before + request.text + request.after])
         victim.check_length(i, len(alone))
         ledger = victim.ledger(i, shape)
-        [target] = codec.decode([victim.endings[i]])
+        target = victim.targets[i].strip()
         record = Record(request.before, request.after, ledger)
         states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))
     alive = states

@@ -5,7 +5,6 @@ It needs an interface that lets the user write the start of the reply, so it sta
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from hardscale.attacks.results import AttackResult, Callback, Options
 from hardscale.attacks.try_texts import try_texts
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
+from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.settings.text_attacks import Prefill
 
 
@@ -36,14 +36,18 @@ def run(
         AttackError: the victim is a classifier.
     """
     own = options.own or Prefill(kind="prefill")
-    model = copy.copy(chat_victim("prefill", victim))
-    given = [min(own.n_prefill_tokens, len(tokens) - 1) for tokens in model.endings]
-    begun = codec.decode([tokens[:n] for tokens, n in zip(model.endings, given, strict=True)])
-    model.endings = [tokens[n:] for tokens, n in zip(model.endings, given, strict=True)]
-    model.head_products = [len(tokens) * model.n_embeddings for tokens in model.endings]
-    around = [(before + after, "") for before, after in prompts]
-    results = try_texts(model, codec, around, [[text] for text in begun], shape, callback)
+    model = chat_victim("prefill", victim)
+    tokens = PromptTokens(model.tokenizer)
+    asked = [before + after for before, after in prompts]
+    begun = [
+        tokens.begin(prompt, target, min(own.n_prefill_tokens, len(ending) - 1))
+        for prompt, target, ending in zip(asked, model.targets, model.endings, strict=True)
+    ]
+    rest = [target[len(text) :] for target, text in zip(model.targets, begun, strict=True)]
+    left = model.with_targets(rest, [prompt + text for prompt, text in zip(asked, begun, strict=True)])
+    given = tokens.following(list(zip(asked, begun, strict=True)))
+    results = try_texts(left, codec, [(prompt, "") for prompt in asked], [[text] for text in begun], shape, callback)
     return [
-        replace(result, notes={**result.notes, "n_prefilled": float(n)})
-        for result, n in zip(results, given, strict=True)
+        replace(result, notes={**result.notes, "n_prefilled": float(len(some))})
+        for result, some in zip(results, given, strict=True)
     ]

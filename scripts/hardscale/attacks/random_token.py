@@ -43,12 +43,13 @@ class _State:
 
 @dataclass(frozen=True)
 class _Draw:
-    """One iteration's attack text in its prompt."""
+    """One iteration's attack text in its prompt, whose last ``n_ending`` tokens are the target."""
 
     tokens: list[int]
     text: str
     prompt: list[int]
     reused: int
+    n_ending: int
 
 
 def run(
@@ -95,21 +96,22 @@ def _draw(victim: Victim, codec: Codec, states: Sequence[_State], n_tokens: int,
     owners = [state for state in states for _ in range(span)]
     texts = [state.place.insert(text) for state, text in zip(owners, codec.spell(tokens), strict=True)]
     encoded = codec.encode_prompts([state.place.whole(text) for state, text in zip(owners, texts, strict=True)])
+    endings = victim.endings_after([(s.example, s.place.whole(text)) for s, text in zip(owners, texts, strict=True)])
     draws: dict[int, list[_Draw]] = {state.example: [] for state in states}
-    for state, ids, text, prompt in zip(owners, tokens, texts, encoded, strict=True):
-        victim.check_length(state.example, len(prompt))
+    for state, ids, text, prompt, ending in zip(owners, tokens, texts, encoded, endings, strict=True):
+        victim.check_total(state.example, len(prompt) + len(ending))
         if not prompt:
             raise AttackError(f"example {victim.names[state.example]}: the prompt has no tokens; leave it out")
-        whole = prompt + victim.endings[state.example]
+        whole = prompt + ending
         # The text around a random string may be cut into other tokens than alone, so the stored prefix is compared.
-        draws[state.example].append(_Draw(ids, text, whole, victim.cache.reusable(state.example, prompt)))
+        draws[state.example].append(_Draw(ids, text, whole, victim.cache.reusable(state.example, prompt), len(ending)))
     return draws
 
 
 def _score(victim: Victim, states: Sequence[_State], draws: dict[int, list[_Draw]]) -> dict[int, list[Scores]]:
     """Scores of every draw of these examples."""
     blocks = [
-        Block(state.example, torch.tensor([draw.prompt]), draw.reused)
+        Block(state.example, torch.tensor([draw.prompt]), draw.reused, draw.n_ending)
         for state in states
         for draw in draws[state.example]
     ]

@@ -62,7 +62,8 @@ def read(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> li
     readings = []
     for (example, text), reading in zip(prompts, read_fitting(victim, codec, prompts), strict=True):
         if reading is None:
-            victim.check_length(example, len(codec.encode_prompts([text])[0]))
+            [tokens], [ending] = codec.encode_prompts([text]), victim.endings_after([(example, text)])
+            victim.check_total(example, len(tokens) + len(ending))
         else:
             readings.append(reading)
     return readings
@@ -71,16 +72,17 @@ def read(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> li
 def read_fitting(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> list[Reading | None]:
     """Like :func:`read`, with None for a prompt that is too long for the model."""
     encoded = codec.encode_prompts([text for _, text in prompts])
+    endings = victim.endings_after(prompts)
     limit = window(victim.model)
-    together: dict[tuple[int, int, int], list[int]] = {}
-    for i, ((example, _), tokens) in enumerate(zip(prompts, encoded, strict=True)):
-        if victim.n_forwarded(example, len(tokens)) > limit:
+    together: dict[tuple[int, int, int, int], list[int]] = {}
+    for i, ((example, _), tokens, ending) in enumerate(zip(prompts, encoded, endings, strict=True)):
+        if len(tokens) + len(ending) > limit:
             continue
         reused = victim.cache.reusable(example, tokens)
-        together.setdefault((example, len(tokens), reused), []).append(i)
+        together.setdefault((example, len(tokens), reused, len(ending)), []).append(i)
     blocks = [
-        Block(example, torch.tensor([encoded[i] + victim.endings[example] for i in rows]), reused)
-        for (example, _, reused), rows in together.items()
+        Block(example, torch.tensor([encoded[i] + endings[i] for i in rows]), reused, n_ending)
+        for (example, _, reused, n_ending), rows in together.items()
     ]
     readings: dict[int, Reading] = {}
     for block, rows, score in zip(blocks, together.values(), victim.score(blocks), strict=True):

@@ -30,7 +30,7 @@ def run(
         AttackError: the victim is a classifier, or there are no requests.
     """
     model, requests = chat_requests("templates", victim, options)
-    openings = codec.decode(model.endings)
+    openings = [text.strip() for text in model.targets]
     texts = [
         [framed(frame, request.text, opening) for frame in FRAMES[: options.n_iterations]]
         for request, opening in zip(requests, openings, strict=True)

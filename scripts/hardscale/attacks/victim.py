@@ -98,12 +98,14 @@ class Inputs:
         examples: the example of each row.
         lengths: real tokens of each row.
         arguments: mask, positions and cache for the base model.
+        n_endings: last tokens of each row that are its target text.
     """
 
     ids: torch.Tensor
     examples: list[int]
     lengths: torch.Tensor
     arguments: dict[str, Any]
+    n_endings: Sequence[int] = ()
 
     @property
     def last(self) -> torch.Tensor:
@@ -139,7 +141,7 @@ class Victim(ABC):
         self.device = self.embedding.weight.device
         self.n_embeddings = int(model.config.get_text_config().vocab_size)
         self.names = list(names)
-        #: Tokens that each example's prompt is forwarded with: its target text, where that is what is attacked for.
+        #: Tokens of each example's target text, where that is what is attacked for, as they follow its first prompt.
         self.endings: list[list[int]] = [[] for _ in names]
         #: Outputs of the head that each example's prompt needs, for the exact count of operations.
         self.head_products: list[int] = [0 for _ in names]
@@ -185,8 +187,16 @@ class Victim(ABC):
         return None
 
     def n_forwarded(self, example: int, n_tokens: int) -> int:
-        """Tokens forwarded for a prompt of ``n_tokens``."""
+        """Tokens forwarded for a prompt of ``n_tokens``, the target counted as it follows the first prompt."""
         return n_tokens + len(self.endings[example])
+
+    def follow(self, prompts: Sequence[str]) -> None:
+        """Take a first prompt of each example, which its target is read behind; a classifier has no targets."""
+        assert len(prompts) == len(self.names)
+
+    def endings_after(self, prompts: Sequence[tuple[int, str]]) -> list[list[int]]:
+        """Tokens of the target of each (example, whole prompt) as they follow that prompt; none for a classifier."""
+        return [[] for _ in prompts]
 
     def check_lengths(self, lengths: Sequence[int]) -> None:
         """Refuse prompts (one an example, in tokens) that do not fit the model.
@@ -204,7 +214,10 @@ class Victim(ABC):
 
     def check_length(self, example: int, length: int) -> None:
         """Refuse one prompt of ``length`` tokens that does not fit the model."""
-        total = self.n_forwarded(example, length)
+        self.check_total(example, self.n_forwarded(example, length))
+
+    def check_total(self, example: int, total: int) -> None:
+        """Refuse a prompt and its target of ``total`` tokens together that do not fit the model."""
         if total > self._limit:
             raise AttackError(
                 f"example {self.names[example]}: {total} tokens with its attack, the victim reads {self._limit}; "
@@ -293,8 +306,9 @@ class Victim(ABC):
             positions = torch.minimum(reused[:, None] + column, (reused + lengths - 1)[:, None])
             arguments["position_ids"] = positions.to(self.device)
         arguments["attention_mask"] = mask.long().to(self.device)
-        examples = [part.example for part, count in zip(parts, counts, strict=True) for _ in range(count)]
-        return Inputs(ids.to(self.device), examples, lengths.to(self.device), arguments)
+        rows = [part for part, count in zip(parts, counts, strict=True) for _ in range(count)]
+        examples, endings = [part.example for part in rows], [part.n_ending for part in rows]
+        return Inputs(ids.to(self.device), examples, lengths.to(self.device), arguments, endings)
 
     def forwards(
         self, blocks: Sequence[Block], work: Callable[[Batch], _T], share: int = 1
@@ -377,12 +391,18 @@ class Victim(ABC):
         """Drop all stored prefixes and store none any more."""
         self.can_cache, self.cache = False, PrefixCache(len(self.names))
 
-    def block(self, example: int, tokens: torch.Tensor) -> Block:
-        """Whole prompts of one example (shape ``(n, length)``) that all start with its stored prefix."""
-        ending = self.endings[example]
-        if ending:
-            tokens = torch.cat([tokens, torch.tensor(ending).expand(tokens.shape[0], -1)], dim=1)
-        return Block(example, tokens, len(self.cache.prefixes[example]))
+    def block(self, example: int, tokens: torch.Tensor, ending: Sequence[int] | None = None) -> Block:
+        """Whole prompts of one example that all start with its stored prefix, with the target behind them.
+
+        Args:
+            example: whose prompts they are.
+            tokens: of the prompts, shape ``(n, length)``.
+            ending: of the target as it follows them; as it follows the first prompt when absent.
+        """
+        after = list(self.endings[example] if ending is None else ending)
+        if after:
+            tokens = torch.cat([tokens, torch.tensor(after).expand(tokens.shape[0], -1)], dim=1)
+        return Block(example, tokens, len(self.cache.prefixes[example]), len(after))
 
     def ledger(self, example: int, shape: ModelShape) -> Ledger:
         """An empty ledger of an example, in which its stored prefix is paid for."""

@@ -79,7 +79,10 @@ def _without_reader(block: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     for place, one in _blocks((), block):
         for kind, applies, names, why in _RULES:
             if isinstance(one, kind) and applies(one):
-                given = [name for name in names if name in one.model_fields_set and getattr(one, name) is not None]
+                # None and false ask for nothing.
+                given = [
+                    name for name in names if name in one.model_fields_set and getattr(one, name) not in (None, False)
+                ]
                 yield from (((*place, name), why) for name in given)
 
 

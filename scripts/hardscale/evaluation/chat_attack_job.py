@@ -253,7 +253,10 @@ def _attack(
 
 def _replies(job: _Job, mine: Sequence[Behavior], results: Sequence[AttackResult]) -> tuple[list[Item], list[int]]:
     """Judged replies and their iterations: first to all requests as they are, then to all attacked prompts."""
-    clean = [Prompt(one.row_id, tuple(job.template.prompt_ids(one.request))) for one in mine]
+    asked = [job.template.prompt(one.request) for one in mine]
+    clean = [
+        Prompt(one.row_id, tuple(job.template.rendered_ids(text)), text) for one, text in zip(mine, asked, strict=True)
+    ]
     attacked = [
         attacked_prompt(one.row_id, job.template, job.template.request(one.request), result)
         for one, result in zip(mine, results, strict=True)

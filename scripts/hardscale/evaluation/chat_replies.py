@@ -19,6 +19,7 @@ from hardscale.evaluation.judges.copyright import Copyright
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
+from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.tasks.chat import Behavior
 
 #: Functional category of behaviours that are judged by what they reproduce.
@@ -32,12 +33,14 @@ class Prompt:
     Attributes:
         key: the example.
         ids: its tokens.
+        text: the whole prompt; without it no opening can be scored behind it.
         begin: begin of the reply that is part of the prompt.
         perturbation: what is added to its embeddings, None for nothing.
     """
 
     key: int
     ids: tuple[int, ...]
+    text: str = ""
     begin: str = ""
     perturbation: torch.Tensor | None = None
 
@@ -47,13 +50,16 @@ def attacked_prompt(key: int, template: ChatTemplate, request: Request, result: 
     text = result.prompt_text
     at = text.rfind(request.after)
     begin = text[at + len(request.after) :] if at >= 0 else ""
-    return Prompt(key, tuple(template.rendered_ids(text)), begin, result.perturbation)
+    return Prompt(key, tuple(template.rendered_ids(text)), text, begin, result.perturbation)
 
 
 def replies(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int, label: str, budget: Budget | None = None
 ) -> list[str]:
-    """Greedy replies, the begin that was given included; equal prompts are answered once."""
+    """Greedy replies, the begin that was given included; equal prompts are answered once.
+
+    Where a tokenizer's decoder drops the space that a text begins with, the first one of a reply is dropped too.
+    """
     unique: dict[Any, Prompt] = {}
     for prompt in prompts:
         unique.setdefault(_identity(prompt), prompt)
@@ -71,7 +77,13 @@ def replies(
     )
     progress.close()
     found = dict(zip(unique, written, strict=True))
-    return [prompt.begin + found[_identity(prompt)] for prompt in prompts]
+    dropped = " " if _drops_space(tokenizer) else ""
+    return [(prompt.begin + found[_identity(prompt)]).removeprefix(dropped) for prompt in prompts]
+
+
+def _drops_space(tokenizer: Any) -> bool:
+    ids = PromptTokens(tokenizer).inside(" a")
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) == "a"
 
 
 def _identity(prompt: Prompt) -> Any:
@@ -85,7 +97,8 @@ def target_scores(
     if not prompts:
         return []
     victim = LanguageVictim(model, tokenizer, list(targets), [str(prompt.key) for prompt in prompts])
-    return _scores(victim, prompts)
+    victim.follow([prompt.text for prompt in prompts])
+    return _scores(victim, prompts, victim.endings)
 
 
 def answer_losses(
@@ -95,14 +108,19 @@ def answer_losses(
     if not prompts:
         return []
     # The victim reads texts; these answers are tokens already, cut where the text was.
-    victim = LanguageVictim(model, tokenizer, ["a"] * len(prompts), [str(prompt.key) for prompt in prompts])
-    victim.endings = [list(answer) for answer in answers]
-    return [loss for loss, _ in _scores(victim, prompts)]
+    victim = LanguageVictim(model, tokenizer, None, [str(prompt.key) for prompt in prompts])
+    return [loss for loss, _ in _scores(victim, prompts, answers)]
 
 
-def _scores(victim: LanguageVictim, prompts: Sequence[Prompt]) -> list[tuple[float, bool]]:
+def _scores(
+    victim: LanguageVictim, prompts: Sequence[Prompt], endings: Sequence[Sequence[int]]
+) -> list[tuple[float, bool]]:
+    blocks = [
+        victim.block(i, torch.tensor([prompt.ids]), ending)
+        for i, (prompt, ending) in enumerate(zip(prompts, endings, strict=True))
+    ]
     with frozen(victim.model):
-        scores = victim.score([victim.block(i, torch.tensor([prompt.ids])) for i, prompt in enumerate(prompts)])
+        scores = victim.score(blocks)
     return [(float(score.losses[0]), bool(score.successes[0])) for score in scores]
 
 

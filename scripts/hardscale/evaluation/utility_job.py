@@ -129,7 +129,7 @@ def _perplexity(job: _Job) -> None:
 
 def _conversation(template: ChatTemplate, chat: Chat, longest: int) -> tuple[list[int], int]:
     try:
-        return template.conversation(chat.messages, longest)
+        return template.labeled(chat.messages, longest)
     except ModelError:  # a conversation that this template can not write
         return [], 0
 
@@ -144,10 +144,11 @@ def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
     limit = window(job.model)
     asked, prompts = [], []
     for question in source.asked:
-        ids = _prompt(job.template, question)
+        text = _prompt(job.template, question)
+        ids = job.template.rendered_ids(text) if text else []
         if 0 < len(ids) < limit:
             asked.append(question)
-            prompts.append(Prompt(question.key, tuple(ids)))
+            prompts.append(Prompt(question.key, tuple(ids), text))
     left = len(source.asked) - len(asked)
     written = replies(job.model, job.tokenizer, prompts, job.settings.max_new_tokens, name)
     items = [Item(one.key, name, one.text, text) for one, text in zip(asked, written, strict=True)]
@@ -157,12 +158,13 @@ def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
     measure(job, asked, prompts, judged, f"{left} left out as too long or changed by the template")
 
 
-def _prompt(template: ChatTemplate, question: Question) -> list[int]:
+def _prompt(template: ChatTemplate, question: Question) -> str:
+    """The rendered prompt; "" for a question that the template changes."""
     try:
         frame = template.request(question.text)
     except ModelError:
-        return []
-    return template.prompt_ids(frame.text)
+        return ""
+    return template.prompt(frame.text)
 
 
 def _complied(judged: dict[str, list[Judgement]], mode: str = "prefix") -> list[bool]:

@@ -1,8 +1,9 @@
 """Chat models: one rendered template from which every prompt, answer and token span is made.
 
 Everything comes from the tokenizer's own template (appendix of arXiv 2405.15589 on prompts): a request stands between
-a head and a tail that are found once by rendering sentinels, so that no model needs code of its own. A prompt is
-tokenised once and answers apart from it, so that perturbations of the prompt stay aligned whatever the answer.
+a head and a tail that are found once by rendering sentinels, so that no model needs code of its own. Prompt and answer
+are tokens of the rendered whole (:mod:`hardscale.models.turns`). What a template writes between its generation prompt
+and an answer (Qwen3's empty ``<think>`` block) belongs to the prompt: targets, answers and replies all follow it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
+from hardscale.models.chat_templates import chosen_template
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.models.rendering import RenderingError, render
 from hardscale.models.request import Request
+from hardscale.models.turn_end import first_end, markers
+from hardscale.models.turns import answered, end_of_answer, spoken, tokens_of
 
 #: Words that no template holds; what lies around them is the template. Case, spaces and markup show what it changes.
 _USER = "Sentinel  <of> the\n\n user's é words"
@@ -40,7 +44,7 @@ class Encoded:
     """A tokenised request and answer.
 
     Attributes:
-        prompt: tokens up to where the reply begins, the tokenizer's leading special tokens included.
+        prompt: tokens up to where the answer's begin, the tokenizer's leading special tokens included.
         answer: tokens of the answer and of the end of its turn.
         user: first and one past the last index in ``prompt`` of the tokens that hold the user's words.
     """
@@ -54,7 +58,8 @@ class ChatTemplate:
     """The chat template of a tokenizer with one system prompt.
 
     A tokenizer that begins every text with special tokens (BOS) does so here too, once: a template that writes them
-    itself is taken without them, so that encoding a rendered text in the ordinary way gives the template's own tokens.
+    itself is taken without them where encoding a rendered text in the ordinary way then gives the template's own
+    tokens. Where it would not (the tokenizer puts a space before the first words alone), texts spell them.
 
     Args:
         tokenizer: a fast tokenizer with a chat template and a padding token.
@@ -63,7 +68,7 @@ class ChatTemplate:
     Attributes:
         text: the template rendered with ``{prompt}`` and ``{answer}``, as a record of what the model is asked.
         sha256: of ``text``.
-        end_of_turn: text that ends an answer.
+        end_of_turn: text that ends an answer, up to the first marker that the template writes behind it.
 
     Raises:
         ModelError: no template, no beginning of a reply in it, no padding token, a slow tokenizer, or a template that
@@ -74,15 +79,15 @@ class ChatTemplate:
         self._name = tokenizer.name_or_path or type(tokenizer).__name__
         if not tokenizer.is_fast:
             raise self._bad("the tokenizer is slow", "save a tokenizer.json beside the model")
-        if not tokenizer.chat_template:
-            raise self._bad("the tokenizer has no chat template", "use a chat model, or add chat_template.jinja")
         if tokenizer.pad_token_id is None:
             raise self._bad("the tokenizer has no padding token", "set pad_token, to eos_token if there is no better")
         self._tokenizer = tokenizer
         self._tokens = PromptTokens(tokenizer)
-        source = tokenizer.get_chat_template()
+        source = chosen_template(tokenizer.chat_template, self._name)
         self._source = _DATE_MACRO + source if "strftime_now" in source else source
         self._system = self._system_message(system_prompt)
+        self._dropped = self._begun = ""
+        self._dropped = self._tokens.droppable(self._render([("user", _USER)], reply=True))
         self._head, self._tail = self._around_user()
         self._lead, self.end_of_turn = self._around_answer()
         self.text = f"{self._head}{{prompt}}{self._tail}{self._lead}{{answer}}{self.end_of_turn}"
@@ -134,27 +139,38 @@ class ChatTemplate:
         return ids
 
     def encode(self, request: str, answer: str) -> Encoded:
-        """Tokens of a request and of an answer to it, one apart from the other.
+        """Tokens of a request and of an answer to it; together they are those of the rendered whole.
+
+        Raises:
+            ModelError: the template changes this request.
+        """
+        return self.encode_answers(request, [answer])[0]
+
+    def encode_answers(self, request: str, answers: Sequence[str]) -> list[Encoded]:
+        """Tokens of a request and of several answers to it, all behind the same tokens of the prompt.
 
         Raises:
             ModelError: the template changes this request.
         """
         frame = self.request(request)
-        ids, offsets = self._tokens.encode(frame.before + frame.text + frame.after)
-        start, stop = len(frame.before), len(frame.before) + len(frame.text)
-        inside = [i for i, (left, right) in enumerate(offsets) if left < stop and right > start and right > left]
-        user = (inside[0], inside[-1] + 1) if inside else (len(ids), len(ids))
-        return Encoded(tuple(ids), tuple(self.answer_ids(answer)), user)
+        ids, wanted = self.answered(frame.before + frame.text + frame.after, answers)
+        _, spans = self._tokens.encode(frame.before + frame.text + frame.after)
+        user = tokens_of(spans[: len(ids)], len(frame.before), len(frame.before) + len(frame.text))
+        return [Encoded(tuple(ids), tuple(answer), user) for answer in wanted]
+
+    def answered(self, rendered: str, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Tokens of a rendered prompt and of answers with the end of their turn, see :func:`turns.answered`."""
+        return answered(self._tokens, rendered, [self.opening(answer) + self.end_of_turn for answer in answers])
 
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of an answer and of the end of its turn, as they follow a prompt."""
-        return self._tokens.plain(self.opening(answer) + self.end_of_turn)
+        return self.answered(self.prompt(_USER), [answer])[1][0]
 
     def conversation(self, messages: Sequence[Message], max_tokens: int) -> tuple[list[int], int]:
-        """The first ``max_tokens`` tokens of a conversation and where its labels begin.
+        """The first ``max_tokens`` tokens of a conversation and where its last answer among them begins.
 
-        Labels are what follows the last beginning of a reply that is wholly among those tokens (data section); without
-        one the second value is the number of tokens.
+        That is an answer whose begin is wholly among those tokens (data section); without one the second value is the
+        number of tokens.
 
         Args:
             messages: (role, content) pairs; the system prompt is put first unless they bring their own.
@@ -163,39 +179,56 @@ class ChatTemplate:
         Raises:
             ModelError: the template refuses the conversation, or writes it otherwise than turn by turn.
         """
+        ids, first, _ = self._last_answer(messages, max_tokens)
+        return ids, first
+
+    def labeled(self, messages: Sequence[Message], max_tokens: int) -> tuple[list[int], int]:
+        """As :meth:`conversation`, up to the end of the last answer's turn: what follows the second value is learned.
+
+        A line break that a template writes behind the end of a turn is not of the answer, nor is another turn.
+        """
+        ids, first, stop = self._last_answer(messages, max_tokens)
+        return ids[:stop], first
+
+    def _last_answer(self, messages: Sequence[Message], max_tokens: int) -> tuple[list[int], int, int]:
         whole = self._render(messages)
-        ids, offsets = self._tokens.encode(whole)
-        ids = ids[:max_tokens]
+        ids = self.rendered_ids(whole)[:max_tokens]
         for i in reversed([i for i, (role, _) in enumerate(messages) if role == "assistant"]):
-            so_far = self._render(messages[:i], reply=True)
-            if not whole.startswith(so_far):
-                raise self._bad("the template rewrites earlier turns", "use another model for conversations")
-            n_before = sum(left < len(so_far) for left, _ in offsets)
-            if n_before <= len(ids):
-                return ids, n_before
-        return ids, len(ids)
+            start = self._start_of_answer(whole, messages[:i])
+            stop = end_of_answer(whole, start, messages[i][1], self.end_of_turn)
+            first, last = spoken(self._tokens, whole, start, stop)
+            if first <= len(ids):
+                return ids, first, last
+        return ids, len(ids), len(ids)
+
+    def _start_of_answer(self, whole: str, before: Sequence[Message]) -> int:
+        """Where the answer to the first messages of a rendered conversation begins.
+
+        Templates may write in a last turn alone what stands between a generation prompt and an answer.
+        """
+        so_far = self._render(before, reply=True)
+        for prompt in (so_far, so_far.removesuffix(self._begun)):
+            if whole.startswith(prompt):
+                return len(prompt)
+        raise self._bad("the template rewrites earlier turns", "use another model for conversations")
 
     # --- the template -----------------------------------------------------------------------------------------------
 
     def _render(self, messages: Sequence[Message], reply: bool = False) -> str:
-        """Rendered text without the special tokens that the tokenizer adds by itself."""
+        """Rendered text, without the special tokens that the tokenizer adds by itself where that changes none.
+
+        With ``reply`` it goes on to where an answer begins.
+        """
         own = messages and messages[0][0] == "system"
         turns = list(messages) if own else [*self._system, *messages]
         text = self._rendered(turns, reply)
-        return text.removeprefix(self._tokens.leading)
+        return text.removeprefix(self._dropped) + (self._begun if reply else "")
 
     def _rendered(self, turns: Sequence[Message], reply: bool) -> str:
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    [{"role": role, "content": content} for role, content in turns],
-                    chat_template=self._source,
-                    tokenize=False,
-                    add_generation_prompt=reply,
-                    date_string=_DATE,
-                )
-            )
-        except (TemplateError, TypeError, ValueError) as error:
+            messages = [{"role": role, "content": content} for role, content in turns]
+            return render(self._source, messages, reply, {**self._tokenizer.special_tokens_map, "date_string": _DATE})
+        except RenderingError as error:
             roles = ", ".join(role for role, _ in turns[:4]) + (", ..." if len(turns) > 4 else "")
             reason = " ".join(str(error).split())[:120]
             raise self._bad(f"the template refuses turns of {roles} ({reason})", "use a chat model's own") from error
@@ -235,23 +268,25 @@ class ChatTemplate:
         """Text between the prompt and the answer, and the end of the answer's turn.
 
         A template may write white space before an answer which a prompt that is to be gone on with lacks. More than
-        white space, where asking for a reply adds nothing to the user's turn, is the beginning of a reply that is
-        missing from the prompt.
+        white space is the begin of every answer, which the prompt gets; where asking for a reply adds nothing to the
+        user's turn, the template has no generation prompt.
         """
         rendered = self._render([("user", _USER), ("assistant", _ANSWER)])
         prompt = self.prompt(_USER)
         if rendered.count(_ANSWER) != 1:
             raise self._bad("the template drops or changes the answer", "use another model")
         asks = self._render([("user", _USER)]) != prompt
-        lead, _, end = rendered.removeprefix(prompt).partition(_ANSWER)
+        lead, _, behind = rendered.removeprefix(prompt).partition(_ANSWER)
         if not rendered.startswith(prompt) or (lead.strip() and not asks):
             raise self._bad(
                 "the template has no generation prompt: its prompt does not end where an answer begins",
                 "mend chat_template.jinja (add_generation_prompt)",
             )
-        end = end.rstrip()
-        if self._tokens.adds_space:
-            lead = lead.removeprefix(" ")
+        if lead.strip():
+            self._begun = lead.rstrip(" ")
+            self._tail += self._begun
+            lead = lead.removeprefix(self._begun)
+        end = first_end(behind, list(markers(self._tokenizer)))
         return lead, end or str(self._tokenizer.eos_token or "")
 
     def _bad(self, what: str, remedy: str) -> ModelError:

@@ -17,6 +17,7 @@ from hardscale.console import say
 from hardscale.errors import ModelError
 from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.outputs import FORWARD_ERRORS, embeddings_as, failure, name_of, same_losses
+from hardscale.models.turn_end import turn_end
 from hardscale.models.window import window
 from hardscale.seeds import derive_seed
 
@@ -24,6 +25,8 @@ from hardscale.seeds import derive_seed
 CPU_TOKENS, CUDA_TOKENS = 8_192, 65_536
 #: Tokens of a reply that are compared with a plain forward.
 _N_COMPARED = 16
+#: Last tokens of a prompt that a reply is read behind.
+_N_NEAR = 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ def reply(
     keys: Sequence[int] | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """What a model writes after each prompt, up to an end token of its tokenizer or generation configuration.
+    """What a model writes after each prompt, up to where its turn ends.
+
+    That is an end token of its tokenizer, its configurations or its chat template, or the text that a template ends a
+    turn with where it is no token (:mod:`hardscale.models.turn_end`).
 
     Prompts are padded on the left with explicit positions, so that a reply does not depend on the prompts beside it.
     When memory runs out, the batch is cut in two and begun again. The reply to the first prompt, and the first one to a
@@ -87,7 +93,8 @@ def reply(
         callback: told how many more replies are ready.
 
     Returns:
-        the replies without special tokens, in order.
+        the replies without special tokens, in order, as they go on with the prompts' text: where a tokenizer drops the
+        space that a text begins with, a reply behind other text keeps it.
 
     Raises:
         ModelError: a prompt that is empty or too long, a perturbation of another shape, an output that is not a number,
@@ -131,17 +138,32 @@ def reply(
                 continue
             if callback:
                 callback(len(batch))
-    return [tokenizer.decode(row.written, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in rows]
+    return [writer.end.cut(_text(tokenizer, row)) for row in rows]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Token ids after which nothing more is written."""
     generation = getattr(model, "generation_config", None)
-    found: set[int] = set()
+    found = set(turn_end(tokenizer).tokens)
     for source in (tokenizer, generation, model.config.get_text_config()):
         ids = getattr(source, "eos_token_id", None)
         found.update([ids] if isinstance(ids, int) else ids or [])
     return frozenset(found)
+
+
+def _text(tokenizer: Any, row: _Row) -> str:
+    """What a row's tokens add to the text of its prompt behind its last special token."""
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    near = row.prompt[-_N_NEAR:]
+    last = max((i for i, token in enumerate(near, start=1) if token in special), default=0)
+    before, whole = (
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for ids in (near[last:], near[last:] + row.written)
+    )
+    if whole.startswith(before):
+        return str(whole.removeprefix(before))
+    alone = tokenizer.decode(row.written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(alone)
 
 
 @contextlib.contextmanager
@@ -222,7 +244,8 @@ class _Writer:
     def __init__(self, model: Any, tokenizer: Any, sample: Sampling | None) -> None:
         self.model = model
         self.sample = sample
-        self.ends = end_tokens(model, tokenizer)
+        self.ends, self.end = end_tokens(model, tokenizer), turn_end(tokenizer)
+        self._tokenizer = tokenizer
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._accepted = set(inspect.signature(model.forward).parameters)
         #: Whether replies to prompts without and with padding are still to be compared.
@@ -354,9 +377,19 @@ class _Writer:
             row.ended = token in self.ends
             if not row.ended:
                 row.written.append(token)
+                row.ended = self._spells_end(row)
             if not row.ended and len(row.written) < row.left:
                 kept.append(i)
         return kept
+
+    def _spells_end(self, row: _Row) -> bool:
+        """Whether a row's last tokens hold a text that ends its turn."""
+        if not self.end.texts:
+            return False
+        # A token has a byte at least; one more holds what follows the end in the last token.
+        longest = max(len(text.encode()) for text in self.end.texts) + 1
+        late = self._tokenizer.decode(row.written[-longest:], clean_up_tokenization_spaces=False)
+        return any(text in late for text in self.end.texts)
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, how: Sampling) -> torch.Tensor:

@@ -102,7 +102,9 @@ class CAdvIPO(Continuous):
     preference_weight: PositiveFactor = 1.0
     away_cutoff: CutOff | None = Field(-5.0, description="Token log-probability below which a rejected one is let be.")
     toward_cutoff: CutOff | None = Field(None, description="... above minus which a chosen one is let be.")
-    cutoff_form: Literal["clamp", "zero"] = Field("clamp", description="zero: the token counts as 0, as published.")
+    cutoff_form: Literal["clamp", "zero"] = Field(
+        "clamp", description="zero: the token counts as 0, as published, and the reference is not cut at all."
+    )
 
 
 class R2D2(Overridable):
@@ -172,6 +174,11 @@ class External(Overridable):
     base: Line | None = Field(None, description="hub:org/name[@revision] or a folder; the cell's own model if absent.")
     adapter: Line | None = Field(None, description="PEFT adapter in safetensors: hub:org/name[@revision] or a folder.")
     tokenizer: Line | None = Field(None, description="Where the checkpoint ships none; the base's when absent.")
+    quantized_training: Literal["refuse", "merge"] = Field(
+        "refuse",
+        description="An adapter whose files say that it was trained on quantized weights: merge puts it into the "
+        "base's own weights, on which it was not trained, and says so in manifest and captions.",
+    )
 
     @property
     def rounds(self) -> int:
@@ -182,6 +189,8 @@ class External(Overridable):
     def _something_is_given(self) -> External:
         if not self.base and not self.adapter:
             raise ValueError("an external defence needs base, adapter or both")
+        if self.quantized_training == "merge" and not self.adapter:
+            raise ValueError("quantized_training: merge is of an adapter, and none is given")
         return self
 
 

@@ -17,6 +17,7 @@ from hardscale.evaluation.judges.base import Item, Judgement
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
+from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.models.window import window
 from hardscale.wordings import Wording
 
@@ -183,9 +184,4 @@ def prompt_tokens(tokenizer: Any, text: str) -> list[int]:
 
     A prompt that begins with the BOS as text is taken as it is; one that does not gets what the tokenizer puts first.
     """
-    spelled = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    ids = list(tokenizer(text, add_special_tokens=not spelled)["input_ids"])
-    eos = tokenizer.eos_token
-    while ids and eos and ids[-1] == tokenizer.eos_token_id and not text.endswith(eos):
-        ids.pop()  # a tokenizer set up for training ends every text
-    return ids
+    return PromptTokens(tokenizer).encode(text)[0]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from hardscale.errors import ModelError
 from hardscale.models.chat import ChatTemplate, Encoded
+from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.tasks.chat import Behavior, Chat
 from hardscale.training.continuous.rows import Talk, Triple
 
@@ -37,18 +38,17 @@ def triples_of(
     Returns:
         the triples, and how many were left out for their length.
     """
-    suffix = tokenizer(_SUFFIX_TEXT, add_special_tokens=False)["input_ids"][-1:] * n_suffix_tokens
+    suffix = PromptTokens(tokenizer).inside(_SUFFIX_TEXT)[-1:] * n_suffix_tokens
     triples, n_left_out = [], 0
     for behavior in sorted(behaviors, key=lambda behavior: behavior.row_id):
-        safe = template.encode(behavior.request, behavior.safe_answer)
+        safe, *harmful = template.encode_answers(behavior.request, [behavior.safe_answer, *behavior.targets])
         prompt, span = _prompt(safe, positions, suffix if positions == "suffix" else [])
         room = max_tokens - len(prompt)
         if room < 1:
             n_left_out += len(behavior.targets)
             continue
-        for number, target in enumerate(behavior.targets):
-            away = tuple(template.answer_ids(target))
-            triples.append(Triple((behavior.row_id, number), prompt, span, away[:room], safe.answer[:room]))
+        for number, away in enumerate(harmful):
+            triples.append(Triple((behavior.row_id, number), prompt, span, away.answer[:room], safe.answer[:room]))
     return triples, n_left_out
 
 
@@ -82,7 +82,7 @@ class Talks:
         if index not in self._known:
             chat = self._chats[index]
             try:
-                ids, first = self._template.conversation(chat.messages, self._max_tokens)
+                ids, first = self._template.labeled(chat.messages, self._max_tokens)
             except ModelError:
                 ids, first = [], 0
             self._known[index] = Talk(chat.row_id, tuple(ids), first)

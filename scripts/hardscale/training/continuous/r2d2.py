@@ -115,10 +115,10 @@ class _Goals:
 
     def triple(self, goal: _Goal, prompt: str) -> Triple:
         """An attacked prompt with both answers, cut to the longest length."""
-        ids = tuple(self.template.rendered_ids(prompt))
+        ids, answers = self.template.answered(prompt, [goal.text, goal.behavior.safe_answer])
         room = max(self._settings.max_tokens - len(ids), 1)
-        away, toward = (self.template.answer_ids(text)[:room] for text in (goal.text, goal.behavior.safe_answer))
-        return Triple((goal.behavior.row_id, goal.target), ids, (0, 0), tuple(away), tuple(toward))
+        away, toward = (tuple(answer[:room]) for answer in answers)
+        return Triple((goal.behavior.row_id, goal.target), tuple(ids), (0, 0), away, toward)
 
 
 class _R2D2(Training):
