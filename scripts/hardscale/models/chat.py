@@ -90,7 +90,8 @@ class ChatTemplate:
         self._dropped = self._begun = ""
         self._dropped = self._tokens.droppable(self._render([("user", _USER)], reply=True))
         self._head, self._tail = self._around_user()
-        self._lead, self.end_of_turn = self._around_answer()
+        self._lead, self._end = self._around_answer()
+        self.end_of_turn = self._end or str(tokenizer.eos_token or "")
         self.text = f"{self._head}{{prompt}}{self._tail}{self._lead}{{answer}}{self.end_of_turn}"
         self.sha256 = hashlib.sha256(self.text.encode()).hexdigest()
 
@@ -125,8 +126,25 @@ class ChatTemplate:
         return self._head + request + self._tail
 
     def opening(self, text: str) -> str:
-        """An answer as it goes on after a prompt: where a template puts a space before answers, with that space."""
-        return self._lead + text
+        """The begin of an answer as it goes on after a prompt: with the space that a template puts before answers.
+
+        Where a template strips answers, white space that the text begins with is left out.
+        """
+        return self._lead + (text if self._keeps(text) else text.lstrip())
+
+    def written(self, answer: str) -> str:
+        """A whole answer and the end of its turn as the template writes them after a prompt, which may strip it."""
+        forms = (answer, answer.strip("\n"), answer.strip(), answer.lstrip("\n"), answer.lstrip(), answer.rstrip())
+        rest = self._after_prompt(answer)
+        kept = next((form for form in forms if rest.startswith(self._lead + form + self._end)), answer)
+        return self._lead + kept + self.end_of_turn
+
+    def _keeps(self, text: str) -> bool:
+        return text[:1] == text[:1].strip() or self._after_prompt(text).startswith(self._lead + text.rstrip())
+
+    def _after_prompt(self, answer: str) -> str:
+        """What the template writes after a prompt where this answer follows."""
+        return self._render([("user", _USER), ("assistant", answer)]).removeprefix(self.prompt(_USER))
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -161,7 +179,7 @@ class ChatTemplate:
 
     def answered(self, rendered: str, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Tokens of a rendered prompt and of answers with the end of their turn, see :func:`turns.answered`."""
-        return answered(self._tokens, rendered, [self.opening(answer) + self.end_of_turn for answer in answers])
+        return answered(self._tokens, rendered, [self.written(answer) for answer in answers])
 
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of an answer and of the end of its turn, as they follow a prompt."""
@@ -294,8 +312,7 @@ class ChatTemplate:
             self._begun = lead.rstrip(" ")
             self._tail += self._begun
             lead = lead.removeprefix(self._begun)
-        end = first_end(behind, list(markers(self._tokenizer)))
-        return lead, end or str(self._tokenizer.eos_token or "")
+        return lead, first_end(behind, list(markers(self._tokenizer)))
 
     def _bad(self, what: str, remedy: str) -> ModelError:
         return ModelError(f"{self._name}: {what}; {remedy}")
