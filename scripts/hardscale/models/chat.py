@@ -67,7 +67,8 @@ class ChatTemplate:
     Attributes:
         text: the template rendered with ``{prompt}`` and ``{answer}``, as a record of what the model is asked.
         sha256: of ``text``.
-        end_of_turn: text that ends an answer, up to the first marker that the template writes behind it.
+        end_of_turn: text that ends an answer, up to the first marker that the template writes behind it; where it
+            writes nothing there, the tokenizer's end token stands for it in rows of training.
 
     Raises:
         ModelError: no template, no beginning of a reply in it, no padding token, a slow tokenizer, or a template that
