@@ -22,19 +22,24 @@ def main() -> None:
         default=os.environ.get("HARDSCALE_DATA") or None,
         help="folder in hub layout, looked at before the hub",
     )
+    parser.add_argument("--demands", default="[]", help="JSON: lengths and vocabulary that the study asks for")
     parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     spec = json.loads(args.spec)
     with console(args.log, f"prepare_model {spec['family']}/{spec['scale']}"):
         from hardscale.artifacts.manifest import read_manifest
+        from hardscale.models.fit import unpacked
         from hardscale.models.prepare import prepare_model
         from hardscale.settings.models import FamilySettings
 
         settings = FamilySettings.model_validate(spec["settings"])
-        prepare_model(spec["family"], spec["scale"], settings, args.task, args.out, spec["seed"], args.root)
+        name, seed = (spec["family"], spec["scale"]), spec["seed"]
+        prepare_model(*name, settings, args.task, args.out, seed, args.root, unpacked(args.demands))
         facts = read_manifest(args.out)["facts"]
-        say(f"{facts['source']} ({facts['revision']}): {facts['classifier_parameters']:,} parameters as a classifier")
+        kind = "classifier" if facts["classifier_parameters"] else "language model"
+        n_params = facts["classifier_parameters"] or facts["generative_parameters"]
+        say(f"{facts['source']} ({facts['revision']}): {n_params:,} parameters as a {kind}")
 
 
 if __name__ == "__main__":

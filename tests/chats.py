@@ -89,6 +89,7 @@ def describe_chats(folder: Path, **changes: Any) -> Path:
                 "train": {"behaviors": str(data / "train.csv"), "targets": str(data / "train.json")},
                 "test": {"behaviors": str(data / "test.csv"), "targets": str(data / "test.json")},
                 "utility": {"source": str(data / "talk.jsonl"), "n_train": 40, "n_validation": 8},
+                "max_tokens": 200,
                 "max_new_tokens": 8,
             }
         },

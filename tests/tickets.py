@@ -33,6 +33,7 @@ tasks:
     label: team
     labels: [billing, tech, other]
     validation_fraction: 0.4
+    max_tokens: 200
 families:
   mine:
     source: models

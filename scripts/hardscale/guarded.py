@@ -63,6 +63,14 @@ def expanded(path: str | Path, what: str, error: type[HardscaleError] = DataErro
         raise error(f"{shown(path)}: {what}: this {reason}; give the whole path of what is meant") from fault
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there; false also where that can not be told (a loop of links, a name too long)."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def regular(path: Path, what: str, *, error: type[HardscaleError] = DataError) -> Path:
     """The path itself, if a regular file lies there, perhaps behind links.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hardscale.gangs import Launch
 from hardscale.literal import one_line
+from hardscale.model_check import model_problems
 from hardscale.plan.holdings import Holdings
 from hardscale.resources import Needs
 from hardscale.settings.defenses import External
@@ -41,7 +42,7 @@ def problems(study: Study, conda: bool = False) -> list[str]:
         models.check_source(family, scale, study.families[family], data_root(study))
         for family, scale in dict.fromkeys([*((c.family, c.scale) for c in cells), *study.other_models()])
     ]
-    return [*(line for line in found if line), *utility_problems(study, conda)]
+    return [*(line for line in found if line), *model_problems(study), *utility_problems(study, conda)]
 
 
 def place_problem(root: Path) -> str | None:

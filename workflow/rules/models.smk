@@ -17,6 +17,8 @@ rule prepare_model:
         mem_mb=NEEDS.mem_mb,
         runtime=NEEDS.runtime,
         head=1,
+        # Not among params: what a study asks of a model never makes it anew.
+        demands=JOBS.demands.of_model,
     params:
         spec=JOBS.specs.model,
         code=JOBS.codes.of("hardscale.models.prepare"),
@@ -24,7 +26,7 @@ rule prepare_model:
         "prepare model {wildcards.family} {wildcards.scale}"
     shell:
         'python "$HARDSCALE_SCRIPTS"/prepare_model.py --spec {params.spec:q} --task {input.tasks:q}'
-        " --out {output.manifest:q} --log {log:q}"
+        " --demands {resources.demands:q} --out {output.manifest:q} --log {log:q}"
 
 
 rule pretrain:

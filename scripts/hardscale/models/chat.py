@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
+from hardscale.models.chat_templates import chosen_template
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.models.rendering import RenderingError, render
 from hardscale.models.request import Request
 from hardscale.models.turn_end import first_end, markers
 from hardscale.models.turns import answered, end_of_answer, spoken, tokens_of
@@ -79,13 +80,11 @@ class ChatTemplate:
         self._name = tokenizer.name_or_path or type(tokenizer).__name__
         if not tokenizer.is_fast:
             raise self._bad("the tokenizer is slow", "save a tokenizer.json beside the model")
-        if not tokenizer.chat_template:
-            raise self._bad("the tokenizer has no chat template", "use a chat model, or add chat_template.jinja")
         if tokenizer.pad_token_id is None:
             raise self._bad("the tokenizer has no padding token", "set pad_token, to eos_token if there is no better")
         self._tokenizer = tokenizer
         self._tokens = PromptTokens(tokenizer)
-        source = tokenizer.get_chat_template()
+        source = chosen_template(tokenizer.chat_template, self._name)
         self._source = _DATE_MACRO + source if "strftime_now" in source else source
         self._system = self._system_message(system_prompt)
         self._dropped = self._begun = ""
@@ -246,16 +245,9 @@ class ChatTemplate:
 
     def _rendered(self, turns: Sequence[Message], reply: bool) -> str:
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    [{"role": role, "content": content} for role, content in turns],
-                    chat_template=self._source,
-                    tokenize=False,
-                    add_generation_prompt=reply,
-                    date_string=_DATE,
-                )
-            )
-        except (TemplateError, TypeError, ValueError) as error:
+            messages = [{"role": role, "content": content} for role, content in turns]
+            return render(self._source, messages, reply, {**self._tokenizer.special_tokens_map, "date_string": _DATE})
+        except RenderingError as error:
             roles = ", ".join(role for role, _ in turns[:4]) + (", ..." if len(turns) > 4 else "")
             reason = " ".join(str(error).split())[:120]
             raise self._bad(f"the template refuses turns of {roles} ({reason})", "use a chat model's own") from error

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hardscale.errors import StudyError
+from hardscale import guarded
+from hardscale.errors import ModelError, StudyError
+from hardscale.models.adapters import adapter_problem, quantised_problem
 from hardscale.models.folders import (
     ADAPTER_WEIGHTS,
-    adapter_problem,
     folder_problem,
+    gguf_header_problem,
     gguf_problem,
     tokenizer_problem,
 )
@@ -46,14 +48,23 @@ def check_source(family: str, scale: str, settings: FamilySettings, root: Path |
 
 def _source_problem(source: Source) -> str | None:
     if source.kind == "path":
-        return folder_problem(Path(source.where).expanduser())
+        return _of_place(source.where, folder_problem)
     if source.kind == "gguf":
-        return gguf_problem(Path(source.where).expanduser()) or (
-            None if importlib.util.find_spec("gguf") else f"{source.where}: {GGUF_MISSING}"
-        )
+        problem = _of_place(source.where, gguf_problem)
+        if not problem and not importlib.util.find_spec("gguf"):
+            problem = f"{source.where}: {GGUF_MISSING}"
+        return problem or _of_place(source.where, gguf_header_problem)
     if source.kind == "hub":
         return hub_problem(source.where, source.revision)
     return None
+
+
+def _of_place(where: str, look: Callable[[Path], str | None]) -> str | None:
+    """What a look at a path of the study finds; a path that can not be one is a finding too."""
+    try:
+        return look(guarded.expanded(where, "a model", ModelError))
+    except ModelError as error:
+        return str(error)
 
 
 def check_external(name: str, settings: External, root: Path | None = None) -> str | None:
@@ -61,7 +72,7 @@ def check_external(name: str, settings: External, root: Path | None = None) -> s
     files = {"base": _WEIGHTS, "adapter": ADAPTER_WEIGHTS, "tokenizer": "tokenizer_config.json"}
     looks: dict[str, Callable[[Path], str | None]] = {
         "base": partial(folder_problem, with_tokenizer=False),
-        "adapter": adapter_problem,
+        "adapter": lambda folder: adapter_problem(folder) or quantised_problem(folder, settings.quantized_training),
     }
     for field, wanted in files.items():
         where = getattr(settings, field)
@@ -75,7 +86,7 @@ def check_external(name: str, settings: External, root: Path | None = None) -> s
         if source.kind == "hub":
             problem = hub_problem(source.where, source.revision, wanted)
         else:
-            problem = looks.get(field, tokenizer_problem)(Path(source.where).expanduser())
+            problem = _of_place(source.where, looks.get(field, tokenizer_problem))
         if problem:
             return f"{key}: {problem}"
     return None
@@ -85,8 +96,11 @@ def hub_problem(name: str, revision: str | None, wanted: str = _WEIGHTS) -> str 
     """Why a hub model can not be had: not in the cache and the hub out of reach, or a name that can not be one."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
         return f"hub: {name!r} is not of the form org/name"
-    if cached_snapshots(name, revision, wanted) or hub_is_reachable():
-        return None
+    try:
+        if cached_snapshots(name, revision, wanted) or hub_is_reachable():
+            return None
+    except ModelError as error:
+        return str(error)
     return unreachable(name, revision)
 
 
@@ -106,13 +120,14 @@ def cached_snapshots(name: str, revision: str | None, wanted: str = _WEIGHTS) ->
     snapshots = [repository / "snapshots" / revision] if revision else sorted(repository.glob("snapshots/*"))
     reference = repository / "refs" / (revision or "main")
     if reference.is_file():
-        snapshots = [repository / "snapshots" / reference.read_text(encoding="utf-8").strip()]
+        commit = guarded.read_text(reference, "a reference of the hub's cache", error=ModelError).strip()
+        snapshots = [repository / "snapshots" / commit]
     return [folder for folder in snapshots if any(folder.glob(wanted))]
 
 
 def _cache_folder() -> Path:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    return guarded.expanded(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub", "the hub's cache", ModelError)
 
 
 def hub_is_reachable() -> bool:

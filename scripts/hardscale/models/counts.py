@@ -16,6 +16,16 @@ from hardscale.errors import ModelError
 from hardscale.models.flops import ModelShape
 
 
+def has_classifier(config: PretrainedConfig) -> bool:
+    """Whether transformers has a sequence classifier of this architecture."""
+    return _known(AutoModelForSequenceClassification, config)
+
+
+def has_language_model(config: PretrainedConfig) -> bool:
+    """Whether transformers has a causal language model of this architecture."""
+    return _known(AutoModelForCausalLM, config)
+
+
 def classifier_parameters(config: PretrainedConfig, n_labels: int = 2) -> int:
     """All parameters of the sequence classifier: the N of every x-axis.
 
@@ -72,13 +82,23 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
 
 
 def _on_meta(factory: type, config: PretrainedConfig, **changes: int) -> PreTrainedModel:
-    config = type(config).from_dict({**config.to_dict(), **changes})
+    name = factory.__name__.removeprefix("Auto")
+    if not _known(factory, config):
+        raise ModelError(
+            f"model_type {config.model_type!r}: transformers has no {name} of it; use a decoder such as gpt_neox, "
+            "llama or qwen2"
+        )
     try:
+        config = type(config).from_dict({**config.to_dict(), **changes})
         with torch.device("meta"):
             return factory.from_config(config, trust_remote_code=False)  # type: ignore[attr-defined]
-    except (ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except Exception as error:  # whatever half-valid settings lead an architecture into
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
-            f"model_type {config.model_type!r}: transformers has no {factory.__name__.removeprefix('Auto')} of it "
-            f"({reason}); use a decoder such as gpt_neox, llama or qwen2"
+            f"model_type {config.model_type!r}: no {name} can be made of its configuration ({reason}); give a folder "
+            "written by save_pretrained"
         ) from error
+
+
+def _known(factory: type, config: PretrainedConfig) -> bool:
+    return type(config) in factory._model_mapping  # type: ignore[attr-defined]

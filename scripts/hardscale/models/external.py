@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
+from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models import hub
+from hardscale.models.adapters import adapter_problem, quantised_problem, quantised_training
+from hardscale.models.finite import check_finite
 from hardscale.models.folders import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     SMALL_FILES,
     TOKENIZER_FILES,
-    adapter_problem,
     folder_problem,
     tokenizer_problem,
+    weight_files,
 )
-from hardscale.models.load import read_config, read_language_model, save_model
+from hardscale.models.load import named_as, read_config, read_language_model, save_model
+from hardscale.models.merge import merged, resized_rows
 from hardscale.models.prepare import take_over
 from hardscale.models.sources import named_source
 from hardscale.settings.defenses import External
+
+#: The card may say how it was trained; tokenizers come with a vocabulary of their own.
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)
@@ -56,24 +62,27 @@ def assemble(settings: External, own: Path, root: Path | None, folder: Path) -> 
         StudyError: a name is none.
     """
     base = _place("base", settings.base, root, hub.MODEL_FILES) if settings.base else None
-    adapter = _place("adapter", settings.adapter, root, (ADAPTER_CONFIG, ADAPTER_WEIGHTS)) if settings.adapter else None
+    adapter = _place("adapter", settings.adapter, root, ADAPTER_FILES) if settings.adapter else None
     tokenizer = _place("tokenizer", settings.tokenizer, root, TOKENIZER_FILES) if settings.tokenizer else None
     origin = base.folder if base else own
     spoken = tokenizer.folder if tokenizer else origin if tokenizer_problem(origin) is None else own
     problems = [("base", folder_problem(origin, with_tokenizer=False)), ("tokenizer", tokenizer_problem(spoken))]
     if adapter:
         problems.append(("adapter", adapter_problem(adapter.folder)))
+        problems.append(("adapter", quantised_problem(adapter.folder, settings.quantized_training)))
     for what, problem in problems:
         if problem:
             raise ModelError(f"{what}: {problem}")
-    if adapter:
-        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-            _lay(origin, spoken, Path(place))
-            _merge(Path(place), adapter.folder, folder)
-    else:
-        _lay(origin, spoken, folder)
-    given = {"base": base, "adapter": adapter, "tokenizer": tokenizer}
-    return {what: {"source": p.name, "commit": p.commit} for what, p in given.items() if p}
+    check_finite(weight_files(origin))
+    given: dict[str, Any] = {"base": base, "adapter": adapter, "tokenizer": tokenizer}
+    facts = {what: {"source": p.name, "commit": p.commit} for what, p in given.items() if p}
+    with named_as({folder: origin}):
+        if not adapter:
+            _lay(origin, spoken, folder)
+            return facts
+        facts["adapter"] |= _merge(origin, spoken, adapter.folder, folder, named=tokenizer is not None)
+    check_finite(weight_files(folder))
+    return facts
 
 
 def _lay(origin: Path, spoken: Path, folder: Path) -> None:
@@ -84,42 +93,36 @@ def _lay(origin: Path, spoken: Path, folder: Path) -> None:
             shutil.copyfile(spoken / name, folder / name)
 
 
-def _merge(whole: Path, adapter: Path, folder: Path) -> None:
-    """Save the model in ``whole`` with the adapter merged into its weights."""
-    try:
-        from peft import PeftModel, get_peft_model_state_dict
-    except ImportError as error:
-        raise ModelError(
-            f"adapter: {adapter}: the package `peft` is missing; install it with `pip install peft`"
-        ) from error
-    model, tokenizer = read_language_model(whole, torch.float32)
-    stored = read_config(whole).dtype or torch.float32
-    try:
-        handle = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu")
-        _check_whole(adapter, set(get_peft_model_state_dict(handle, save_embedding_layers=False)))
-        merged = handle.merge_and_unload(safe_merge=True)
-    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"adapter: {adapter}: does not fit its base ({reason}); give the base it was made on"
-        ) from error
-    save_model(merged.to(stored), tokenizer, folder)
+def _merge(origin: Path, spoken: Path, adapter: Path, folder: Path, named: bool) -> dict[str, Any]:
+    """Save the base with the adapter merged into its weights, and a tokenizer; what is to be known of it.
 
-
-def _check_whole(adapter: Path, loaded: set[str]) -> None:
-    """PEFT passes over tensors that it finds no layer for, and draws those that it finds no tensor for."""
-    with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as file:
-        odd = sorted(loaded ^ set(file.keys()))
-    if odd:
-        raise ModelError(
-            f"adapter: {adapter}: {len(odd)} tensors have no counterpart in the base, such as {odd[0]}; "
-            "give the base it was made on"
-        )
+    Args:
+        origin: folder of the base.
+        spoken: folder of the tokenizer.
+        adapter: its folder.
+        folder: to write.
+        named: whether the study names that tokenizer.
+    """
+    check_finite([adapter / ADAPTER_WEIGHTS])
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place, named_as({Path(place): origin}):
+        _lay(origin, spoken, Path(place))
+        model, tokenizer = read_language_model(Path(place), torch.float32)
+        stored = read_config(Path(place)).dtype or torch.float32
+        rows = resized_rows(model, adapter)
+        if rows is not None and not named and tokenizer_problem(adapter) is None:
+            raise ModelError(
+                f"adapter: {guarded.shown(adapter)}: trained with {rows:,} tokens, unlike its base, and has a "
+                "tokenizer of its own; say which one is spoken (tokenizer: the adapter's folder)"
+            )
+        whole, done = merged(model, adapter)
+        save_model(whole.to(stored), tokenizer, folder)
+    trained_on = quantised_training(adapter)
+    return {**done, **({"trained_on": trained_on, "merged_into": "weights without quantization"} if trained_on else {})}
 
 
 def _place(what: str, name: str, root: Path | None, patterns: tuple[str, ...]) -> Place:
     source = named_source(what, name, root)
     if source.kind == "path":
-        return Place(Path(source.where).expanduser(), name, None)
+        return Place(guarded.expanded(source.where, what, ModelError), name, None)
     folder, commit = hub.fetch(source.where, source.revision, patterns)
     return Place(folder, name, commit)

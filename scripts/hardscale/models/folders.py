@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from hardscale import guarded
+from hardscale.errors import ModelError
+from hardscale.models.gguf_header import read_header
+from hardscale.models.model_config import CONFIG, config_problem, n_layers, read_model_config, read_object
+from hardscale.models.safetensors_header import TensorEntry, quantised_kinds, read_safetensors_header
+from hardscale.models.window import vocabulary_of
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 #: What of a model folder is taken over, apart from weights. Nothing here can hold code or pickled objects.
 SMALL_FILES = (
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -26,128 +33,195 @@ SMALL_FILES = (
     "chat_template.jinja",
 )
 #: What of a folder is the tokenizer's.
-TOKENIZER_FILES = tuple(name for name in SMALL_FILES if name not in ("config.json", "generation_config.json"))
+TOKENIZER_FILES = tuple(name for name in SMALL_FILES if name not in (CONFIG, "generation_config.json"))
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+#: Objects of a few settings; vocabularies are left to their library, but for their size and encoding.
+_OBJECTS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_LARGEST_VOCABULARY = 256 * 1024**2
+#: Larger vocabularies are not read before a job: they take seconds.
+_READ_VOCABULARY = 4 * 1024**2
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REMOTE_CODE = "auto_map asks to run code from the model folder, which is never done"
 _LFS_POINTER = b"version https://git-lfs"
+_AGAIN = "fetch or save the model again"
+#: A block's number in the names of its tensors; other towers have blocks of their own.
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.(\d+)\.")
+_OTHER_TOWERS = re.compile(r"vis|audio|image|encoder\.|mtp|speech")
+#: Blocks that are shared, or counted by another number.
+_BLOCKS_OTHERWISE = frozenset({"albert", "zamba", "zamba2", "funnel"})
+_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|embed_in|wte|word_embeddings)\.weight$")
 
 
 def folder_problem(folder: Path, with_tokenizer: bool = True) -> str | None:
     """What is wrong with a model folder, in one line with the next step; none when it can be loaded.
 
-    It must hold a config without remote code, complete safetensors weights that are not quantised, and a tokenizer
-    unless ``with_tokenizer`` is false.
+    It must hold a config of a supported kind without remote code, complete safetensors weights that are of that config
+    and not quantised, and a tokenizer unless ``with_tokenizer`` is false.
     """
-    if not folder.is_dir():
-        return f"{folder}: no such folder; give a folder written by save_pretrained"
-    config, problem = _read_json(folder / "config.json")
-    if problem:
-        return problem
-    problem = _config_problem(folder, config) or _weights_problem(folder)
-    return problem or (tokenizer_problem(folder) if with_tokenizer else None)
-
-
-def adapter_problem(folder: Path) -> str | None:
-    """What is wrong with the folder of a PEFT adapter; none when it can be merged into a model."""
-    if not folder.is_dir():
-        return f"{folder}: no such folder; give a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
-    path = folder / ADAPTER_CONFIG
-    config, problem = _read_json(path)
-    if problem:
-        return problem
-    if config.get("peft_type") != "LORA":
-        return f"{path}: peft_type {config.get('peft_type')!r}, allowed is LORA; merge others elsewhere and give `base`"
-    if config.get("megatron_config"):
-        return f"{path}: megatron_config asks to import a module by name, which is never done; merge it elsewhere"
-    weights = folder / ADAPTER_WEIGHTS
-    if not weights.is_file():
-        pickled = next((file.name for file in _pickled_files(folder)), None)
-        if pickled:
-            return (
-                f"{folder / pickled}: a pickled adapter is never loaded (it can run code) and there is no "
-                f"{ADAPTER_WEIGHTS}; convert it where you trust it"
-            )
-        return f"{weights}: missing; give an adapter saved by peft"
-    return _safetensors_problem(weights) or _kinds_problem(weights)
-
-
-def _kinds_problem(file: Path) -> str | None:
-    """Adapters hold floating-point numbers; whole numbers are packed, quantised ones."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
-    kinds = sorted({entry["dtype"] for name, entry in header.items() if name != "__metadata__"})
-    odd = [kind for kind in kinds if kind not in _FLOATS]
+    if not guarded.is_folder(folder):
+        return f"{guarded.shown(folder)}: no such folder; give a folder written by save_pretrained"
+    try:
+        config = read_model_config(folder)
+        problem = config_problem(folder / CONFIG, config) or _weights_problem(folder, config)
+    except ModelError as error:
+        return str(error)
     return (
-        f"{file}: quantised tensors ({', '.join(odd)}) can not be merged; give a full-precision adapter"
-        if odd
-        else None
+        problem
+        or _object_problem(folder / "generation_config.json")
+        or (tokenizer_problem(folder) if with_tokenizer else None)
     )
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, empty when it has none. The index must be readable."""
+    """The safetensors files of a model folder, empty when it has none.
+
+    Raises:
+        ModelError: the index is malformed.
+    """
     index = folder / WEIGHTS_INDEX
-    if index.is_file():
-        return [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
-    return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else []
+    if os.path.lexists(index):
+        return [folder / name for name in sorted(set(_weight_map(index).values()))]
+    return [folder / WEIGHTS] if os.path.lexists(folder / WEIGHTS) else []
 
 
 def gguf_problem(file: Path) -> str | None:
     """What is wrong with a .gguf file, judged by its first bytes."""
-    if not file.is_file():
-        return f"{file}: no such file; give a .gguf file"
-    with file.open("rb") as stream:
-        start = stream.read(len(_LFS_POINTER))
-    if start == _LFS_POINTER:
-        return f"{file}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
-    if start[:4] != b"GGUF":
-        return f"{file}: not a GGUF file (starts with {start[:4]!r}); give a .gguf file, or a folder with path:"
-    return None
-
-
-def _read_json(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, f"{path}: missing; give a folder written by save_pretrained"
-    except (OSError, ValueError) as error:
-        return {}, f"{path}: not readable as JSON ({' '.join(str(error).split())}); fetch or save the model again"
-    if not isinstance(value, dict):
-        return {}, f"{path}: expected a JSON object, found {type(value).__name__}; fetch or save the model again"
-    return value, None
-
-
-def _config_problem(folder: Path, config: dict[str, Any]) -> str | None:
-    if "auto_map" in config:
-        return f"{folder / 'config.json'}: {_REMOTE_CODE}; use a model that transformers knows"
-    if "model_type" not in config:
-        return f"{folder / 'config.json'}: no model_type; give a folder written by save_pretrained"
-    quantised = config.get("quantization_config")
-    if quantised:
-        kind = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
-        return f"{folder / 'config.json'}: quantised weights ({kind}) can not be trained; use the full-precision model"
+        if not os.path.lexists(file):
+            return f"{guarded.shown(file)}: no such file; give a .gguf file"
+        with guarded.opened(file, "a .gguf model", error=ModelError) as stream:
+            start = stream.read(len(_LFS_POINTER))
+    except (ModelError, ValueError) as error:
+        return str(error)
+    if start == _LFS_POINTER:
+        return f"{guarded.shown(file)}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if start[:4] != b"GGUF":
+        return (
+            f"{guarded.shown(file)}: not a GGUF file (starts with {start[:4]!r}); give a .gguf file, or a folder with "
+            "path:"
+        )
     return None
 
 
-def _weights_problem(folder: Path) -> str | None:
-    index = folder / WEIGHTS_INDEX
-    if index.is_file():
-        content, problem = _read_json(index)
-        if problem:
-            return problem
-        names = content.get("weight_map")
-        if not isinstance(names, dict) or not all(_is_plain_name(name) for name in names.values()):
-            return (
-                f"{index}: weight_map must map tensors to file names in the same folder; fetch or save the model again"
-            )
+def gguf_header_problem(file: Path) -> str | None:
+    """What is wrong with the header of a .gguf file, or why a model of its kind can not be used."""
+    try:
+        kind = read_header(file).get("general.architecture")
+    except ModelError as error:
+        return str(error)
+    return config_problem(file, {"model_type": kind if isinstance(kind, str) else ""})
+
+
+def tokenizer_problem(folder: Path) -> str | None:
+    """What is wrong with the tokenizer of a folder; none when it can be loaded."""
+    try:
+        for name in TOKENIZER_FILES:
+            path = folder / name
+            if not os.path.lexists(path):
+                continue
+            guarded.regular(path, "a tokenizer", error=ModelError)
+            if name in _OBJECTS:
+                config = read_object(path, "a tokenizer's settings")
+                if name == "tokenizer_config.json" and "auto_map" in config:
+                    return f"{guarded.shown(path)}: {_REMOTE_CODE}; use a tokenizer that transformers knows"
+            else:
+                _check_vocabulary(path)
+    except ModelError as error:
+        return str(error)
+    if not any(os.path.lexists(folder / name) for name in _TOKENIZERS):
+        return (
+            f"{guarded.shown(folder)}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
+        )
+    return None
+
+
+def _check_vocabulary(path: Path) -> None:
+    """Size and encoding of a file of a tokenizer; what a small one holds.
+
+    Raises:
+        ModelError: it is too large, empty, of another encoding, or no JSON where that is asked for.
+    """
+    with guarded.opened(path, "a tokenizer", max_bytes=_LARGEST_VOCABULARY, error=ModelError) as stream:
+        head = stream.read(len(_LFS_POINTER))
+    if not head:
+        raise ModelError(f"{guarded.shown(path)}: empty; save the tokenizer again")
+    if head == _LFS_POINTER:
+        raise ModelError(f"{guarded.shown(path)}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    if path.suffix == ".model" or path.stat().st_size > _READ_VOCABULARY:
+        return
+    if path.suffix == ".json":
+        read_object(path, "a tokenizer")
+    else:
+        guarded.read_text(path, "a tokenizer", error=ModelError)
+
+
+def _object_problem(path: Path) -> str | None:
+    try:
+        if os.path.lexists(path):
+            read_object(path, "settings of a model")
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+def _weights_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """What is wrong with the weights of a folder, or with them and the configuration together.
+
+    Raises:
+        ModelError: a file of them can not be read.
+    """
     files = weight_files(folder)
-    if files:
-        return next((problem for file in files if (problem := _safetensors_problem(file))), None)
-    pickled = sorted(path.name for path in _pickled_files(folder))
+    if not files:
+        return _no_weights(folder)
+    tensors: dict[str, TensorEntry] = {}
+    index = folder / WEIGHTS_INDEX
+    listed = _weight_map(index) if os.path.lexists(index) else None
+    for file in files:
+        if not os.path.lexists(file):
+            return f"{guarded.shown(file)}: named in {WEIGHTS_INDEX} but missing; {_AGAIN}"
+        found = read_safetensors_header(file)
+        absent = [name for name, place in (listed or {}).items() if place == file.name and name not in found]
+        if absent:
+            return f"{guarded.shown(index)}: says that {file.name} holds {absent[0]!r}, which it lacks; {_AGAIN}"
+        tensors |= found
+    kinds = quantised_kinds(tensors)
+    if kinds:
+        return (
+            f"{guarded.shown(files[0])}: quantised tensors ({', '.join(kinds)}) can not be trained; use the "
+            "full-precision model"
+        )
+    return _mismatch(folder, config, tensors)
+
+
+def _mismatch(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> str | None:
+    """Blocks and embeddings of the weights, where their names tell them, are those of the configuration."""
+    named = {name: entry for name, entry in tensors.items() if not _OTHER_TOWERS.search(name)}
+    blocks = {int(match[1]) for name in named if (match := _BLOCK.search(name))}
+    said = n_layers(config)
+    if blocks and said is not None and config.get("model_type") not in _BLOCKS_OTHERWISE:
+        least, most = said
+        if not least <= max(blocks) + 1 <= most:
+            return (
+                f"{guarded.shown(folder)}: the weights have {max(blocks) + 1:,} blocks and config.json says {least:,}; "
+                "config and weights must be of one model"
+            )
+    rows = vocabulary_of(config)
+    for name, entry in named.items():
+        if rows is not None and _EMBEDDINGS.search(name) and entry.shape and entry.shape[0] != rows:
+            return (
+                f"{guarded.shown(folder)}: {name} has {entry.shape[0]:,} rows and config.json says {rows:,} "
+                "embeddings (vocab_size); config and weights must be of one model"
+            )
+    return None
+
+
+def _no_weights(folder: Path) -> str:
+    pickled = sorted(path.name for path in pickled_files(folder))
     if pickled:
         return (
             f"{folder / pickled[0]}: pickled weights are never loaded (they can run code) and there is no {WEIGHTS}; "
@@ -160,47 +234,20 @@ def _weights_problem(folder: Path) -> str | None:
     return f"{folder}: no {WEIGHTS} and no {WEIGHTS_INDEX}; save the model with save_pretrained"
 
 
+def _weight_map(index: Path) -> dict[str, str]:
+    names = read_object(index, "an index of weights").get("weight_map")
+    if not isinstance(names, dict) or not names or not all(_is_plain_name(name) for name in names.values()):
+        raise ModelError(
+            f"{guarded.shown(index)}: weight_map must map tensors to file names in the same folder; {_AGAIN}"
+        )
+    return names
+
+
 def _is_plain_name(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
+    return isinstance(name, str) and name.isprintable() and Path(name).name == name and name.endswith(".safetensors")
 
 
-def _pickled_files(folder: Path) -> Iterator[Path]:
+def pickled_files(folder: Path) -> Iterator[Path]:
+    """Files of a folder that are pickled, by their names."""
     for pattern in _PICKLED:
         yield from folder.glob(pattern)
-
-
-def _safetensors_problem(file: Path) -> str | None:
-    """Compare the length that the header promises with the file's, which finds truncated downloads at no cost."""
-    if not file.is_file():
-        return f"{file}: named in {WEIGHTS_INDEX} but missing; fetch or save the model again"
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        if _LFS_POINTER.startswith(start) and start:
-            return f"{file}: a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
-        header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if header_size > min(size, 100_000_000):
-            return f"{file}: not a safetensors file, or truncated; fetch or save the model again"
-        try:
-            header = json.loads(stream.read(header_size))
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return f"{file}: not a safetensors file, or truncated; fetch or save the model again"
-    if 8 + header_size + end != size:
-        wanted = 8 + header_size + end
-        return f"{file}: {size} bytes where its header says {wanted} (truncated?); fetch or save the model again"
-    return None
-
-
-def tokenizer_problem(folder: Path) -> str | None:
-    """What is wrong with the tokenizer of a folder; none when it can be loaded."""
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        return f"{folder}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
-    path = folder / "tokenizer_config.json"
-    if path.is_file():
-        config, problem = _read_json(path)
-        if problem:
-            return problem
-        if "auto_map" in config:
-            return f"{path}: {_REMOTE_CODE}; use a tokenizer that transformers knows"
-    return None

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from hardscale.errors import ModelError
 from hardscale.models.check import GGUF_MISSING
-from hardscale.models.folders import gguf_problem
+from hardscale.models.folders import gguf_header_problem, gguf_problem
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -24,6 +24,8 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         ModelError: no such file, not GGUF, an architecture that transformers can not convert, or no package ``gguf``.
     """
     problem = gguf_problem(file)
+    if not problem and importlib.util.find_spec("gguf") is not None:
+        problem = gguf_header_problem(file)
     if problem:
         raise ModelError(f"gguf: {problem}")
     if importlib.util.find_spec("gguf") is None:

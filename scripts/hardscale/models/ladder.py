@@ -34,6 +34,7 @@ class BuiltinScale:
         n_kv_heads: key and value heads.
         vocab: rows of the embedding matrix (padded, so more than the tokenizer knows).
         tied: whether the unembedding is the embedding matrix.
+        window: tokens that it was trained to read.
     """
 
     hub: str
@@ -47,6 +48,7 @@ class BuiltinScale:
     n_kv_heads: int
     vocab: int
     tied: bool
+    window: int
 
     @property
     def pretrain_flops(self) -> float:
@@ -69,6 +71,7 @@ def _pythia(
         n_kv_heads=heads,
         vocab=vocab,
         tied=False,
+        window=2_048,
     )
 
 
@@ -88,6 +91,7 @@ def _qwen(
         n_kv_heads=kv_heads,
         vocab=152_064 if untied else 151_936,
         tied=not untied,
+        window=32_768,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hardscale import guarded
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.errors import ModelError
 from hardscale.models.folders import weight_files
@@ -25,7 +27,43 @@ from hardscale.models.scratch import initialise_, normal_
 #: Folder of the Hugging Face files inside a ``base_model`` or ``model`` artefact.
 MODEL = "model"
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError)
+
+
+@contextlib.contextmanager
+def named_as(names: Mapping[Path, Path | str]) -> Iterator[None]:
+    """Name the user's folder in errors about a temporary one that its files were laid in.
+
+    Args:
+        names: temporary folder -> what the user calls it.
+    """
+    try:
+        yield
+    except ModelError as error:
+        text = str(error)
+        for folder, name in names.items():
+            text = text.replace(str(folder), guarded.shown(name))
+        raise ModelError(text) from error
+
+
+@contextlib.contextmanager
+def _reading(folder: Path, what: str, remedy: str) -> Iterator[None]:
+    """Whatever malformed files lead a library into becomes one line; so do panics of libraries in Rust.
+
+    Args:
+        folder: that is read.
+        what: the reader failed at, "the tokenizer can not be loaded".
+        remedy: the next step.
+    """
+    try:
+        yield
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{folder}: {what} ({_reason(error, folder)}); {remedy}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{folder}: {what} (a library panics); {remedy}") from error
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -39,10 +77,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Like :func:`load_tokenizer`, of a plain Hugging Face folder."""
-    try:
+    with _reading(folder, "the tokenizer can not be loaded", "save it again"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
-    except _LOADING_ERRORS as error:
-        raise ModelError(f"{folder}: the tokenizer can not be loaded ({_reason(error)}); save it again") from error
+        _ = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.all_special_tokens
     for transient in ("is_local", "local_files_only", "trust_remote_code"):
         tokenizer.init_kwargs.pop(transient, None)  # how it was loaded does not belong in what is saved
     if tokenizer.pad_token_id is None:
@@ -177,12 +214,10 @@ def read_config(folder: Path) -> PretrainedConfig:
     Raises:
         ModelError: it is missing, malformed or of an architecture that transformers does not know.
     """
-    try:
-        return AutoConfig.from_pretrained(folder, **_LOCAL)
-    except _LOADING_ERRORS as error:
-        raise ModelError(
-            f"{folder}: config.json can not be used ({_reason(error)}); use a model that transformers knows"
-        ) from error
+    with _reading(folder, "config.json can not be used", "use a model that transformers knows"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **_LOCAL)
+        config.get_text_config().to_dict()
+        return config
 
 
 def _base(base_folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -232,21 +267,22 @@ def _read(
 
     What is lacking is drawn from the global random state by transformers, which is why that state is put back.
     """
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model, info = factory.from_pretrained(  # type: ignore[attr-defined]
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=may_differ,
-                **_LOCAL,
-            )
-    except _LOADING_ERRORS as error:
+    if type(config) not in factory._model_mapping:  # type: ignore[attr-defined]
         raise ModelError(
-            f"{folder}: can not be loaded as {factory.__name__.removeprefix('Auto')} ({_reason(error)})"
-        ) from error
+            f"{folder}: transformers has no {factory.__name__.removeprefix('Auto')} of model_type "
+            f"{config.model_type!r}; use a decoder such as gpt_neox, llama or qwen2"
+        )
+    what = f"can not be loaded as {factory.__name__.removeprefix('Auto')}"
+    with _reading(folder, what, "config and weights must be of one model"), torch.random.fork_rng(devices=[]):
+        model, info = factory.from_pretrained(  # type: ignore[attr-defined]
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=may_differ,
+            **_LOCAL,
+        )
     return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 
 
@@ -274,5 +310,6 @@ def _lacking(folder: Path, names: Sequence[str]) -> ModelError:
     return ModelError(f"{folder}: the weights lack or do not fit {shown}; config and weights must be of one model")
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+def _reason(error: BaseException, folder: Path) -> str:
+    text = " ".join(str(error).replace(str(folder), "the folder").split())
+    return "".join(c for c in text if c.isprintable())[:200] or type(error).__name__

@@ -8,19 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hardscale import guarded
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CHATS, EXAMPLES
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ModelError
 from hardscale.models import gguf, hub
-from hardscale.models.counts import classifier_parameters, generative_parameters
+from hardscale.models.counts import (
+    classifier_parameters,
+    generative_parameters,
+    has_classifier,
+    has_language_model,
+)
+from hardscale.models.finite import check_finite
+from hardscale.models.fit import Ability, Demand, problems
 from hardscale.models.flops import pretraining_flops
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX, folder_problem, weight_files
-from hardscale.models.load import MODEL, read_config, read_tokenizer, save_model
+from hardscale.models.load import MODEL, named_as, read_config, read_tokenizer, save_model
 from hardscale.models.scratch import scratch_config
 from hardscale.models.sources import Source, resolve_source
 from hardscale.models.tokenizers import N_MARKERS, chat_tokenizer, pieces_tokenizer, text_tokenizer
+from hardscale.models.window import vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
 
 UNPINNED = "unpinned"
@@ -29,7 +38,14 @@ CHAT_KIND = "behaviors"
 
 
 def prepare_model(
-    family: str, scale: str, settings: FamilySettings, tasks: list[Path], out: Path, seed: int, root: Path | None = None
+    family: str,
+    scale: str,
+    settings: FamilySettings,
+    tasks: list[Path],
+    out: Path,
+    seed: int,
+    root: Path | None = None,
+    demands: Sequence[Demand] = (),
 ) -> None:
     """Publish a ``base_model`` artefact: ``model/`` with configuration, tokenizer and, unless made here, weights.
 
@@ -43,9 +59,11 @@ def prepare_model(
         out: the artefact.
         seed: kept in the manifest; preparing draws nothing.
         root: folder in hub layout, looked at before the hub.
+        demands: what the study asks of the model, which a configuration that was out of reach before may not meet.
 
     Raises:
-        ModelError: the source is missing, incomplete, pickled, quantised or asks for remote code.
+        ModelError: the source is missing, incomplete, pickled, quantised or asks for remote code; its configuration,
+            weights and tokenizer are not of one model; or it can not do what the study asks.
     """
     source = resolve_source(family, scale, settings, root)
     spec = {"family": family, "scale": scale, "settings": settings.model_dump(mode="json"), "seed": seed}
@@ -58,10 +76,12 @@ def prepare_model(
             std = settings.init_std
             draft.note(init={"std": std, "embedding_std": settings.embedding_std or std})
         elif source.kind == "gguf":
-            save_model(*gguf.read_gguf(Path(source.where).expanduser()), folder)
+            save_model(*gguf.read_gguf(guarded.expanded(source.where, "a .gguf model", ModelError)), folder)
         else:
             _adopt(source, folder, draft)
-        _note_facts(draft, source, folder, family, scale)
+        with named_as({folder: source.where or source.kind}):
+            check_finite(weight_files(folder))
+            _note_facts(draft, source, folder, f"{family} {scale}", demands)
 
 
 def _make(source: Source, settings: FamilySettings, tasks: list[Path], folder: Path) -> None:
@@ -117,7 +137,7 @@ def _adopt(source: Source, folder: Path, draft: Draft) -> None:
         origin, commit = hub.fetch(source.where, source.revision)
         draft.note(commit=commit)
     else:
-        origin = Path(source.where).expanduser()
+        origin = guarded.expanded(source.where, "a model folder", ModelError)
     problem = folder_problem(origin)
     if problem:
         raise ModelError(f"{source.kind}: {problem}")
@@ -142,33 +162,45 @@ def link_or_copy(origin: Path, target: Path) -> None:
         shutil.copyfile(origin, target)
 
 
-def _note_facts(draft: Draft, source: Source, folder: Path, family: str, scale: str) -> None:
+def _note_facts(draft: Draft, source: Source, folder: Path, name: str, demands: Sequence[Demand]) -> None:
     config = read_config(folder)
-    tokenizer = read_tokenizer(folder)
-    n_embeddings = config.get_text_config().vocab_size
-    if len(tokenizer) > n_embeddings:
-        raise ModelError(
-            f"{source.label}: the tokenizer has {len(tokenizer)} tokens and the model {n_embeddings} embeddings; "
-            "use the tokenizer the model was trained with"
-        )
+    values = config.to_dict()
+    lines = problems(demands, name, Ability(window_of(values), vocabulary_of(values)))
+    if lines:
+        raise ModelError(lines[0])
+    _check_tokenizer(source, folder, config)
+    generative = generative_parameters(config) if has_language_model(config) else None
+    # What no classifier can be made of can be a language model all the same; whoever needs the other one says so.
+    classifier = classifier_parameters(config) if has_classifier(config) or generative is None else None
     facts: dict[str, Any] = {
         "source": source.label,
         "revision": source.revision or UNPINNED,
         "scratch": source.kind == "scratch",
         "has_weights": bool(weight_files(folder)),
-        "classifier_parameters": classifier_parameters(config),
-        "generative_parameters": generative_parameters(config),
+        "classifier_parameters": classifier,
+        "generative_parameters": generative,
         "pretrain_tokens": source.pretrain_tokens,
         "pretrain_flops": None,
     }
     if source.builtin is not None:
         expected = source.builtin.classifier_parameters
-        if facts["classifier_parameters"] != expected:
+        if classifier != expected:
             raise ModelError(
-                f"{source.label}: {facts['classifier_parameters']:,} parameters as a classifier, but {family} {scale} "
+                f"{source.label}: {classifier or 0:,} parameters as a classifier, but {name} "
                 f"has {expected:,}; describe another model with source: models"
             )
         facts["pretrain_flops"] = source.builtin.pretrain_flops
-    elif source.pretrain_tokens is not None:
-        facts["pretrain_flops"] = pretraining_flops(facts["generative_parameters"], source.pretrain_tokens)
+    elif source.pretrain_tokens is not None and generative is not None:
+        facts["pretrain_flops"] = pretraining_flops(generative, source.pretrain_tokens)
     draft.note(**facts)
+
+
+def _check_tokenizer(source: Source, folder: Path, config: Any) -> None:
+    n_tokens, n_embeddings = len(read_tokenizer(folder)), vocabulary_of(config.to_dict())
+    if n_embeddings is None:
+        raise ModelError(f"{source.label}: config.json has no vocab_size; give a folder written by save_pretrained")
+    if n_tokens > n_embeddings:
+        raise ModelError(
+            f"{source.label}: the tokenizer has {n_tokens} tokens and the model {n_embeddings} embeddings; "
+            "use the tokenizer the model was trained with"
+        )

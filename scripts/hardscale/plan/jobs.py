@@ -6,6 +6,7 @@ from hardscale.paths import manifests
 from hardscale.plan.attack_helpers import AttackHelpers
 from hardscale.plan.chat_holdings import ChatHoldings
 from hardscale.plan.codes import Codes
+from hardscale.plan.demands import Demands
 from hardscale.plan.exhibits import Exhibits
 from hardscale.plan.holdings import Holdings
 from hardscale.plan.inputs import Inputs
@@ -23,6 +24,7 @@ class Jobs:
         exhibits: its tables and figures.
         inputs: what each job reads.
         helpers: further models of its attacks.
+        demands: what the study asks of its models.
         specs: what each job is told.
         codes: the code that each job runs.
         measures: what is measured of chat models by jobs of their own.
@@ -37,6 +39,7 @@ class Jobs:
         self.exhibits = Exhibits(self.holdings, self.chat)
         self.inputs = Inputs(self.holdings)
         self.helpers = AttackHelpers(self.holdings)
+        self.demands = Demands(study)
         self.specs = Specs(self.holdings)
         self.codes = Codes(self.holdings)
         self.measures = UtilityJobs(self.holdings, self.chat)

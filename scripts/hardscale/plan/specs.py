@@ -178,7 +178,20 @@ class Specs:
         Snakemake copies the parameters of a reported job unescaped into a ``<script>`` of its report. Nothing there can
         end one or begin a comment: a backslash follows every ``<``.
         """
-        return restructured(self._study.analysis.caption_note)
+        note, others = self._study.analysis.caption_note, self._merged_elsewhere()
+        return restructured(" ".join([note, *others] if note else others))
+
+    def _merged_elsewhere(self) -> list[str]:
+        """A sentence on adapters that were trained on quantized weights and are merged into others."""
+        names = [
+            name
+            for name, block in self._study.defenses.items()
+            if isinstance(block, External) and block.quantized_training == "merge"
+        ]
+        said = (
+            f"Adapters trained on quantized weights are merged into weights without quantization: {', '.join(names)}."
+        )
+        return [said] if names else []
 
     @for_rules
     def scratch_families(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002

@@ -152,6 +152,11 @@ class External(Overridable):
     base: str | None = Field(None, description="hub:org/name[@revision] or a folder; the cell's own model if absent.")
     adapter: str | None = Field(None, description="PEFT adapter in safetensors: hub:org/name[@revision] or a folder.")
     tokenizer: str | None = Field(None, description="Where the checkpoint ships none; the base's when absent.")
+    quantized_training: Literal["refuse", "merge"] = Field(
+        "refuse",
+        description="An adapter whose files say that it was trained on quantized weights: merge puts it into the "
+        "base's own weights, on which it was not trained, and says so in manifest and captions.",
+    )
 
     @property
     def rounds(self) -> int:
@@ -162,6 +167,8 @@ class External(Overridable):
     def _something_is_given(self) -> External:
         if not self.base and not self.adapter:
             raise ValueError("an external defence needs base, adapter or both")
+        if self.quantized_training == "merge" and not self.adapter:
+            raise ValueError("quantized_training: merge is of an adapter, and none is given")
         return self
 
 

@@ -16,7 +16,7 @@ from hardscale.models.chat import ChatTemplate
 from hardscale.models.counts import generative_parameters
 from hardscale.models.external import assemble
 from hardscale.models.folders import weight_files
-from hardscale.models.load import MODEL, read_config, read_tokenizer
+from hardscale.models.load import MODEL, named_as, read_config, read_tokenizer
 from hardscale.models.prepare import link_or_copy
 from hardscale.settings.defenses import External
 from hardscale.tasks.chat import load_chat_task
@@ -37,7 +37,7 @@ def adopt(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
         ModelError: the base has no weights, or its tokenizer no usable chat template.
         DataError: the task is one for classifiers.
     """
-    open_artifact(base, "base_model")
+    source = open_artifact(base, "base_model")["facts"].get("source", base)
     origin = base / MODEL
     if not weight_files(origin):
         raise ModelError(f"{base}: a chat cell needs a trained model and this one has no weights; give `pretrain`")
@@ -45,7 +45,8 @@ def adopt(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
         (draft.path / MODEL).mkdir()
         for path in sorted(origin.iterdir()):
             link_or_copy(path, draft.path / MODEL / path.name)
-        _note(draft, task, spec, round_number=0, compute={"n_seen_tokens": 0} | dict.fromkeys(_COMPUTE[:3], 0.0))
+        with named_as({draft.path / MODEL: source}):
+            _note(draft, task, spec, round_number=0, compute={"n_seen_tokens": 0} | dict.fromkeys(_COMPUTE[:3], 0.0))
 
 
 def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root: Path | None = None) -> None:
@@ -71,7 +72,9 @@ def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root
         folder = draft.path / MODEL
         folder.mkdir()
         draft.note(external=assemble(settings, base / MODEL, root, folder))
-        _note(draft, task, spec, round_number=1, compute=dict.fromkeys(_COMPUTE))
+        theirs = settings.tokenizer or settings.base or settings.adapter
+        with named_as({folder: f"external: {theirs}"}):
+            _note(draft, task, spec, round_number=1, compute=dict.fromkeys(_COMPUTE))
 
 
 def _note(draft: Draft, task: Path, spec: dict[str, Any], round_number: int, compute: dict[str, Any]) -> None:
