@@ -19,24 +19,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
-from hardscale.models.chat_templates import chosen_template
+from hardscale.models.chat_rendering import Message, rendered
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.models.rendering import RenderingError, render
+from hardscale.models.rendering import RenderingError
 from hardscale.models.request import Request
+from hardscale.models.system_turn import system_turn
 from hardscale.models.turn_end import first_end, markers
 from hardscale.models.turns import answered, end_of_answer, spoken, tokens_of
 
 #: Words that no template holds; what lies around them is the template. Case, spaces and markup show what it changes.
 _USER = "Sentinel  <of> the\n\n user's é words"
 _ANSWER = "Sentinel  <of> the\n\n reply's é words"
-_SYSTEM = "Sentinel  <of> the\n\n system's é words"
-#: Templates that write today's date would differ from day to day.
-_DATE = "26 Jul 2024"
-_DATE_MACRO = "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}"
-
-Message = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,6 @@ class ChatTemplate:
             raise self._bad("the tokenizer has no padding token", "set pad_token, to eos_token if there is no better")
         self._tokenizer = tokenizer
         self._tokens = PromptTokens(tokenizer)
-        source = chosen_template(tokenizer.chat_template, self._name)
-        self._source = _DATE_MACRO + source if "strftime_now" in source else source
         self._system = self._system_message(system_prompt)
         self._dropped = self._begun = ""
         self._dropped = self._tokens.droppable(self._render([("user", _USER)], reply=True))
@@ -245,36 +238,17 @@ class ChatTemplate:
 
     def _rendered(self, turns: Sequence[Message], reply: bool) -> str:
         try:
-            messages = [{"role": role, "content": content} for role, content in turns]
-            return render(self._source, messages, reply, {**self._tokenizer.special_tokens_map, "date_string": _DATE})
+            return rendered(self._tokenizer, turns, reply)
         except RenderingError as error:
             roles = ", ".join(role for role, _ in turns[:4]) + (", ..." if len(turns) > 4 else "")
             reason = " ".join(str(error).split())[:120]
             raise self._bad(f"the template refuses turns of {roles} ({reason})", "use a chat model's own") from error
 
     def _system_message(self, prompt: str | None) -> list[Message]:
-        """The system turn to give: none for the default, and none for none where the template has no default."""
-        if prompt is None:
-            return []
-        turn = [("user", _USER)]
-        if prompt == "":
-            return [("system", "")] if self._has_default_system(turn) else []
-        given = self._rendered([("system", _SYSTEM), *turn], reply=True)
-        rendered = self._rendered([("system", prompt), *turn], reply=True)
-        if given.count(_SYSTEM) != 1 or rendered != given.replace(_SYSTEM, prompt):
+        turns = system_turn(lambda turns: self._rendered(turns, reply=True), prompt, _USER)
+        if turns is None:
             raise self._bad("the template drops or changes the system prompt", "set system_prompt: null")
-        return [("system", prompt)]
-
-    def _has_default_system(self, turn: list[Message]) -> bool:
-        """Whether the template writes, where no system turn is given, what it would write of one."""
-        try:
-            given = self._rendered([("system", _SYSTEM), *turn], reply=True)
-        except ModelError:
-            return False
-        before, found, after = given.partition(_SYSTEM)
-        plain = self._rendered(turn, reply=True)
-        fits = plain.startswith(before) and plain.endswith(after) and len(plain) > len(before) + len(after)
-        return bool(found) and fits
+        return turns
 
     def _around_user(self) -> tuple[str, str]:
         rendered = self._render([("user", _USER)], reply=True)
