@@ -244,40 +244,6 @@ def test_a_training_that_diverges_stops_at_its_step(tickets, tmp_path):
     assert no_manifest(tmp_path)
 
 
-def test_a_full_disk_while_a_table_is_written(sources, tmp_path, mounting):
-    spec = json.dumps({"name": "password_match", "seed": 0, "settings": {}})
-    run = StudyRun(sources, tmp_path / "tickets.yaml", tmp_path)
-    command = run.entry_command("prepare_task", "--spec", spec, "--out", "full/task", "--log", "job.log")
-    done = on_tmpfs(mounting, tmp_path / "full", "size=64k", command, tmp_path, kept=tmp_path / "kept")
-    assert done.text == done.refused("full/task", "No space left on device", "MiB free", "--directory") + "\n"
-    assert not list((tmp_path / "kept").iterdir())
-
-
-# --- training -------------------------------------------------------------------------------------------------------
-
-
-def finetune_command(tickets, folder, state, *options, **optimizer):
-    """The finetune entry on the prepared artefacts of a finished study, with other optimizer settings."""
-    cell = "tickets/mine/small/s0"
-    trained = tickets.results / "models" / cell / "none" / "r00" / "manifest.json"
-    spec = json.loads(trained.read_text(encoding="utf-8"))["spec"]
-    spec["settings"]["optimizer"] |= optimizer
-    inputs = ["--base", tickets.results / "base" / "mine" / "small", "--task", tickets.results / "tasks" / "tickets"]
-    places = ["--state", state, "--out", folder / "out", "--log", folder / "job.log"]
-    return tickets.entry_command("finetune", "--spec", json.dumps(spec), *inputs, *places, *options)
-
-
-def test_a_loss_that_is_not_a_number_stops_training_at_its_step(tickets, tmp_path):
-    # The weights grow a hundredfold in each step, and no gradient's norm is looked at before the loss.
-    growing = {"learning_rate": 10, "weight_decay": 10, "max_grad_norm": None}
-    command = finetune_command(tickets, tmp_path, tmp_path / "state", **growing)
-    done = call(command, tmp_path)
-    assert (
-        done.text == done.refused("finetune tickets/mine/small/s0", "not finite at step", "lower the learning") + "\n"
-    )
-    assert no_manifest(tmp_path)
-
-
 def test_a_full_disk_while_a_checkpoint_is_written(tickets, tmp_path, mounting):
     state = tmp_path / "full"
     command = finetune_command(tickets, tmp_path, state, "--save-seconds", "0")
