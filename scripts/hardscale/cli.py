@@ -20,6 +20,7 @@ from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
 from hardscale.study import Study, data_root, parse_study, read_yaml
+from hardscale.study_file import of_command_line
 
 DEFAULT_STUDY = "config.yaml"
 
@@ -30,7 +31,7 @@ def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = N
         if len(files) != 1:
             raise StudyError(f"one study at a time, found {', '.join(map(shown, files))}; share settings with extends:")
         path = files[0]
-        study = parse_study(deep_merge(read_yaml(path), dict(config or {})), shown(path))
+        study = parse_study(deep_merge(read_yaml(path), of_command_line(config or {})), shown(path))
         if path.name != DEFAULT_STUDY and study.name != path.stem:
             raise StudyError(f"{shown(path)}: name: found {study.name!r}, must be {path.stem!r} like the file")
         data_root(study)
