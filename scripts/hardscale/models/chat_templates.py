@@ -103,8 +103,8 @@ def lost_reasoning_problem(prompt: str, name: str) -> str | None:
     if mark is None:
         return None
     return (
-        f"{name}: the template puts a reasoning block ({mark}) into its prompt that the conversations it writes lack, so "
-        f"that answers would not follow it; take it out of {TEMPLATE_FILE}, or use a model that replies without"
+        f"{name}: the template puts a reasoning block ({mark}) into its prompt that the conversations it writes lack; "
+        f"answers would not follow it; take it out of {TEMPLATE_FILE}, or use a model that replies without"
     )
 
 
