@@ -159,5 +159,5 @@ def run_it(*options):
 def test_a_run_counts_what_it_did():
     done = run_it("--studies", "20", "--files", "6", "--seed", "5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("fuzz: 0 found in 20 studies, ")
+    assert done.stdout.splitlines()[-1].startswith("fuzz: 0 found in 20 mutated studies, ")
     assert run_it("--only", "studies:3").stdout == "nothing wrong\n"
