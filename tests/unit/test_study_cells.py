@@ -106,9 +106,9 @@ UNKNOWN = [
     ("pythia", {"evaluate/2/rounds": [30, 60]}, "evaluate.2.rounds: found [30, 60], and 'gcg-rounds' has 21 for"),
     ("nano", {"evaluate/1/where": {"task": ["word_length"], "seed": [1]}}, "evaluate.1.where: no cell of the grid"),
     (
-        "nano",
-        {"finetune/overrides": over({"task": ["word_length"], "seed": [1]}, steps=60)},
-        "finetune.overrides.0.where: no cell of the grid",
+        "chat",
+        {"defenses/c-advul/overrides": over({"family": ["gemma"], "scale": ["mini"]}, epochs=6)},
+        "defenses.c-advul.overrides.0.where: no family has such a scale (mini of gemma)",
     ),
     ("chat", {"attacks/pair/attacker/scale": "large"}, "attacks.pair.attacker.scale: 'large' is not one of mixtral"),
     (
@@ -371,3 +371,10 @@ def test_a_data_root_of_nobody_is_named(monkeypatch):
     monkeypatch.setenv("HARDSCALE_DATA", "~nosuchuser/data")
     with pytest.raises(StudyError, match="~nosuchuser/data: HARDSCALE_DATA: this has no home folder"):
         data_root(parse_study(BASES["nano"], "s.yaml"))
+
+
+def test_a_part_of_the_grid_keeps_the_overrides_for_the_rest() -> None:
+    values = base("nano")
+    values["grid"] = [{"tasks": ["password_match"], "families": ["nano"], "scales": ["30k"], "seeds": [0]}]
+    values["evaluate"] = [{"attacks": ["gcg"], "defenses": ["none"], "n_examples": 20}]
+    assert [cell.scale for cell in parse_study(values, "part").cells()] == ["30k"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hardscale.checks.finals import n_rounds, row_cells
 from hardscale.checks.names import wheres
 from hardscale.rounds_plan import chosen_rounds
+from hardscale.settings.blocks import Where
 from hardscale.settings.selection import UNDEFENDED, EvaluateRow
 
 if TYPE_CHECKING:
@@ -55,12 +56,24 @@ def _few_enough(n_jobs: int) -> None:
 
 
 def check_wheres_match(study: Study) -> None:
-    """Every ``where`` selects some cell."""
+    """Every ``where`` of a row selects some cell, and that of an override one that a wider grid could have.
+
+    A study that extends another and runs a part of its grid keeps the overrides for the other parts.
+    """
     for key, where in wheres(study):
-        if key.startswith("families."):
-            continue  # of pretraining, which is by scale alone
-        if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
-            raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+        if key.startswith("evaluate."):
+            if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
+                raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+        elif not _is_possible(study, where):
+            raise ValueError(
+                f"{key}: no family has such a scale ({', '.join(where.scale or [])} of "
+                f"{', '.join(where.family or study.families)}); leave out what excludes the others"
+            )
+
+
+def _is_possible(study: Study, where: Where) -> bool:
+    families = where.family or study.families
+    return where.scale is None or any(scale in study.scales(family) for family in families for scale in where.scale)
 
 
 def check_rounds(study: Study) -> None:
