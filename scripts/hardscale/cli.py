@@ -15,6 +15,7 @@ from typing import Any
 from hardscale.console import printable
 from hardscale.errors import StudyError
 from hardscale.for_rules import remember_signature, with_signature
+from hardscale.guarded import shown
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
@@ -27,11 +28,11 @@ def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = N
     """The study of one file, ``config`` values laid over it; exits with a line for each thing that is wrong."""
     try:
         if len(files) != 1:
-            raise StudyError(f"one study at a time, found {', '.join(map(str, files))}; share settings with extends:")
+            raise StudyError(f"one study at a time, found {', '.join(map(shown, files))}; share settings with extends:")
         path = files[0]
-        study = parse_study(deep_merge(read_yaml(path), dict(config or {})), str(path))
+        study = parse_study(deep_merge(read_yaml(path), dict(config or {})), shown(path))
         if path.name != DEFAULT_STUDY and study.name != path.stem:
-            raise StudyError(f"{path}: name: found {study.name!r}, must be {path.stem!r} like the file")
+            raise StudyError(f"{shown(path)}: name: found {study.name!r}, must be {path.stem!r} like the file")
         data_root(study)
     except StudyError as error:
         for line in str(error).split("\n"):

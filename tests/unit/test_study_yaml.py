@@ -88,7 +88,7 @@ REFUSED = {
     "nothing as key": ("? \n: b\n", ("line 1", "nothing as a key")),
     "a list as key": ("[a]: b\n", ("line 1", "a list or a mapping as a key")),
     "an alias as key": ("a: &a b\n*a : c\n", ("line 2", "an alias as a key")),
-    "a control character in a key": ('a: 1\n"b\\e[31m": 2\n', ("line 2", r"b\\x1b[31m")),
+    "a control character in a key": ('a: 1\n"b\\e[31m": 2\n', ("line 2", r"'b\x1b[31m'")),
     "a long key": (f"? {'a' * 100_000}\n: 1\n", ("line 1", "100,000 characters")),
     "infinite": ("a: .inf\n", ("line 1", "finite")),
     "infinite by its exponent": ("a: 1e999\n", ("line 1", "finite")),
