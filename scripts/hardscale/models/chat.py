@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
 from hardscale.models.chat_rendering import Message, rendered
+from hardscale.models.chat_templates import lost_reasoning_problem, reasoning_problem
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
@@ -255,6 +256,8 @@ class ChatTemplate:
         if rendered.count(_USER) != 1:
             raise self._bad("the template drops or changes the user's words", "use another model")
         head, _, tail = rendered.partition(_USER)
+        if problem := reasoning_problem(tail, self._name):
+            raise ModelError(problem)
         return head, tail
 
     def _around_answer(self) -> tuple[str, str]:
@@ -271,6 +274,8 @@ class ChatTemplate:
         asks = self._render([("user", _USER)]) != prompt
         lead, _, behind = rendered.removeprefix(prompt).partition(_ANSWER)
         if not rendered.startswith(prompt) or (lead.strip() and not asks):
+            if problem := lost_reasoning_problem(self._tail, self._name):
+                raise ModelError(problem)
             raise self._bad(
                 "the template has no generation prompt: its prompt does not end where an answer begins",
                 "mend chat_template.jinja (add_generation_prompt)",
