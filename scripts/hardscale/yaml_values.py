@@ -38,7 +38,8 @@ _TRUTHS = {
     for spelling in (word, word.capitalize(), word.upper())
 }
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
-_REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+#: One way alone to read a run of digits: with two, the matcher tries each split of a long one.
+_REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _MERGE = "<<"
 _OTHER_TEXT = "tag:yaml.org,2002:str"
