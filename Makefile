@@ -1,5 +1,6 @@
 # make study   the default study, from nothing to figures and a report
 # make test    the whole quick test suite        make test-long   hours: real models, soak tests
+# make fuzz    mutated studies and broken files, bounded and seeded: COUNT=20000 FILES=2000 SEED=0
 # make lint    ruff, mypy, snakefmt, import-linter, snakemake --lint
 # make status | du | gc | verify | slurm-check | slurm-profile   upkeep and clusters: docs/upkeep.md, docs/slurm.md
 PYTHON ?= python3
@@ -7,6 +8,9 @@ VENV ?= .venv
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 STUDY ?= config.yaml
 PROFILE ?= profiles/slurm
+COUNT ?= 20000
+FILES ?= 2000
+SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
@@ -14,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # Recipes take these from the environment: a path may hold blanks, quotes and braces.
 export STUDY PROFILE
 
-.PHONY: study report test test-unit test-studies test-chats test-slurm test-long lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
+.PHONY: study report test test-unit test-studies test-chats test-slurm test-long fuzz lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study "$$STUDY" --cores $(CORES)
@@ -33,6 +37,9 @@ endif
 
 test-unit test-studies test-chats test-slurm: $(DEV_STAMP)
 	@$(BIN)/python tests/run_parts.py $(@:test-%=%)
+
+fuzz: $(DEV_STAMP)
+	@$(BIN)/python tests/fuzz/run.py --studies $(COUNT) --files $(FILES) --seed $(SEED) --processes $(CORES) $(ARGS)
 
 test-long: $(DEV_STAMP)
 	$(PYTEST) -m "long" $(ARGS)

@@ -19,6 +19,7 @@ from hardscale.errors import StudyError
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.study_attacks import parse_task
 from hardscale.settings.tasks import TaskSettings
+from hardscale.settings.words import first_problem
 from hardscale.tasks.build import prepare_task
 from hardscale.tasks.data import load_task
 
@@ -29,9 +30,7 @@ def read_spec(text: str) -> tuple[str, TaskSettings | ChatTaskSettings, int]:
         spec = json.loads(text)
         return str(spec["name"]), parse_task(spec.get("settings", {})), int(spec["seed"])
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][1:])  # the first names the kind of task
-        raise StudyError(f"--spec: settings.{key}: {first['msg']}; see docs/study.md") from error
+        raise StudyError(f"--spec: settings.{first_problem(error, spec['settings'])}; see docs/study.md") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(f'--spec: expected JSON {{"name": …, "settings": {{…}}, "seed": …}} ({error!r})') from error
 

@@ -1,9 +1,11 @@
-"""Write the JSON schema of a study and its reference page."""
+"""Write the JSON schema of a study, its reference page, and the table of published settings in docs/chat.md."""
 
 import argparse
 from pathlib import Path
 
+from hardscale.plan.published_table import published_table, with_table
 from hardscale.schema import reference_page, schema_text
+from hardscale.study import parse_study, read_yaml
 
 
 def main() -> None:
@@ -11,9 +13,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("workflow/schemas/study.schema.json"))
     parser.add_argument("--docs", type=Path, default=Path("docs/study.md"))
+    parser.add_argument("--chat-docs", type=Path, default=Path("docs/chat.md"))
+    parser.add_argument("--chat-study", type=Path, default=Path("studies/chat.yaml"))
     args = parser.parse_args()
     args.out.write_text(schema_text(), encoding="utf-8")
     args.docs.write_text(reference_page(), encoding="utf-8")
+    study = parse_study(read_yaml(args.chat_study), str(args.chat_study))
+    page = args.chat_docs.read_text(encoding="utf-8")
+    args.chat_docs.write_text(with_table(page, published_table(study)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hardscale.for_rules import remember_signature, with_signature
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
-from hardscale.study import Study, parse_study, read_yaml
+from hardscale.study import Study, data_root, parse_study, read_yaml
 
 DEFAULT_STUDY = "config.yaml"
 
@@ -32,6 +32,7 @@ def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = N
         study = parse_study(deep_merge(read_yaml(path), dict(config or {})), str(path))
         if path.name != DEFAULT_STUDY and study.name != path.stem:
             raise StudyError(f"{path}: name: found {study.name!r}, must be {path.stem!r} like the file")
+        data_root(study)
     except StudyError as error:
         for line in str(error).split("\n"):
             print(f"error: {printable(line)}", file=sys.stderr)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from hardscale.errors import StudyError
 from hardscale.settings.blocks import Settings
+from hardscale.settings.bounds import Name, Real, TaskName, Whole, size
+from hardscale.settings.words import first_problem
+from hardscale.yaml_values import read_yaml_file
 
 #: Environment variable that names the file.
 VARIABLE = "HARDSCALE_SITE"
@@ -23,19 +25,19 @@ Phase = Literal["prepare_model", "pretrain", "finetune", "adversarial_rounds", "
 class CorrectionWhere(Settings):
     """Jobs that a correction is for; an absent key matches all."""
 
-    phase: list[Phase] | None = None
-    family: list[str] | None = None
-    scale: list[str] | None = None
-    task: list[str] | None = None
+    phase: Annotated[list[Phase], size(100)] | None = None
+    family: Annotated[list[Name], size(100)] | None = None
+    scale: Annotated[list[Name], size(100)] | None = None
+    task: Annotated[list[TaskName], size(100)] | None = None
 
 
 class CorrectionSet(Settings):
     """What they need instead of the estimate."""
 
-    mem_mb: PositiveInt | None = None
-    runtime: PositiveInt | None = None
-    gpu: NonNegativeInt | None = None
-    nodes: PositiveInt | None = None
+    mem_mb: Annotated[int, Whole(1, 10**9)] | None = None
+    runtime: Annotated[int, Whole(1, 10**7)] | None = None
+    gpu: Annotated[int, Whole(0, 10_000)] | None = None
+    nodes: Annotated[int, Whole(1, 10_000)] | None = None
     zero_stage: Literal[0, 1, 2, 3] | None = None
 
 
@@ -49,11 +51,13 @@ class Correction(Settings):
 class Site(Settings):
     """A cluster's nodes, and corrections of the estimates."""
 
-    gpus_per_node: NonNegativeInt = Field(8, description="0: train and attack on CPUs.")
-    ranks_per_node: PositiveInt | None = Field(None, description="gpus_per_node, or all on one node, when absent.")
-    gpu_memory_gb: PositiveFloat = 80.0
-    gpu_from_parameters: NonNegativeInt = Field(5_000_000, description="Smaller models run on CPUs.")
-    corrections: list[Correction] = Field(default_factory=list)
+    gpus_per_node: Annotated[int, Whole(0, 1_000)] = Field(8, description="0: train and attack on CPUs.")
+    ranks_per_node: Annotated[int, Whole(1, 10_000)] | None = Field(
+        None, description="gpus_per_node, or all on one node, when absent."
+    )
+    gpu_memory_gb: Annotated[float, Real(0.001, 10_000)] = 80.0
+    gpu_from_parameters: Annotated[int, Whole(0, 10**15)] = Field(5_000_000, description="Smaller models run on CPUs.")
+    corrections: Annotated[list[Correction], size(1_000, least=0)] = Field(default_factory=list)
 
 
 def site_of_environment() -> Site:
@@ -73,11 +77,8 @@ def read_site(path: Path) -> Site:
     Raises:
         StudyError: not there, not YAML, an unknown key or a wrong value.
     """
+    values = read_yaml_file(path, f"the file of {VARIABLE}")
     try:
-        return Site.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"{path} ({VARIABLE}): can not be read: {error}") from error
+        return Site.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{path}: {place}: {first['msg']}, found {first['input']!r}; see docs/slurm.md") from error
+        raise StudyError(f"{path}: {first_problem(error, values)}; see docs/slurm.md") from error

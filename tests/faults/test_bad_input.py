@@ -42,7 +42,7 @@ def test_an_unknown_key_of_a_study(sources, tmp_path):
     ("old", "new", "words"),
     [
         ("attacks: [gcg]", "attacks: [gcq]", ("evaluate.0.attacks", "'gcq'", "did you mean 'gcg'")),
-        ("steps: 24", "steps: -1", ("finetune.steps", "greater than 0", "found -1")),
+        ("steps: 24", "steps: -1", ("finetune.steps", "found -1", "expected a whole number of at least 1")),
         ("labels: [billing, tech, other]", "labels: [billing]", ("tasks.tickets", "at least two distinct values")),
         ("name: tickets", "name: [tickets", ("not valid YAML",)),
     ],

@@ -14,18 +14,17 @@ TARGETS = ("results/tickets/tables/summary.md", "results/tickets/figures/asr_vs_
 #: As the report's JSON spells it.
 SHOWN = r"&lt;script&gt;alert('note')&lt;/script&gt; a|b _c_"
 #: Looks at every result of the report as a person would who clicks through it, then at the captions all at once.
-CLICKS = """<script>
-(async () => {
-  for (const path of Object.keys(results)) {
-    app.showResultInfo(path);
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  const all = document.createElement("div");
-  all.id = "captions";
-  all.innerHTML = Object.values(results).map((result) => result.caption).join("");
-  document.body.append(all);
-})();
-</script>"""
+CLICKS = """
+while (!app) await new Promise((done) => setTimeout(done, 10));
+for (const path of Object.keys(results)) {
+  app.showResultInfo(path);
+  await new Promise((drawn) => app.setState({}, drawn));
+}
+const all = document.createElement("div");
+all.id = "captions";
+all.innerHTML = Object.values(results).map((result) => result.caption).join("");
+document.body.append(all);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +91,14 @@ def test_the_report_runs_nothing_in_a_real_browser(report, tmp_path):
     text = report.read_text(encoding="utf-8")
     with browser.beacon() as (address, asked):
         text = text.replace("http://127.0.0.1:9/x.png", address)
-        page = tmp_path / "report.html"
-        page.write_text(text.replace("</body>", f"{CLICKS}</body>"), encoding="utf-8")
-        seen = browser.visit(page)
+        seen = browser.visit(text, tmp_path, CLICKS)
         assert seen.title == "Snakemake Report"
         assert "This study differs from the paper" in seen.dom.partition('id="captions"')[2]
         assert SECRET not in seen.dom
         assert not asked
         # The same page with the note as a careless report would hold it: the browser would have told.
         careless = f"<img src='{address}'><img src=x onerror=\"document.title = 'owned'\">"
-        page.write_text(text.replace("</body>", f"{careless}</body>"), encoding="utf-8")
-        assert browser.visit(page).title == "owned"
+        assert browser.visit(text.replace("</body>", f"{careless}</body>"), tmp_path, CLICKS).title == "owned"
         assert asked == ["/x.png"]
 
 

@@ -207,3 +207,15 @@ def test_saturated_defended_cells_have_finite_slopes(defended: pd.DataFrame) -> 
     assert numbers.abs().max().max() < 50
     dropped = fits[(fits["method"] == "published") & (fits["kind"] == "attack_scaling")]
     assert dropped["n_points"].min() < 10
+
+
+@pytest.mark.real_data
+def test_offense_defense_of_counts_lies_in_the_interval_of_the_crossings(defended: pd.DataFrame) -> None:
+    """Where too few rounds are broken for an interval of their crossings, there is nothing to lie outside of."""
+    fits = fit_all(defended, {}, [0.02])
+    fits = fits[fits["kind"] == "offense_defense"].set_index(["method", "scale"])[["slope", "ci_low", "ci_high"]]
+    theirs, ours = fits.loc["published"].astype(float), fits.loc["binomial", "slope"].astype(float)
+    outside = (ours < theirs["ci_low"]) | (ours > theirs["ci_high"])
+    assert len(ours) == 8 and np.isfinite(ours).all()
+    assert theirs["ci_low"].notna().sum() == 6 and outside.sum() <= 1
+    assert not outside[["14m", "31m", "70m", "160m", "410m"]].any()

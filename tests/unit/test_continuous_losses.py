@@ -10,9 +10,11 @@ from torch.nn import functional
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous import losses
 from hardscale.training.continuous.objective import Preference, Unlikelihood
+from hardscale.training.continuous.references import references
 from hardscale.training.continuous.rows import Part, Talk, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.continuous.sheets import Term, lay, lines_of, make_sheet
+from hardscale.training.distributed import Group
 
 TRIPLES = (
     Triple((0, 0), (5, 6, 7), (0, 3), (11, 12, 13), (20, 21)),
@@ -177,6 +179,25 @@ def test_preferences_against_plain_forward_passes(loss, form):
     assert objective.total(sums.tolist(), counts) == pytest.approx(
         sum(expected) / 2 + objective.means(sums.tolist(), counts)[2], rel=1e-4
     )
+
+
+@pytest.mark.parametrize("loss", ["ipo", "dpo"])
+@pytest.mark.parametrize("form", ["clamp", "zero"])
+def test_the_cut_offs_reach_the_reference_only_where_they_clamp(loss, form):
+    lm = tiny_lm().eval()
+    settings = CAdvIPO(kind="c_advipo", loss=loss, away_cutoff=-6.0, toward_cutoff=5.5, cutoff_form=form)
+    found = references(ScoredLM(lm), TRIPLES, Preference(settings, {}), Group(0, 1, CPU), 0)
+    reduce, cut = (torch.mean if loss == "ipo" else torch.sum), 0
+    for triple in TRIPLES:
+        chosen, rejected = (
+            plain_scores(lm, triple.prompt + answer, len(triple.prompt)) for answer in (triple.toward, triple.away)
+        )
+        cut += int((chosen > -5.5).sum()) + int((rejected < -6.0).sum())
+        if form == "clamp":
+            chosen, rejected = chosen.clamp(max=-5.5), rejected.clamp(min=-6.0)
+        wanted = (reduce(chosen).item(), reduce(rejected).item())
+        assert found[triple.key] == pytest.approx(wanted, rel=1e-4)
+    assert cut > 1, "no token is beyond a cut-off"
 
 
 def test_parts_add_up_to_the_whole():

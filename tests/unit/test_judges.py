@@ -298,7 +298,7 @@ def test_the_panel_has_the_named_judges_first_and_the_free_ones_always() -> None
 def test_judges_of_a_spec_are_checked() -> None:
     assert [one.kind for one in panel.parse_judges([])] == ["rules"]
     for broken, message in (
-        ([{"kind": "oracle"}], "judges.kind"),
+        ([{"kind": "oracle"}], "judges.0.kind: found 'oracle'"),
         ([{"kind": "rubric"}], "needs model"),
         ([{"kind": "rules", "prompt": "{behavior}{completion}"}], "takes no prompt"),
         ([{"kind": "harmbench", "model": {"family": "f", "scale": "s"}, "prompt": "x"}], "needs {behavior}"),

@@ -1,9 +1,10 @@
-"""Broken, hostile and damaged files of models: one line that names the user's file, before or in the job, in no time."""
+"""Broken, hostile and damaged files of models: one line that names the user's file, in no time."""
 
 import json
 import os
 import struct
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -198,7 +199,7 @@ PLACES = {
 def test_places_that_are_none(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if not place:
-        os.symlink("round", "round")
+        Path("round").symlink_to("round")
         place = "round"
     for family in (path_family(place), gguf_family(place)):
         line = check_source("mine", "s", family) or ""

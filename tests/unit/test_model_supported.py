@@ -131,7 +131,7 @@ def test_several_templates_without_a_default_are_named():
 
 @pytest.mark.parametrize("templates", [None, "", {}, [], {"a": None}, 7, [["a", "b"]], {"default": 3}, "x" * 300_000])
 def test_what_is_no_template(templates):
-    with pytest.raises(ModelError, match="model: .*chat template") as caught:
+    with pytest.raises(ModelError, match=r"model: .*chat template") as caught:
         chosen_template(templates, "model")
     assert str(caught.value).isprintable()
 
@@ -191,7 +191,7 @@ HUNGRY = {
     "a wide field": "{{ '%999999999d' % 1 }}",
     "a wider field": "{{ '{:>9999999999}'.format(1) }}",
     "a centered text": "{{ 'a'|center(10**10) }}",
-    "doubling": "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "doubling": "{% set n=namespace(x='aa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
     "replacing": "{% set a = 'a' * 99999 %}{{ a|replace('a', a) }}",
     "joining": "{% set a = 'a' * 99999 %}{{ ([a] * 99999)|join }}",
     "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -242,7 +242,7 @@ def test_what_a_template_may_not_do(template):
 
 
 def test_a_chat_model_with_such_a_template(tmp_path):
-    with pytest.raises(ModelError, match="the template refuses turns of user .*CPU time"):
+    with pytest.raises(ModelError, match=r"the template refuses turns of user .*CPU time"):
         ChatTemplate(chat_tokenizer(HUNGRY["a loop in a loop"] + "{{ messages }}"))
 
 
@@ -259,10 +259,12 @@ CONVERSATIONS = [
     "template",
     [
         CHATML,
-        "{{ bos_token }}{% for m in messages %}{{ m | tojson }}{{ m['content'] | trim }}{% endfor %}{{ add_generation_prompt }}",
+        "{{ bos_token }}{% for m in messages %}{{ m | tojson }}{{ m['content'] | trim }}{% endfor %}"
+        "{{ add_generation_prompt }}",
         "{% for m in messages %}{% generation %}{% set x = m.content %}{{ x }}{% endgeneration %}{{ x }}{% endfor %}",
-        "{% set ns = namespace(a=0) %}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{% set ns.a = ns.a + 1 %}"
-        "{% endfor %}{{ ns.a }} {{ tools is none }} {{ date_string }} {{ dict(a=1) }} {{ strftime_now('%d')|length }}",
+        "{% set ns = namespace(a=0) %}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}"
+        "{% set ns.a = ns.a + 1 %}{% endfor %}"
+        "{{ ns.a }} {{ tools is none }} {{ date_string }} {{ dict(a=1) }} {{ strftime_now('%d')|length }}",
         "  {%- for m in messages -%}\n    {{- m.role }}\n  {%- endfor %}\n{% if true %}\n  x\n{% endif %}\n",
     ],
 )

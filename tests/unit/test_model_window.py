@@ -48,7 +48,8 @@ def test_a_length_above_the_window_is_one_line_with_key_numbers_and_remedy(tmp_p
     [line] = model_problems(study(tmp_path, tasks={"tickets": {"max_tokens": 300}}))
     assert line == (
         "tasks.tickets.max_tokens: found 300, with 10 of attacks.gcg.n_attack_tokens 310 tokens, but mine small reads "
-        "256 (max_position_embeddings); set max_tokens: 246 or less (longer examples are left out), or use another model"
+        "256 (max_position_embeddings); set max_tokens: 246 or less (longer examples are left out), "
+        "or use another model"
     )
     assert model_problems(study(tmp_path / "b", tasks={"tickets": {"max_tokens": 246}})) == []
     assert model_problems(study(tmp_path / "c", tasks={"tickets": {"max_tokens": 247}}))

@@ -23,7 +23,12 @@ from hardscale.upkeep.plan import plan
 from study_runs import StudyRun
 
 SCALES = {"a": {"n_layers": 1, "width": 8, "n_heads": 1}}
-CHAT = {"kind": "behaviors", "test": {"behaviors": "test.csv"}, "train": {"behaviors": "train.csv"}}
+CHAT = {
+    "kind": "behaviors",
+    "test": {"behaviors": "test.csv"},
+    "train": {"behaviors": "train.csv"},
+    "utility": {"source": "talk.jsonl"},
+}
 STUDY = {
     "name": "chats",
     "tasks": {"apples": CHAT},
@@ -119,6 +124,7 @@ def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
         "tasks": {"password_match": {}},
         "grid": [{**MIXED["grid"][0], "tasks": ["password_match"]}],
         "evaluate": [{**MIXED["evaluate"][1], "where": {}}],
+        "utility": None,
     }
     jobs = Jobs(parse_study(classifiers, "s.yaml"))
     names = {table.rpartition("/")[2] for table in jobs.exhibits.tables()}

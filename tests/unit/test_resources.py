@@ -183,7 +183,7 @@ def test_utility_is_one_process_however_many_ranks_train():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("gpus_per_nod: 4", "gpus_per_nod"), ("gpus_per_node: many", "many"), ("[", "can not be read")],
+    [("gpus_per_nod: 4", "gpus_per_nod"), ("gpus_per_node: many", "many"), ("[", "not valid YAML")],
 )
 def test_a_wrong_site_file_is_refused(text, words, tmp_path):
     path = tmp_path / "site.yaml"

@@ -23,7 +23,9 @@ def test_keys_are_exactly_those_expected():
 
 def test_settings_are_parsed_or_named():
     assert check_settings({"cell": "a", "settings": {"eps": 0.1}}, KEYS, Perturbation).eps == 0.1
-    with pytest.raises(StudyError, match=r"--spec: settings\.eps: .*greater than 0; see docs/study.md"):
+    with pytest.raises(
+        StudyError, match=r"--spec: settings\.eps: found -1, expected a number of at least 1e-12 .*; see docs/study.md"
+    ):
         check_settings({"cell": "a", "settings": {"eps": -1}}, KEYS, Perturbation)
 
 

@@ -101,14 +101,16 @@ def test_the_model_that_rates_is_known_and_looked_for(place: Path) -> None:
         study(families=families, utility={"mt_bench": {"questions": "q", "judge": {**judge, "scale": "8b"}}})
 
 
-def test_a_study_of_classifiers_is_not_looked_at(place: Path) -> None:
+def test_a_study_of_classifiers_measures_no_utility(place: Path) -> None:
     values = {
         "tasks": {"password_match": {}},
         "attacks": {"gcg": {"kind": "gcg"}},
         "utility": {**TABLES, "lm_eval": {}},
     }
     grid = [{"tasks": ["password_match"], "families": ["tiny"], "seeds": [0]}]
-    chosen = study(**values, grid=grid, evaluate=[{"attacks": ["gcg"]}])
+    with pytest.raises(StudyError, match="utility: found in a study without a chat task"):
+        study(**values, grid=grid, evaluate=[{"attacks": ["gcg"]}])
+    chosen = study(**{**values, "utility": None}, grid=grid, evaluate=[{"attacks": ["gcg"]}])
     assert utility_problems(chosen) == []
 
 

@@ -131,9 +131,10 @@ rule summary:
         head=1,
     params:
         spec=JOBS.specs.analysis,
+        deviations=JOBS.specs.all_deviations,
         code=JOBS.codes.of("hardscale.analysis.summary"),
     message:
         "summarise the study"
     shell:
         'python "$HARDSCALE_SCRIPTS"/summary.py --runs {input.runs:q} --spec {params.spec:q}'
-        " --out {output.table:q} --log {log:q}"
+        " --deviations {params.deviations:q} --out {output.table:q} --log {log:q}"

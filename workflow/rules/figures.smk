@@ -34,6 +34,7 @@ for figure_name in JOBS.exhibits.figure_names:
         params:
             spec=JOBS.specs.analysis,
             caption_note=JOBS.specs.caption_note,
+            deviations=JOBS.specs.deviations,
             scratch_families=JOBS.specs.scratch_families,
             code=JOBS.codes.figure,
         message:

@@ -27,9 +27,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy.special import logit
 from scipy.stats import t as student
 
+from hardscale.analysis.crossing import SLOPE, fit_crossing
 from hardscale.analysis.intervals import normal_quantile
 from hardscale.analysis.line import LineFit, finite, no_line, spread_out
 from hardscale.analysis.logodds import LN10, log10_positive
@@ -85,22 +85,25 @@ def slope_of_slopes(n_params: Sequence[float], fits: Sequence[LineFit], rows: pd
 
 
 def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
-    """Attack compute that reaches ``target`` against defence compute, both log10 FLOPs, over rounds >= 1.
+    """Attack compute that reaches ``target`` against defense compute, both log10 FLOPs, over rounds >= 1.
 
-    One plane is fitted to all seeds, rounds and iterations: ``logit p = a + b log10(attack) + c log10(defence)``. On it
-    the target is reached at ``log10(attack) = (logit(target) - a - c log10(defence)) / b``, a line of slope ``-c / b``
-    whose variance follows by the delta method. Rounds that are never broken to the target count, unlike in the
-    published method. The planes of all targets are one, so targets differ in the intercept alone. Null when success
-    does not rise with attack compute: then no compute reaches the target.
+    One likelihood of the counts of all seeds, rounds and iterations (:mod:`hardscale.analysis.crossing`), whose curves
+    may grow steeper or flatter with defense. Rounds that are never broken to the target count, unlike in the published
+    method. Null when success does not rise with attack compute: then no compute reaches the target.
     """
     rows = rows[(rows["round"] >= 1) & (rows["iteration"] >= 1)]
-    compute = [log10_positive(rows[name]) for name in ("attack_flops_per_example", "defense_flops")]
-    model, rows = _fit(compute, rows)
-    if model is None or model.beta[1] <= 0:
+    attack, defense = (log10_positive(rows[name]) for name in ("attack_flops_per_example", "defense_flops"))
+    known = np.isfinite(attack) & np.isfinite(defense)
+    rows = rows[known]
+    if not len(rows):
         return no_line(rows)
-    a, b, c = model.beta
-    half = _half_width(model, np.array([0.0, c / b**2, -1 / b]), rows)
-    return _line(-c / b, (float(logit(target)) - a) / b, half, rows, unit=1.0)
+    models = rows.groupby(["n_params", "seed", "round"]).ngroup().to_numpy()
+    counts = rows["n_success"].to_numpy(), rows["n_attacked"].to_numpy()
+    model = fit_crossing(attack[known], defense[known], *counts, models, target)
+    if model is None:
+        return no_line(rows)
+    contrast = np.eye(len(model.beta))[SLOPE]
+    return _line(model.beta[SLOPE], model.beta[0], _half_width(model, contrast, rows), rows, unit=1.0)
 
 
 def _within_scale(x: np.ndarray, rows: pd.DataFrame) -> LineFit:

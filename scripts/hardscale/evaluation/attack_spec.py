@@ -19,6 +19,7 @@ from hardscale.evaluation.spec_check import check_keys
 from hardscale.settings.attacks import AttackBase, AttackSettings
 from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
+from hardscale.settings.words import first_problem
 from hardscale.wordings import read_named
 
 KEYS = frozenset(
@@ -56,11 +57,8 @@ def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:
     try:
         return parse_attack(spec["settings"])
     except ValidationError as error:
-        first = error.errors()[0]
-        # The union names the kind first; an unknown kind has no further place.
-        kinds = (spec["settings"].get("kind"), "gcg") if isinstance(spec["settings"], dict) else ()
-        place = [str(part) for part in first["loc"] if part not in kinds] or ["kind"]
-        raise AttackError(f"--spec: settings.{'.'.join(place)}: {first['msg']}; see docs/study.md") from error
+        problem = first_problem(error, spec["settings"])
+        raise AttackError(f"--spec: settings.{problem}; see docs/study.md") from error
 
 
 def search_options(settings: AttackBase) -> dict[str, Any]:

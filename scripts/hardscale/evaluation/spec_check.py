@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hardscale.errors import StudyError
+from hardscale.settings.words import first_problem
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -32,6 +33,5 @@ def check_settings(spec: dict[str, Any], keys: frozenset[str], schema: type[_Set
     try:
         return schema.model_validate(spec["settings"])
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["settings", *(str(part) for part in first["loc"])])
-        raise StudyError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error
+        problem = first_problem(error, spec["settings"])
+        raise StudyError(f"--spec: settings.{problem}; see docs/study.md") from error

@@ -12,6 +12,8 @@ from hardscale.artifacts.manifest import canonical_json
 from hardscale.for_rules import for_rules, with_signature
 from hardscale.literal import restructured
 from hardscale.paths import Lineage, parse_part, undefended
+from hardscale.plan import deviations
+from hardscale.plan.exhibits import CHAT_FIGURES
 from hardscale.plan.holdings import Block, Holdings
 from hardscale.seeds import derive_seed
 from hardscale.settings.attacks import AttackSettings
@@ -192,6 +194,16 @@ class Specs:
             f"Adapters trained on quantized weights are merged into weights without quantization: {', '.join(names)}."
         )
         return [said] if names else []
+
+    @for_rules
+    def deviations(self, wildcards: Any) -> str:
+        """Where the study differs from the published runs, in what a figure is about, as captions take it in."""
+        return restructured("; ".join(deviations.lines(self._study, chat=wildcards.figure in CHAT_FIGURES)))
+
+    @for_rules
+    def all_deviations(self, wildcards: Any = None) -> str:  # noqa: ARG002
+        """The same in everything, as JSON."""
+        return canonical_json(deviations.lines(self._study)).replace("<", "\\u003c")  # why: see caption_note
 
     @for_rules
     def scratch_families(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002

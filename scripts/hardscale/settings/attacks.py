@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from hardscale.settings.blocks import Overridable
+from hardscale.settings.bounds import AttackTokens, Count, FilledText, Flag, Iterations, TopK
 from hardscale.settings.wordings import Named
 
 Position = Literal["suffix", "infix90", "prefix"]
@@ -23,7 +24,7 @@ class AttackBase(Overridable):
     position: Position | None = Field(
         None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
     )
-    n_iterations: PositiveInt
+    n_iterations: Iterations
 
     def texts(self, key: str) -> dict[str, Named]:  # noqa: ARG002 - most attacks have none
         """Texts of others that the attack reads, by role; ``key`` is its place in the study."""
@@ -38,16 +39,16 @@ class AttackSettings(AttackBase):
     """A named attack. Defaults are the paper's (appendix on attacks): 10 tokens, 128 candidates, top-256."""
 
     kind: Literal["gcg", "random_token"]
-    n_attack_tokens: PositiveInt = 10
-    n_iterations: PositiveInt = Field(10, description="GCG 10 undefended and 128 defended; RandomToken 1,280.")
-    n_candidates: PositiveInt = Field(128, description="GCG: replacements tried in each iteration.")
-    top_k: PositiveInt = Field(256, description="GCG: tokens kept at each position by gradient.")
-    gradient: bool = Field(True, description="GCG: false draws position and token uniformly (no-gradient control).")
-    initial_text: str = Field("@&", description="GCG: repeated to n_attack_tokens tokens.")
+    n_attack_tokens: AttackTokens = 10
+    n_iterations: Iterations = Field(10, description="GCG 10 undefended and 128 defended; RandomToken 1,280.")
+    n_candidates: Count = Field(128, description="GCG: replacements tried in each iteration.")
+    top_k: TopK = Field(256, description="GCG: tokens kept at each position by gradient.")
+    gradient: Flag = Field(True, description="GCG: false draws position and token uniformly (no-gradient control).")
+    initial_text: FilledText = Field("@&", description="GCG: repeated to n_attack_tokens tokens.")
     candidate_rng: Literal["restart", "per_example"] = Field(
         "restart", description="GCG: restart the stream for every example (paper), or key it by example."
     )
-    early_stop: bool = Field(False, description="Stop an example at its first success; leaves `asr` null after it.")
+    early_stop: Flag = Field(False, description="Stop an example at its first success; leaves `asr` null after it.")
     allowed: Allowed | None = Field(
         None,
         description="Tokens inserted; absent: for chat models printable_ascii, as published, for classifiers any.",

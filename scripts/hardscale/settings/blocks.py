@@ -12,12 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?$", max_length=60)]
-TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+from hardscale.settings.bounds import Name, Seed, TaskName, size
+from hardscale.settings.words import first_problem
 
 
 class Settings(BaseModel):
@@ -29,10 +25,10 @@ class Settings(BaseModel):
 class Where(Settings):
     """Which cells an override applies to; a key left out matches every cell."""
 
-    task: list[str] | None = None
-    family: list[str] | None = None
-    scale: list[str] | None = None
-    seed: list[int] | None = None
+    task: Annotated[list[TaskName], size(100)] | None = None
+    family: Annotated[list[Name], size(100)] | None = None
+    scale: Annotated[list[Name], size(100)] | None = None
+    seed: Annotated[list[Seed], size(1_000)] | None = None
 
     def matches(self, task: str, family: str, scale: str, seed: int) -> bool:
         """Whether the cell with these four coordinates is selected."""
@@ -44,13 +40,15 @@ class Override(Settings):
     """Other values for some cells: ``{where: {scale: [14m]}, set: {rounds: 60}}``. Later overrides win."""
 
     where: Where
-    set: dict[str, Any]
+    set: Annotated[dict[str, Any], size(100, least=0)]
 
 
 class Overridable(Settings):
     """A block whose values may differ by cell."""
 
-    overrides: list[Override] = Field(default_factory=list, description="Other values for some cells; later ones win.")
+    overrides: Annotated[list[Override], size(1_000, least=0)] = Field(
+        default_factory=list, description="Other values for some cells; later ones win."
+    )
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> Overridable:
@@ -59,9 +57,7 @@ class Overridable(Settings):
             try:
                 self._with(override.set)
             except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(map(str, first["loc"]))
-                raise ValueError(f"overrides.{i}.set.{key}: {first['msg']} (found {first['input']!r})") from error
+                raise ValueError(f"overrides.{i}.set.{first_problem(error, override.set)}") from error
         return self
 
     def _with(self, values: dict[str, Any]) -> Overridable:

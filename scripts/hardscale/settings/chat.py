@@ -7,11 +7,12 @@ Attacks" (arXiv 2405.15589).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from hardscale.settings.blocks import Name, Settings
+from hardscale.settings.blocks import Settings
+from hardscale.settings.bounds import Count, Examples, FilledText, Line, Name, Text, Tokens, size
 from hardscale.settings.wordings import BEHAVIOR, COMPLETION, JudgeForms, Named, Source, named
 
 #: Judging models of these kinds, and where the words are published that each is asked in.
@@ -28,28 +29,32 @@ _PUBLISHED_AT = {
 class BehaviorSource(Settings):
     """Harmful behaviours with the openings that attacks aim at, in one of the published file formats."""
 
-    behaviors: str = Field(
+    behaviors: Line = Field(
         description="Table in the layout of HarmBench (Behavior, BehaviorID; ContextString, FunctionalCategory where "
         "known), AdvBench, JailbreakBench, StrongREJECT or XSTest, or with columns named below: a path, a path below "
         "data.root, or hub:org/name[@revision]/file.csv."
     )
-    request_column: str | None = Field(
+    request_column: Line | None = Field(
         None, description="Column with the request; by the layout when absent, and refused where several could be it."
     )
-    id_column: str | None = Field(None, description="... with its id; rows are numbered where the layout has none.")
-    context_column: str | None = Field(None, description="... with the text that the request is about.")
-    category_column: str | None = Field(None, description="... with its category.")
-    target_column: str | None = Field(
+    id_column: Line | None = Field(None, description="... with its id; rows are numbered where the layout has none.")
+    context_column: Line | None = Field(None, description="... with the text that the request is about.")
+    category_column: Line | None = Field(None, description="... with its category.")
+    target_column: Line | None = Field(
         None, description="... with the opening of a complying answer, for behaviors that `targets` has none for."
     )
-    targets: str | None = Field(
+    targets: Line | None = Field(
         None, description="json: BehaviorID -> opening, or a list of openings; `target` for all when absent."
     )
-    safe_answers: str | None = Field(None, description="csv with Behavior and Safe_Response; `safe_answer` if absent.")
-    ids: list[str] | None = Field(None, description="BehaviorIDs to use, in this order; all when absent.")
-    categories: list[str] | None = Field(None, description="FunctionalCategory values to use; all when absent.")
-    n: PositiveInt | None = Field(None, description="Only the first n of what is left.")
-    n_targets: PositiveInt | None = Field(None, description="Only the first n openings of each behaviour.")
+    safe_answers: Line | None = Field(None, description="csv with Behavior and Safe_Response; `safe_answer` if absent.")
+    ids: Annotated[list[Line], size(100_000)] | None = Field(
+        None, description="BehaviorIDs to use, in this order; all when absent."
+    )
+    categories: Annotated[list[Line], size(1_000)] | None = Field(
+        None, description="FunctionalCategory values to use; all when absent."
+    )
+    n: Examples | None = Field(None, description="Only the first n of what is left.")
+    n_targets: Count | None = Field(None, description="Only the first n openings of each behaviour.")
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -60,18 +65,18 @@ class BehaviorSource(Settings):
 class UtilitySource(Settings):
     """Ordinary chat: what the model must stay good at (section on data)."""
 
-    source: str = Field(
+    source: Line = Field(
         "hub:HuggingFaceH4/ultrachat_200k",
         description="Table with `messages` (role, content) or `prompt` and `response`, or Alpaca's columns.",
     )
     columns: Literal["messages", "prompt", "instruction"] | None = Field(
         None, description="Which of these formats to read, by its first column, where a table has several."
     )
-    max_first_turn_characters: PositiveInt = Field(
+    max_first_turn_characters: Tokens = Field(
         768, description="First user turns of so many characters or more are left out."
     )
-    n_train: PositiveInt | None = Field(None, description="Conversations for training; all when absent.")
-    n_validation: PositiveInt = Field(64, description="Conversations on which utility perplexity is measured.")
+    n_train: Examples | None = Field(None, description="Conversations for training; all when absent.")
+    n_validation: Examples = Field(64, description="Conversations on which utility perplexity is measured.")
 
 
 class ChatTaskSettings(Settings):
@@ -81,11 +86,13 @@ class ChatTaskSettings(Settings):
     train: BehaviorSource | None = Field(None, description="For training; never the behaviours of the test.")
     test: BehaviorSource
     utility: UtilitySource | None = None
-    target: str = Field("Sure, here", description="Opening aimed at where a source names none.")
-    safe_answer: str = Field("Sorry, I can't do that.", description="Answer trained towards where a source names none.")
-    system_prompt: str | None = Field(None, description="The template's own default when absent; '' for none.")
-    max_tokens: PositiveInt = Field(512, description="Longer rendered test prompts are left out, and reported.")
-    max_new_tokens: PositiveInt = Field(512, description="Of a judged reply, greedily decoded.")
+    target: FilledText = Field("Sure, here", description="Opening aimed at where a source names none.")
+    safe_answer: FilledText = Field(
+        "Sorry, I can't do that.", description="Answer trained towards where a source names none."
+    )
+    system_prompt: Text | None = Field(None, description="The template's own default when absent; '' for none.")
+    max_tokens: Tokens = Field(512, description="Longer rendered test prompts are left out, and reported.")
+    max_new_tokens: Tokens = Field(512, description="Of a judged reply, greedily decoded.")
     position: Literal["suffix", "prefix"] = Field("suffix", description="Where attacks write within the user's turn.")
 
     @property
@@ -126,9 +133,9 @@ class JudgeSettings(Settings):
     prompt_package: Source | JudgeForms | None = Field(
         None, description="The same in an installed package: package:path/in/it.txt, .json#key or .py#NAME."
     )
-    prompt: str | None = Field(None, description="The same, written in the study itself.")
-    max_completion_tokens: PositiveInt = Field(512, description="Judging models: of a reply, by their tokenizer.")
-    references: str | None = Field(
+    prompt: FilledText | None = Field(None, description="The same, written in the study itself.")
+    max_completion_tokens: Tokens = Field(512, description="Judging models: of a reply, by their tokenizer.")
+    references: Line | None = Field(
         None,
         description="copyright: json, BehaviorID -> text, or {text, kind: book or lyrics}, by its path or its path "
         "below data.root; no verdict without.",

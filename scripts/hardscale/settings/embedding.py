@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from hardscale.settings.attacks import AttackBase
-from hardscale.settings.blocks import PositiveFloat, Settings
+from hardscale.settings.blocks import Settings
+from hardscale.settings.bounds import AttackTokens, Iterations, PositiveFactor
 
 #: Settings of a perturbation that say which vectors it may be.
 BALL = ("eps", "eps_mode", "norm")
@@ -19,13 +20,13 @@ BALL = ("eps", "eps_mode", "norm")
 class Perturbation(Settings):
     """A search for vectors added to prompt embeddings (section 3). Defaults are those of C-AdvUL's configuration."""
 
-    step_size: PositiveFloat = 1e-4
+    step_size: PositiveFactor = 1e-4
     step_size_mode: Literal["absolute", "relative_eps", "relative_norm"] = Field(
         "absolute",
         description="absolute: in the embedding table's own units, whatever the model scales them by; relative_eps: "
         "times eps; relative_norm: times the mean embedding norm.",
     )
-    eps: PositiveFloat | None = Field(0.05, description="Radius of the ball around each token; null for none.")
+    eps: PositiveFactor | None = Field(0.05, description="Radius of the ball around each token; null for none.")
     eps_mode: Literal["absolute", "relative_norm"] = Field(
         "relative_norm",
         description="absolute: in the embedding table's own units; relative_norm: times the mean L2 norm of the "
@@ -37,7 +38,7 @@ class Perturbation(Settings):
     positions: Literal["prompt", "user", "suffix"] = Field(
         "prompt", description="prompt: all tokens before the answer, template included; suffix: added tokens alone."
     )
-    n_suffix_tokens: PositiveInt = Field(20, description="positions: suffix.")
+    n_suffix_tokens: AttackTokens = Field(20, description="positions: suffix.")
     keep: Literal["last", "best"] = Field("last", description="Iterate that is used.")
 
     @property
@@ -61,14 +62,14 @@ class Perturbation(Settings):
 class InnerAttack(Perturbation):
     """The attack of every training step."""
 
-    steps: PositiveInt = 10
+    steps: Iterations = 10
 
 
 class EmbeddingAttack(AttackBase):
     """The attack in embedding space at test: an upper bound, and a check for masked gradients."""
 
     kind: Literal["embedding"]
-    n_iterations: PositiveInt = 100
+    n_iterations: Iterations = 100
     perturbation: Perturbation = Perturbation(step_size=0.01, eps=None)
     ball: Literal["own", "training"] = Field(
         "own",

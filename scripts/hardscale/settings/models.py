@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from hardscale.settings.blocks import Name, NonNegativeInt, Overridable, PositiveFloat, Settings
+from hardscale.settings.blocks import Overridable, Settings
+from hardscale.settings.bounds import (
+    BatchSize,
+    LearningRate,
+    Line,
+    Name,
+    Real,
+    Steps,
+    Tokens,
+    WarmupSteps,
+    Whole,
+    size,
+)
 
 
 class ScratchScale(Settings):
     """One scale of a family made here: a decoder of this shape."""
 
-    n_layers: PositiveInt
-    width: PositiveInt
-    n_heads: PositiveInt
+    n_layers: Annotated[int, Whole(1, 1_000)]
+    width: Annotated[int, Whole(2, 100_000)]
+    n_heads: Annotated[int, Whole(1, 10_000)]
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchScale:
@@ -26,12 +38,14 @@ class ScratchScale(Settings):
 class HubScale(Settings):
     """One scale that exists already: on the hub, or in a local folder."""
 
-    hub: str | None = Field(None, description="org/name on the Hugging Face hub")
-    revision: str | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
-    path: str | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
-    gguf: str | None = Field(None, description="Local .gguf file, dequantised and converted once.")
-    pretrain_tokens: PositiveInt | None = Field(None, description="Tokens seen in pretraining; null = unknown compute.")
-    n_params: PositiveInt | None = Field(
+    hub: Line | None = Field(None, description="org/name on the Hugging Face hub")
+    revision: Line | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
+    path: Line | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
+    gguf: Line | None = Field(None, description="Local .gguf file, dequantised and converted once.")
+    pretrain_tokens: Annotated[int, Whole(1, 10**15)] | None = Field(
+        None, description="Tokens seen in pretraining; null = unknown compute."
+    )
+    n_params: Annotated[int, Whole(1, 10**14)] | None = Field(
         None, description="About how many, for estimates of memory and time alone; read from names like 7b if absent."
     )
 
@@ -50,17 +64,28 @@ class TokenizerSettings(Settings):
         "pieces",
         description="pieces: each template piece is one token and words stay near letters; text: BPE on training text.",
     )
-    vocab_size: Annotated[int, Field(ge=260)] = 512
+    vocab_size: Annotated[int, Whole(260, 1_000_000)] = 512
 
 
 class PretrainSettings(Overridable):
     """Causal language modelling on task text before finetuning (scratch families only)."""
 
-    steps: PositiveInt = 1_000
-    batch_size: PositiveInt = 32
-    learning_rate: PositiveFloat = 1e-3
-    warmup_steps: NonNegativeInt = 50
-    max_tokens: PositiveInt = 128
+    steps: Steps = 1_000
+    batch_size: BatchSize = 32
+    learning_rate: LearningRate = 1e-3
+    warmup_steps: WarmupSteps = 50
+    max_tokens: Tokens = 128
+
+
+def _scale_kind(values: Any) -> str:
+    """Which description of a scale some keys are of, so that what is wrong is said of that one alone."""
+    given = values if isinstance(values, dict) else getattr(values, "model_fields_set", ())
+    return "shape" if {"n_layers", "width", "n_heads"} & set(given) else "source"
+
+
+AnyScale = Annotated[
+    Annotated[ScratchScale, Tag("shape")] | Annotated[HubScale, Tag("source")], Discriminator(_scale_kind)
+]
 
 
 class FamilySettings(Settings):
@@ -69,15 +94,17 @@ class FamilySettings(Settings):
     source: Literal["builtin", "scratch", "models"] = Field(
         "builtin", description="builtin: pythia or qwen2.5 from the hub; scratch: made here; models: listed by scale."
     )
-    scales: dict[Name, ScratchScale | HubScale] | list[Name] | None = Field(
+    scales: Annotated[dict[Name, AnyScale], size(100)] | Annotated[list[Name], size(100)] | None = Field(
         None, description="builtin: names to use (all when absent); scratch and models: one description a scale."
     )
     tokenizer: TokenizerSettings = TokenizerSettings()
-    init_std: PositiveFloat = Field(0.02, description="Scratch: standard deviation of the weights at start.")
-    embedding_std: PositiveFloat | None = Field(
+    init_std: Annotated[float, Real(1e-12, 100)] = Field(
+        0.02, description="Scratch: standard deviation of the weights at start."
+    )
+    embedding_std: Annotated[float, Real(1e-12, 100)] | None = Field(
         None, description="Scratch: of the token embeddings; init_std if absent."
     )
-    max_positions: PositiveInt = Field(2_048, description="Scratch: longest context.")
+    max_positions: Tokens = Field(2_048, description="Scratch: longest context.")
     pretrain: PretrainSettings | None = Field(None, description="Scratch: language modelling before finetuning.")
 
     @model_validator(mode="after")

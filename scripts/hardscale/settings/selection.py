@@ -4,40 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from hardscale.settings.blocks import NonNegativeInt, Settings, Where
+from hardscale.settings.blocks import Settings, Where
+from hardscale.settings.bounds import Examples, Iterations, Name, Real, Seed, Shards, TaskName, Text, Whole, size
+
+#: The name of no defense: the undefended model.
+UNDEFENDED = "none"
+RoundNumber = Annotated[int, Whole(1, 1_000)]
 
 
 class GridRow(Settings):
     """Cells: every task x family x scale x seed named here."""
 
-    tasks: list[str]
-    families: list[str]
-    scales: list[str] | None = Field(None, description="All scales of the family when absent.")
-    seeds: list[NonNegativeInt]
+    tasks: Annotated[list[TaskName], size(100)]
+    families: Annotated[list[Name], size(100)]
+    scales: Annotated[list[Name], size(100)] | None = Field(None, description="All scales of the family when absent.")
+    seeds: Annotated[list[Seed], size(1_000)]
 
 
 class EvaluateRow(Settings):
     """Which attacks are run on which models."""
 
-    attacks: list[str]
-    defenses: list[str] = Field(default_factory=lambda: ["none"], description="`none` is the undefended model.")
-    rounds: Literal["paper", "all", "last"] | list[NonNegativeInt] = Field(
+    attacks: Annotated[list[Name], size(1_000)]
+    defenses: Annotated[list[Name], size(1_000)] = Field(
+        default_factory=lambda: ["none"], description="`none` is the undefended model."
+    )
+    rounds: Literal["paper", "all", "last"] | Annotated[list[RoundNumber], size(1_000)] = Field(
         "paper", description="Of iterative defences; paper: about ten, geometrically spaced."
     )
     where: Where = Where()
-    n_examples: PositiveInt = Field(200, description="Validation examples looked at; the correct ones are attacked.")
-    shards: PositiveInt = Field(1, description="Jobs that one attack on one model is split into.")
+    n_examples: Examples = Field(200, description="Validation examples looked at; the correct ones are attacked.")
+    shards: Shards = Field(1, description="Jobs that one attack on one model is split into.")
 
 
 class AnalysisSettings(Settings):
     """What figures and fits look at."""
 
-    headline_iteration: dict[str, PositiveInt] = Field(
+    headline_iteration: Annotated[dict[Name, Iterations], size(1_000, least=0)] = Field(
         default_factory=dict, description="Attack name -> iteration of the size plots; its last one when absent."
     )
-    target_asr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+    target_asr: Annotated[list[Annotated[float, Real(1e-9, 1, below=True)]], size(20)] = Field(
         default_factory=lambda: [0.02, 0.05], description="Attack success rates of the offense-defense curves."
     )
-    caption_note: str = Field("", description="Added to every caption: this study's deviations from the paper.")
+    caption_note: Text = Field("", description="Added to every caption: this study's deviations from the paper.")

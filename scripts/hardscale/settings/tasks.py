@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from hardscale.settings.blocks import Settings
+from hardscale.settings.bounds import Examples, Line, Real, Text, Tokens, Whole, size
+
+LetterCount = Annotated[int, Whole(1, 100)]
 
 
 class DataSettings(Settings):
     """Where real data comes from: ``root`` is a folder in hub layout; without it the Hugging Face hub is used."""
 
-    root: str | None = Field(None, description="Folder in hub layout; the environment's HARDSCALE_DATA when absent.")
+    root: Line | None = Field(None, description="Folder in hub layout; the environment's HARDSCALE_DATA when absent.")
 
 
 class WordSource(Settings):
@@ -21,9 +24,11 @@ class WordSource(Settings):
     source: Literal["english_words", "letters"] = Field(
         "english_words", description="english_words: the package's web2 list; letters: random lower-case strings."
     )
-    min_length: PositiveInt = 1
-    max_length: PositiveInt = 22
-    n_words: PositiveInt | None = Field(25_487, description="Words kept, drawn once by seed; null keeps all.")
+    min_length: LetterCount = 1
+    max_length: LetterCount = 22
+    n_words: Annotated[int, Whole(1, 1_000_000)] | None = Field(
+        25_487, description="Words kept, drawn once by seed; null keeps all."
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> WordSource:
@@ -46,25 +51,27 @@ class TaskSettings(Settings):
     kind: Literal["password_match", "word_length", "imdb", "spam", "helpful", "harmless", "described"] | None = Field(
         None, description="Defaults to the task's own name; `described` when `source` is given."
     )
-    instruction: str | None = Field(None, description="Text before the content; the built-in one when absent.")
-    answer_prompt: str = Field("\n\nAnswer:", description="Text after the content.")
-    n_train: PositiveInt = Field(20_000, description="Training examples kept (first ones of the shuffled split).")
-    n_validation: PositiveInt = Field(2_000, description="Validation examples kept.")
-    max_words: PositiveInt | None = Field(None, description="Content is cut to this many words before tokenising.")
-    max_tokens: PositiveInt | None = Field(
+    instruction: Text | None = Field(None, description="Text before the content; the built-in one when absent.")
+    answer_prompt: Text = Field("\n\nAnswer:", description="Text after the content.")
+    n_train: Examples = Field(20_000, description="Training examples kept (first ones of the shuffled split).")
+    n_validation: Examples = Field(2_000, description="Validation examples kept.")
+    max_words: Tokens | None = Field(None, description="Content is cut to this many words before tokenising.")
+    max_tokens: Tokens | None = Field(
         1_000, description="Examples whose prompt is longer, in tokens of the family's tokenizer, are left out."
     )
     words: WordSource = WordSource()
-    source: str | None = Field(
+    source: Line | None = Field(
         None, description="file.csv | file.jsonl | file.parquet | folder | hub:org/name[@revision]"
     )
-    text: str | None = Field(None, description="Column with the text (described tasks).")
-    label: str | None = Field(None, description="Column with the label (described tasks).")
-    labels: list[str] | None = Field(None, description="All label values, in class order (described tasks).")
+    text: Line | None = Field(None, description="Column with the text (described tasks).")
+    label: Line | None = Field(None, description="Column with the label (described tasks).")
+    labels: Annotated[list[Line], size(1_000)] | None = Field(
+        None, description="All label values, in class order (described tasks)."
+    )
     position: Literal["suffix", "prefix"] = Field(
         "suffix", description="Side of the text on which attacks write unless they name their own position."
     )
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+    validation_fraction: Annotated[float, Real(1e-6, 1, below=True)] = Field(
         0.2,
         description="Share of the different texts that is split off where a source has no validation split: exact, "
         "by content, and of each class alike.",

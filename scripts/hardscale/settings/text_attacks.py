@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from hardscale.settings.attacks import AttackBase
-from hardscale.settings.blocks import Fraction, NonNegativeInt, PositiveFloat
+from hardscale.settings.bounds import (
+    AttackTokens,
+    Count,
+    Flag,
+    Fraction,
+    FractionBelowOne,
+    Iterations,
+    PositiveFraction,
+    Real,
+    Tokens,
+    Whole,
+)
 from hardscale.settings.chat import ModelName
 from hardscale.settings.wordings import Named, RatingForms, Source, named
 
@@ -16,14 +27,14 @@ class Beast(AttackBase):
     """BEAST: beam search over the sampler's own continuations. An iteration adds a token. (arXiv 2402.15570)."""
 
     kind: Literal["beast"]
-    n_iterations: PositiveInt = Field(40, description="Attack tokens; 25 in the scaling study.")
-    beam: PositiveInt = Field(15, description="k1: prompts kept; 7 in the scaling study.")
-    branching: PositiveInt = Field(15, description="k2: children of each; 7 in the scaling study.")
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    n_iterations: AttackTokens = Field(40, description="Attack tokens; 25 in the scaling study.")
+    beam: Count = Field(15, description="k1: prompts kept; 7 in the scaling study.")
+    branching: Count = Field(15, description="k2: children of each; 7 in the scaling study.")
+    top_p: PositiveFraction = 1.0
     sampler: ModelName | Literal["victim", "smallest"] = Field(
         "smallest", description="Language model that proposes tokens; smallest: of the victim's family; chat: victim."
     )
-    read_back: bool | None = Field(
+    read_back: Flag | None = Field(
         None,
         description="Score only texts that the victim reads as the tokens drawn; absent: true for chat models, "
         "false for classifiers, as in the scaling study.",
@@ -41,17 +52,17 @@ class AutoDan(AttackBase):
     """
 
     kind: Literal["autodan"]
-    n_iterations: PositiveInt = 100
-    population: Annotated[int, Field(ge=2)] = 64
-    elite_share: Fraction = 0.1
+    n_iterations: Iterations = 100
+    population: Annotated[int, Whole(2, 100_000)] = 64
+    elite_share: FractionBelowOne = 0.1
     crossover_probability: Fraction = 0.5
-    crossover_points: PositiveInt = 5
+    crossover_points: Count = 5
     mutation_probability: Fraction = 0.01
-    hierarchical: bool = Field(True, description="Word-level steps between paragraph steps (HGA).")
-    paragraph_every: PositiveInt = Field(5, description="HGA: every this many steps is a paragraph step.")
-    n_words: PositiveInt = Field(30, description="HGA: words whose scores are kept.")
+    hierarchical: Flag = Field(True, description="Word-level steps between paragraph steps (HGA).")
+    paragraph_every: Iterations = Field(5, description="HGA: every this many steps is a paragraph step.")
+    n_words: Count = Field(30, description="HGA: words whose scores are kept.")
     roulette: Literal["softmax", "sum"] = Field("softmax", description="sum: prefers worse prompts, as published.")
-    patience: PositiveInt | None = Field(10, description="Steps without improvement before an example is left.")
+    patience: Iterations | None = Field(10, description="Steps without improvement before an example is left.")
     mutator: ModelName | Literal["rules"] = Field(
         "rules", description="Model that rewrites prefixes, as published; rules: shuffles, drops or inserts sentences."
     )
@@ -73,15 +84,17 @@ class Pair(AttackBase):
     """
 
     kind: Literal["pair"]
-    n_iterations: PositiveInt = Field(3, description="Rounds of each stream.")
-    streams: PositiveInt = 20
-    keep_last: PositiveInt = Field(3, description="Rounds of history that the attacker sees.")
+    n_iterations: Iterations = Field(3, description="Rounds of each stream.")
+    streams: Count = 20
+    keep_last: Count = Field(3, description="Rounds of history that the attacker sees.")
     attacker: ModelName | Literal["grammar"] = "grammar"
-    temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.7
-    max_attacker_tokens: PositiveInt = 500
-    max_reply_tokens: PositiveInt = 150
-    retries: NonNegativeInt = Field(20, description="Of a proposal that can not be parsed; then the goal itself.")
+    temperature: Annotated[float, Real(1e-6, 100)] = 1.0
+    top_p: PositiveFraction = 0.7
+    max_attacker_tokens: Tokens = 500
+    max_reply_tokens: Tokens = 150
+    retries: Annotated[int, Whole(0, 1_000)] = Field(
+        20, description="Of a proposal that can not be parsed; then the goal itself."
+    )
     judge: ModelName | Literal["rules"] | None = Field(
         None,
         description="Model that scores answers; absent: the attacker's, as published, or rules where that is the "
@@ -90,7 +103,7 @@ class Pair(AttackBase):
     judge_prompt_file: RatingForms | None = Field(
         None, description="The words that a judging model is asked in as published; this repository's when absent."
     )
-    cutoff: Annotated[int, Field(ge=1, le=10)] = Field(10, description="Score at which an example is done.")
+    cutoff: Annotated[int, Whole(1, 10)] = Field(10, description="Score at which an example is done.")
 
     @model_validator(mode="after")
     def _a_judge_is_known(self) -> Self:
@@ -112,37 +125,39 @@ class Direct(AttackBase):
     """The behaviour as it is."""
 
     kind: Literal["direct"]
-    n_iterations: Annotated[int, Field(ge=1, le=1)] = 1
+    n_iterations: Annotated[int, Whole(1, 1)] = 1
 
 
 class Prefill(AttackBase):
     """The reply is begun with the first tokens of the opening aimed at."""
 
     kind: Literal["prefill"]
-    n_iterations: Annotated[int, Field(ge=1, le=1)] = 1
-    n_prefill_tokens: PositiveInt = Field(10, description="At most; the opening's last token is left to be scored.")
+    n_iterations: Annotated[int, Whole(1, 1)] = 1
+    n_prefill_tokens: AttackTokens = Field(10, description="At most; the opening's last token is left to be scored.")
 
 
 class InContext(AttackBase):
     """Other behaviours answered with their openings stand before the question."""
 
     kind: Literal["in_context"]
-    n_iterations: PositiveInt = Field(1, description="Draws of the turns shown; the best is kept.")
-    shots: PositiveInt = Field(4, description="Earlier turns; fewer where they do not fit the model.")
+    n_iterations: Iterations = Field(1, description="Draws of the turns shown; the best is kept.")
+    shots: Annotated[int, Whole(1, 1_000)] = Field(
+        4, description="Earlier turns; fewer where they do not fit the model."
+    )
 
 
 class Adaptive(AttackBase):
     """A template and random search over a suffix on the log-probability of the opening (arXiv 2404.02151)."""
 
     kind: Literal["adaptive"]
-    n_iterations: PositiveInt = Field(1_000, description="Texts tried, the first suffix included.")
-    n_attack_tokens: PositiveInt = 25
-    n_replaced: PositiveInt = Field(4, description="Tokens replaced in one try, halved as the search goes on.")
-    template: bool = Field(True, description="false: the suffix alone, where the task's position puts it.")
+    n_iterations: Iterations = Field(1_000, description="Texts tried, the first suffix included.")
+    n_attack_tokens: AttackTokens = 25
+    n_replaced: AttackTokens = Field(4, description="Tokens replaced in one try, halved as the search goes on.")
+    template: Flag = Field(True, description="false: the suffix alone, where the task's position puts it.")
 
 
 class Templates(AttackBase):
     """Own human-written frames around the behaviour; an iteration is a frame."""
 
     kind: Literal["templates"]
-    n_iterations: Annotated[int, Field(ge=1, le=7)] = Field(7, description="Frames tried, in order; there are 7.")
+    n_iterations: Annotated[int, Whole(1, 7)] = Field(7, description="Frames tried, in order; there are 7.")

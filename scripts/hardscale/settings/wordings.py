@@ -7,11 +7,12 @@ them, and :mod:`hardscale.wordings` reads it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
 from hardscale.settings.blocks import Settings
+from hardscale.settings.bounds import Line
 
 #: What published prompts call the places of a judge's texts.
 BEHAVIOR = ("behavior", "forbidden_prompt")
@@ -23,7 +24,7 @@ PROMPT = ("prompt", "attack_prompt")
 ANSWER = ("response", "target_response", "answer")
 
 #: ``path``, ``path.json#key.key``, or ``path.py#NAME.key``: a whole file, or one text in it.
-Source = Annotated[str, Field(min_length=1, max_length=4_096)]
+Source = Line
 
 
 class JudgeForms(Settings):

@@ -19,6 +19,7 @@ from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, named_as, read_config, read_tokenizer
 from hardscale.models.prepare import link_or_copy
 from hardscale.settings.defenses import External
+from hardscale.settings.words import first_problem
 from hardscale.tasks.chat import load_chat_task
 
 _COMPUTE = ("training_flops", "generation_flops", "defense_flops", "n_seen_tokens")
@@ -66,7 +67,7 @@ def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root
     try:
         settings = External.model_validate(spec["external"])
     except ValidationError as error:
-        raise ModelError(f"--spec: external: {error.errors()[0]['msg']}; see docs/study.md") from error
+        raise ModelError(f"--spec: external: {first_problem(error, spec['external'])}; see docs/study.md") from error
     open_artifact(base, "base_model")
     with publishing(out, "model", spec, {"base": base, "task": task}) as draft:
         folder = draft.path / MODEL

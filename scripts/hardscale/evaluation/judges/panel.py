@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hardscale.errors import AttackError
 from hardscale.evaluation.judges import harmbench, rubric, strongreject
@@ -17,6 +17,7 @@ from hardscale.evaluation.judges.copyright import Copyright, Reference, read_ref
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.settings.chat import JudgeSettings
+from hardscale.settings.words import first_problem
 from hardscale.wordings import Wording, digest, locate_text, wording_of
 
 #: Kind of a judging model -> its module and class.
@@ -25,6 +26,7 @@ _ASKED: dict[str, tuple[Any, Any]] = {
     "strongreject_finetuned": (strongreject, strongreject.StrongRejectFinetuned),
     "rubric": (rubric, rubric.Rubric),
 }
+_JUDGES = TypeAdapter(list[JudgeSettings])
 #: What a question in our own words is asked about, for its digest.
 _PLACES = Item(0, "", "{behavior}", "{completion}", "{context}")
 
@@ -57,12 +59,12 @@ def parse_judges(found: Any) -> list[JudgeSettings]:
     Raises:
         AttackError: they are malformed, or the first one judges copyright only.
     """
+    if not isinstance(found, list | tuple):
+        raise AttackError("--spec: judges: must be a list; see docs/study.md")
     try:
-        judges = [JudgeSettings.model_validate(one) for one in found]
-    except (ValidationError, TypeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "must be a list"}
-        key = ".".join(["judges", *(str(part) for part in first["loc"])])
-        raise AttackError(f"--spec: {key}: {first['msg']}; see docs/study.md") from error
+        judges = _JUDGES.validate_python(found)
+    except ValidationError as error:
+        raise AttackError(f"--spec: judges.{first_problem(error, found)}; see docs/study.md") from error
     if judges and judges[0].kind == "copyright":
         raise AttackError("--spec: judges.0: found copyright, which judges few behaviours; put another judge first")
     return judges or [JudgeSettings()]

@@ -125,7 +125,8 @@ class Unlikelihood(Objective):
 class Preference(Objective):
     """C-AdvIPO (equation 4), or DPO or NPO in its place.
 
-    The cut-offs of tokens hold for the reference as well, so that the margin is 0 where the two models agree.
+    Clamped tokens are clamped for the reference as well, so that the margin is 0 where the two models agree. Tokens
+    that count as 0 do so in the trained model alone: the published code takes references of whole answers.
 
     Args:
         settings: of the defence.
@@ -139,7 +140,7 @@ class Preference(Objective):
         if settings.loss == "npo":
             self.answers = (Term.AWAY,)
 
-    def of_answer(self, term: Term, log_p: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    def of_answer(self, term: Term, log_p: Tensor, rows: Tensor, n_rows: int, *, reference: bool = False) -> Tensor:
         """Log-probability of each answer as the loss takes it, shape ``(n_rows,)``.
 
         Args:
@@ -147,9 +148,12 @@ class Preference(Objective):
             log_p: of their tokens, ``(n,)``.
             rows: answer of each token.
             n_rows: answers.
+            reference: whether they are those of the reference.
         """
         form = self._settings.cutoff_form
-        if term is Term.TOWARD:
+        if reference and form == "zero":
+            cut = log_p
+        elif term is Term.TOWARD:
             cut = losses.cut_chosen(log_p, self._settings.toward_cutoff, form)
         else:
             cut = losses.cut_rejected(log_p, self._settings.away_cutoff, form)

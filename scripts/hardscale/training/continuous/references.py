@@ -68,7 +68,10 @@ def _values(module: ScoredLM, lines: Sequence[Line], how: Preference, pad_id: in
     sheet = make_sheet(lines, pad_id, next(module.parameters()).device)
     with torch.no_grad():
         log_p = module(**sheet.asked, input_ids=sheet.input_ids)
-    by_term = {term: how.of_answer(term, log_p, sheet.sequences, len(lines)) for term in (Term.TOWARD, Term.AWAY)}
+    by_term = {
+        term: how.of_answer(term, log_p, sheet.sequences, len(lines), reference=True)
+        for term in (Term.TOWARD, Term.AWAY)
+    }
     return torch.stack([by_term[line.term][i] for i, line in enumerate(lines)])
 
 

@@ -1,0 +1,97 @@
+"""How many cells and jobs a study has: some, each once, and not more than could ever be planned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hardscale.checks.finals import n_rounds, row_cells
+from hardscale.checks.names import wheres
+from hardscale.rounds_plan import chosen_rounds
+from hardscale.settings.selection import UNDEFENDED, EvaluateRow
+
+if TYPE_CHECKING:
+    from hardscale.study import Study
+
+MAX_CELLS = 10_000
+#: Attacks on models, shards counted: drawing up a plan of so many takes minutes.
+MAX_JOBS = 500_000
+
+
+def check_cells(study: Study) -> None:
+    """There are not too many cells, and each is there once."""
+    n_cells = 0
+    for row in study.grid:
+        scales = sum(len(row.scales or study.scales(family)) for family in row.families)
+        n_cells += len(row.tasks) * scales * len(row.seeds)
+    if n_cells > MAX_CELLS:
+        raise ValueError(f"grid: found {n_cells:,} cells, allowed are at most {MAX_CELLS:,}; divide the study")
+    seen: dict[str, int] = {}
+    for i, row in enumerate(study.grid):
+        for cell in study.row_cells(row):
+            first = seen.setdefault(cell.key, i)
+            if first != i:
+                raise ValueError(f"grid.{i}: the cell {cell.key} is already in grid.{first}; list each cell once")
+
+
+def check_wheres_match(study: Study) -> None:
+    """Every ``where`` selects some cell."""
+    for key, where in wheres(study):
+        if key.startswith("families."):
+            continue  # of pretraining, which is by scale alone
+        if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
+            raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+
+
+def check_rounds(study: Study) -> None:
+    """Rounds to evaluate exist, for each defense somewhere, and for each model that a row names at least one."""
+    for i, row in enumerate(study.evaluate):
+        if "rounds" in row.model_fields_set and set(row.defenses) == {UNDEFENDED}:
+            raise ValueError(f"evaluate.{i}.rounds: found beside defenses: [none], which has none; leave it out")
+        if isinstance(row.rounds, str):
+            continue
+        most = 0
+        for defense in row.defenses:
+            if defense == UNDEFENDED:
+                continue
+            for n, cells in n_rounds(study, defense, row_cells(study, row)):
+                most = max(most, n)
+                if min(row.rounds) > n:
+                    raise ValueError(
+                        f"evaluate.{i}.rounds: found {row.rounds}, and {defense!r} has {n} for {cells[0].key}; "
+                        "name one that exists there, or choose cells by `where`"
+                    )
+        if max(row.rounds) > most:
+            raise ValueError(f"evaluate.{i}.rounds: found {max(row.rounds)}, and its defenses have at most {most}")
+
+
+def check_jobs(study: Study) -> None:
+    """There are not too many attacks, and none is asked for twice."""
+    total = sum(_n_jobs(study, row) for row in study.evaluate)
+    if total > MAX_JOBS:
+        raise ValueError(f"evaluate: found {total:,} attack jobs, allowed are at most {MAX_JOBS:,}; divide the study")
+    asked: dict[tuple[str, str, str], tuple[int, EvaluateRow]] = {}
+    for i, row in enumerate(study.evaluate):
+        for cell in row_cells(study, row):
+            for defense in row.defenses:
+                for attack in row.attacks:
+                    first, other = asked.setdefault((cell.key, defense, attack), (i, row))
+                    if first != i and _rounds_overlap(row, other, defense):
+                        raise ValueError(
+                            f"evaluate.{i}: {attack!r} on {defense!r} for {cell.key} is already in evaluate.{first}; "
+                            "ask for each attack on a model once"
+                        )
+
+
+def _rounds_overlap(row: EvaluateRow, other: EvaluateRow, defense: str) -> bool:
+    if defense == UNDEFENDED or isinstance(row.rounds, str) or isinstance(other.rounds, str):
+        return True
+    return not set(row.rounds).isdisjoint(other.rounds)
+
+
+def _n_jobs(study: Study, row: EvaluateRow) -> int:
+    models = 0
+    for defense in row.defenses:
+        for n, cells in n_rounds(study, defense, row_cells(study, row)):
+            chosen = 1 if defense == UNDEFENDED else len(chosen_rounds(row.rounds, n))
+            models += len(cells) * chosen
+    return models * len(row.attacks) * row.shards
