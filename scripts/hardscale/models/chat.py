@@ -40,7 +40,7 @@ class Encoded:
     """A tokenised request and answer.
 
     Attributes:
-        prompt: tokens up to where the answer's begin, the tokenizer's leading special tokens included.
+        prompt: tokens up to where those of the answer begin, the tokenizer's leading special tokens included.
         answer: tokens of the answer and of the end of its turn.
         user: first and one past the last index in ``prompt`` of the tokens that hold the user's words.
     """
@@ -165,9 +165,9 @@ class ChatTemplate:
         Raises:
             ModelError: the template changes this request.
         """
-        frame = self.request(request)
-        ids, wanted = self.answered(frame.before + frame.text + frame.after, answers)
-        _, spans = self._tokens.encode(frame.before + frame.text + frame.after)
+        frame, prompt = self.request(request), self.prompt(request)
+        ids, wanted = self.answered(prompt, answers)
+        _, spans = self._tokens.encode(prompt)
         user = tokens_of(spans[: len(ids)], len(frame.before), len(frame.before) + len(frame.text))
         return [Encoded(tuple(ids), tuple(answer), user) for answer in wanted]
 
