@@ -29,6 +29,12 @@ def reference_page() -> str:
         "Generated from the types by `make schema`; a test keeps it equal. Unknown keys are refused. Defaults are the",
         "constants of the paper unless said otherwise. `extends: other.yaml` takes another study as the defaults:",
         "mappings merge key by key, everything else is replaced.",
+        "",
+        "YAML is read strictly, before Snakemake opens the file: a plain value is null, true or false (yes, no, on,",
+        "off), a decimal number (`1e-3` too) or text; `010`, `1:30` and dates are text. A key twice in a mapping,",
+        "tags, templates and numbers that are not finite are refused. Every number has bounds (in",
+        "workflow/schemas/study.schema.json), every list names each thing once, and every cell's settings are checked",
+        "as they hold there, overrides applied.",
     ]
     for name, block in blocks.items():
         if "properties" not in block:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hardscale.checks.every import check_study
-from hardscale.checks.finals import finals
+from hardscale.checks.finals import attacked_cells, finals
 from hardscale.errors import StudyError
 from hardscale.guarded import expanded
 from hardscale.models.ladder import BUILTIN_FAMILIES
@@ -105,7 +105,8 @@ class Study(Settings):
         if self.utility and self.utility.mt_bench:
             blocks.append(("utility.mt_bench", self.utility.mt_bench))
         for key, block in blocks:
-            for form, _ in finals(key, block, self.cells()):
+            forms = finals(self, key, attacked_cells(self, key.partition(".")[2])) if key.startswith("attacks.") else ()
+            for form in [form for form, _ in forms] or [block]:
                 for role in type(form).model_fields:
                     if isinstance(other := getattr(form, role), ModelName):
                         yield f"{key}.{role}", other
@@ -142,11 +143,13 @@ class Study(Settings):
 
     def cells(self) -> list[Cell]:
         """Every cell of the grid, in the order of the file."""
-        return list(self._cells)
+        known: list[Cell] = self.memory.get("cells", [])
+        return known or [cell for row in self.grid for cell in self.row_cells(row)]
 
     @cached_property
-    def _cells(self) -> tuple[Cell, ...]:
-        return tuple(cell for row in self.grid for cell in self.row_cells(row))
+    def memory(self) -> dict[str, Any]:
+        """What the checks of the study have found out, each thing once; empty before and after them."""
+        return {}
 
     def forms(self, block: Settings) -> Iterator[Any]:
         """A block as it holds for the cells of the study: each different form once."""

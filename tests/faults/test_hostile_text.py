@@ -97,8 +97,9 @@ def test_the_report_runs_nothing_in_a_real_browser(report, tmp_path):
         assert SECRET not in seen.dom
         assert not asked
         # The same page with the note as a careless report would hold it: the browser would have told.
+        head, body, tail = text.rpartition("</body>")
         careless = f"<img src='{address}'><img src=x onerror=\"document.title = 'owned'\">"
-        assert browser.visit(text.replace("</body>", f"{careless}</body>"), tmp_path, CLICKS).title == "owned"
+        assert browser.visit(f"{head}{careless}{body}{tail}", tmp_path, CLICKS).title == "owned"
         assert asked == ["/x.png"]
 
 

@@ -203,8 +203,12 @@ def nothing_meant(study: PlainStudy) -> Iterator[str]:
             yield from (f"evaluate.{i}.rounds: there is no {one}" for one in rounds if not 0 <= int(one) <= last)
     for key, block in _overridable(study):
         for i, override in enumerate(listed(mapping(block).get("overrides"))):
-            if not any(cell.matches(mapping(override).get("where")) for cell in study.cells):
-                yield f"{key}.overrides.{i}.where: no cell"
+            where = mapping(mapping(override).get("where"))
+            scales, families = where.get("scale"), where.get("family") or list(study.families)
+            had = {str(scale) for family in listed(families) for scale in study.scales(family)}
+            # Of a wider grid: a study may run a part of what it extends.
+            if scales is not None and not had & set(map(str, listed(scales))):
+                yield f"{key}.overrides.{i}.where: no such model"
 
 
 def _trained(study: PlainStudy, row: dict[Any, Any]) -> Iterator[tuple[str, Cell]]:

@@ -6,22 +6,41 @@ Written from README and docs/study.md. Nothing here refuses anything; what is mi
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import documented
 import yaml
 
 from hardscale.models.ladder import BUILTIN_FAMILIES
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's reader without dates and without numbers to bases other than 10: those are texts."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _first, _resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items():
+    _Loader.yaml_implicit_resolvers[_first] = [one for one in _resolvers if one[0][-3:] in ("ool", "ull", "rge")]
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"(?![-+]?0[0-9_]+$)"
+        r"[-+]?(([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(e[-+]?[0-9]+)?|\.inf|\.nan)$",
+        re.IGNORECASE,
+    ),
+    list("-+0123456789."),
+)
 
 
 def load(path: Path) -> dict[str, Any]:
     """The mapping of a file, what it extends merged in."""
-    values = yaml.load(path.read_bytes(), _LOADER)
+    values = yaml.load(path.read_bytes(), _Loader)
     assert isinstance(values, dict)
     base = values.get("extends")
     return merged(load(path.parent / base), values) if isinstance(base, str) else values
@@ -37,7 +56,7 @@ def merged(base: Any, over: Any) -> Any:
 def twice(path: Path) -> list[str]:
     """Keys that stand twice in one mapping of a file."""
     found: list[str] = []
-    pending = [yaml.compose(path.read_bytes(), _LOADER)]
+    pending = [yaml.compose(path.read_bytes(), _Loader)]
     seen: set[int] = set()
     while pending:
         node = pending.pop()

@@ -26,7 +26,7 @@ import refused  # noqa: E402
 import studies  # noqa: E402
 
 #: Modules of broken files, each with cases(seed, n) and check(case).
-FILES = ("tables", "models", "templates")
+FILES = tuple(name for name in ("tables", "models", "templates") if (HERE / f"{name}.py").exists())
 #: Cases that a process takes at a time.
 _SHARE = 50
 #: Seconds between lines of progress: on a terminal, and in a log.

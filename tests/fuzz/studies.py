@@ -44,7 +44,8 @@ PLANNED = 5
 #: Words of the libraries that read and check, of Python, and names of our classes.
 FOREIGN = re.compile(
     r"pydantic|Input should|Value error|type=|input_|validation error|Traceback|Error\b|Exception|object at 0x|<class"
-    r"|\bNoneType\b|\bdict\b|\bstr\b|\bint\b|datetime\.|tagged-union|function-|literal_error|b'(?:bytes|hi)|!!python|\.py\b"
+    r"|\bNoneType\b|\bdict\b|\bstr\b|\bint\b|datetime\.|tagged-union|function-|literal_error|b'(?:bytes|hi)"
+    r"|!!python|File \""
     r"|\b(?:Task|Chat\w*|Family|Finetune|Attack|Optimizer|Data|Judge|Utility|Analysis|Exposure|Lora|Pretrain)Settings\b"
     r"|\b(?:AdversarialRounds|EmbeddingAttack|AttackInTraining|EvaluateRow|GridRow|HubScale|ScratchScale|WordSource)\b"
     r"|\b(?:BehaviorSource|UtilitySource|InnerAttack|ModelName|JudgeForms|RatingForms|CAdvUL|CAdvIPO|AutoDan|CAt)\b"

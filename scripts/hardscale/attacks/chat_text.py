@@ -6,17 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
+from hardscale.models.chat_rendering import Message as Message
+from hardscale.models.chat_rendering import rendered
 from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.models.rendering import RenderingError
 
 #: Markers of roles and instructions that templates write as ordinary text.
 _MARKERS = re.compile(r"\[/?INST\]|<</?SYS>>|<\|[^|<>\n]{1,40}\|>", re.IGNORECASE)
 
 #: Words that no template holds: what stands before them is the template's.
 _ANSWER = "Sentinel of the reply"
-
-Message = tuple[str, str]
 
 
 def inert(text: str, tokenizer: Any) -> str:
@@ -43,7 +42,7 @@ def render(tokenizer: Any, messages: Sequence[Message], opening: str = "") -> li
     if getattr(tokenizer, "chat_template", None):
         try:
             text = _templated(tokenizer, messages, opening)
-        except (TemplateError, ValueError):
+        except RenderingError:
             text = _templated(tokenizer, _folded(messages), opening)
     else:
         lines = [f"{role.capitalize()}: {content}\n\n" for role, content in messages]
@@ -53,10 +52,8 @@ def render(tokenizer: Any, messages: Sequence[Message], opening: str = "") -> li
 
 
 def _templated(tokenizer: Any, messages: Sequence[Message], opening: str) -> str:
-    turns = [{"role": role, "content": content} for role, content in messages]
-    prompt = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-    turns.append({"role": "assistant", "content": _ANSWER})
-    whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    prompt = rendered(tokenizer, messages, reply=True)
+    whole = rendered(tokenizer, [*messages, ("assistant", _ANSWER)], reply=False)
     lead = whole.removeprefix(prompt).partition(_ANSWER)[0] if whole.startswith(prompt) and _ANSWER in whole else ""
     # White space before an answer is the answer's, which begins with the opening.
     return prompt + (lead + opening if opening else lead if lead.strip() else "")

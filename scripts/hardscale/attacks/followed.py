@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.models.turn_end import markers
 
 if TYPE_CHECKING:
     from hardscale.attacks.victim import Scores, Victim
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 class Followed:
     """Tokens of targets behind prompts.
 
-    What stands before the last marker of a prompt does not change how the text behind it is read. Prompts that end
-    alike from there on are read once.
+    What stands before the last marker of a prompt (a token that is cut out of texts before they are read) does not
+    change how the text behind it is read. Prompts that end alike from there on are read once.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -39,7 +38,7 @@ class Followed:
 
     def begin(self, prompts: Sequence[str]) -> None:
         """Note how the prompts of the examples end."""
-        marks = set(markers(self._tokenizer).values())
+        marks = {index for index, token in self._tokenizer.added_tokens_decoder.items() if not token.normalized}
         self._tails = []
         for prompt in prompts:
             ids, spans = self._tokens.encode(prompt)

@@ -16,12 +16,13 @@ CHECKS: tuple[Callable[[Study], None], ...] = (
     names.check_reserved,
     names.check_rows,
     extent.check_cells,
-    names.check_roles,
     names.check_wheres,
-    names.check_analysis,
+    extent.check_extent,
     extent.check_wheres_match,
     ignored.check_overrides,
     pairs.check_pairs,
+    names.check_roles,
+    names.check_analysis,
     ignored.check_ignored,
     ignored.check_unread_parts,
     ignored.check_parts,
@@ -43,5 +44,8 @@ def check_study(study: Study) -> None:
     Raises:
         ValueError: with the key, what was found, and what is allowed.
     """
-    for check in CHECKS:
-        check(study)
+    try:
+        for check in CHECKS:
+            check(study)
+    finally:
+        study.memory.clear()

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from hardscale.checks.finals import n_rounds, row_cells
 from hardscale.checks.names import wheres
 from hardscale.rounds_plan import chosen_rounds
+from hardscale.settings.blocks import Where
 from hardscale.settings.selection import UNDEFENDED, EvaluateRow
 
 if TYPE_CHECKING:
     from hardscale.study import Study
 
-MAX_CELLS = 10_000
+MAX_CELLS = 5_000
 #: Attacks on models, shards counted: drawing up a plan of so many takes minutes.
-MAX_JOBS = 500_000
+MAX_JOBS = 300_000
+#: Cells times what may select some of them: overrides, and rows of the evaluation.
+MAX_LOOKS = 200_000
 
 
 def check_cells(study: Study) -> None:
@@ -31,15 +34,46 @@ def check_cells(study: Study) -> None:
             first = seen.setdefault(cell.key, i)
             if first != i:
                 raise ValueError(f"grid.{i}: the cell {cell.key} is already in grid.{first}; list each cell once")
+    study.memory["cells"] = study.cells()
+
+
+def check_extent(study: Study) -> None:
+    """What is to be looked at, and what is to be run at least, can be planned."""
+    n_cells, n_wheres = len(study.cells()), sum(1 for _ in wheres(study))
+    if n_cells * n_wheres > MAX_LOOKS:
+        raise ValueError(
+            f"grid: found {n_cells:,} cells, among which {n_wheres:,} overrides and rows of `evaluate` choose, allowed "
+            f"are at most {MAX_LOOKS:,} choices; divide the study"
+        )
+    _few_enough(
+        sum(len(row_cells(study, row)) * len(row.defenses) * len(row.attacks) * row.shards for row in study.evaluate)
+    )
+
+
+def _few_enough(n_jobs: int) -> None:
+    if n_jobs > MAX_JOBS:
+        raise ValueError(f"evaluate: found {n_jobs:,} attack jobs, allowed are at most {MAX_JOBS:,}; divide the study")
 
 
 def check_wheres_match(study: Study) -> None:
-    """Every ``where`` selects some cell."""
+    """Every ``where`` of a row selects some cell, and that of an override one that a wider grid could have.
+
+    A study that extends another and runs a part of its grid keeps the overrides for the other parts.
+    """
     for key, where in wheres(study):
-        if key.startswith("families."):
-            continue  # of pretraining, which is by scale alone
-        if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
-            raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+        if key.startswith("evaluate."):
+            if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
+                raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+        elif not _is_possible(study, where):
+            raise ValueError(
+                f"{key}: no family has such a scale ({', '.join(where.scale or [])} of "
+                f"{', '.join(where.family or study.families)}); leave out what excludes the others"
+            )
+
+
+def _is_possible(study: Study, where: Where) -> bool:
+    families = where.family or study.families
+    return where.scale is None or any(scale in study.scales(family) for family in families for scale in where.scale)
 
 
 def check_rounds(study: Study) -> None:
@@ -66,9 +100,7 @@ def check_rounds(study: Study) -> None:
 
 def check_jobs(study: Study) -> None:
     """There are not too many attacks, and none is asked for twice."""
-    total = sum(_n_jobs(study, row) for row in study.evaluate)
-    if total > MAX_JOBS:
-        raise ValueError(f"evaluate: found {total:,} attack jobs, allowed are at most {MAX_JOBS:,}; divide the study")
+    _few_enough(sum(_n_jobs(study, row) for row in study.evaluate))
     asked: dict[tuple[str, str, str], tuple[int, EvaluateRow]] = {}
     for i, row in enumerate(study.evaluate):
         for cell in row_cells(study, row):

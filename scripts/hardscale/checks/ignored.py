@@ -48,8 +48,9 @@ def check_ignored(study: Study) -> None:
     for key, block in blocks:
         for path, why in _without_reader(block):
             raise ValueError(f"{key}.{'.'.join(path)}: nothing looks at it where {why}; leave out one of both")
+    overrides = {key: block.overrides for key, block in overridable(study)}
     for key, form, cells in every_final(study):
-        for i, override in enumerate(_overrides(study, key)):
+        for i, override in enumerate(overrides[key]):
             cell = cells[0]
             if not override.where.matches(cell.task, cell.family, cell.scale, cell.seed):
                 continue
@@ -78,15 +79,14 @@ def _without_reader(block: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     for place, one in _blocks((), block):
         for kind, applies, names, why in _RULES:
             if isinstance(one, kind) and applies(one):
-                # None and false ask for nothing.
-                given = [
-                    name for name in names if name in one.model_fields_set and getattr(one, name) not in (None, False)
-                ]
-                yield from (((*place, name), why) for name in given)
+                yield from (((*place, name), why) for name in names if _asks(one, name))
 
 
-def _overrides(study: Study, key: str) -> list[Override]:
-    return next(block.overrides for place, block in overridable(study) if place == key)
+def _asks(block: Settings, name: str) -> bool:
+    """Whether a block is given a key that asks for something: null does not, nor does false where it is the default."""
+    value = getattr(block, name)
+    off = value is None or (value is False and type(block).model_fields[name].default is False)
+    return name in block.model_fields_set and not off
 
 
 def _sets(values: Any, path: tuple[str, ...]) -> bool:

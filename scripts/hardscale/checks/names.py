@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -145,9 +146,9 @@ def wheres(study: Study) -> Iterator[tuple[str, Where]]:
 
 def overridable(study: Study) -> Iterator[tuple[str, Overridable]]:
     """Key and block of everything in a study that may differ by cell, wherever it stands."""
-    pending: list[tuple[str, object]] = [("", study)]
+    pending: deque[tuple[str, object]] = deque([("", study)])
     while pending:
-        key, value = pending.pop(0)
+        key, value = pending.popleft()
         if isinstance(value, Overridable):
             yield key, value
         if isinstance(value, Settings) and not isinstance(value, Where | ModelName):

@@ -40,7 +40,7 @@ def check_balls(study: Study) -> None:
     for i, row in enumerate(study.evaluate):
         cells = row_cells(study, row)
         for name in row.attacks:
-            for form, some in finals(f"attacks.{name}", study.attacks[name], cells):
+            for form, some in finals(study, f"attacks.{name}", cells):
                 if isinstance(form, EmbeddingAttack) and form.ball == "training":
                     _must_have_balls(study, f"evaluate.{i}", name, form, row.defenses, some)
 
@@ -55,11 +55,7 @@ def _must_have_balls(
             "model's training; leave it out, or use ball: own"
         )
     for defense in defenses:
-        trained = (
-            []
-            if defense == UNDEFENDED
-            else [form for form, _ in finals(f"defenses.{defense}", study.defenses[defense], cells)]
-        )
+        trained = [] if defense == UNDEFENDED else [form for form, _ in finals(study, f"defenses.{defense}", cells)]
         attacks = [training_attack(form) for form in trained]
         if not all(attacks) or not trained:
             raise ValueError(
@@ -81,7 +77,7 @@ def check_chat_training(study: Study) -> None:
         used = any(name in row.defenses for row in study.evaluate)
         if not used or not isinstance(defense, Continuous | R2D2):
             continue
-        for form, cells in finals(key, defense, trained_cells(study, name)):
+        for form, cells in finals(study, key, trained_cells(study, name)):
             for task_name in sorted({cell.task for cell in cells}):
                 task = study.tasks[task_name]
                 assert isinstance(task, ChatTaskSettings)  # the pairs were checked

@@ -30,7 +30,8 @@ _FEWER = "fewer than a prompt may have there"
 def check_sizes(study: Study) -> None:
     """No batch above the examples, no warmup beyond the steps, no attack longer than a prompt, and the like."""
     for key, form, cells in every_final(study):
-        for cell in {(c.task, c.family, c.scale): c for c in cells}.values():
+        firsts = {(c.task, c.family, c.scale): c for c in reversed(cells)}  # seeds have no sizes
+        for cell in reversed(firsts.values()):
             for name, value, most, what in _limits(study, form, cell):
                 if value > most:
                     raise ValueError(
@@ -157,7 +158,7 @@ def check_headlines(study: Study) -> None:
         if not rows:
             raise ValueError(f"{key}: no row of `evaluate` runs this attack; leave it out")
         for row in rows:
-            for form, cells in finals(f"attacks.{name}", study.attacks[name], row_cells(study, row)):
+            for form, cells in finals(study, f"attacks.{name}", row_cells(study, row)):
                 if iteration > form.n_iterations:
                     raise ValueError(
                         f"{key}: found {iteration:,}, and the attack has n_iterations: {form.n_iterations:,} for "

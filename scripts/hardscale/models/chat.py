@@ -19,24 +19,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
-from hardscale.models.chat_templates import chosen_template
+from hardscale.models.chat_rendering import Message, rendered
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.models.rendering import RenderingError, render
+from hardscale.models.rendering import RenderingError
 from hardscale.models.request import Request
+from hardscale.models.system_turn import system_turn
 from hardscale.models.turn_end import first_end, markers
 from hardscale.models.turns import answered, end_of_answer, spoken, tokens_of
 
 #: Words that no template holds; what lies around them is the template. Case, spaces and markup show what it changes.
 _USER = "Sentinel  <of> the\n\n user's é words"
 _ANSWER = "Sentinel  <of> the\n\n reply's é words"
-_SYSTEM = "Sentinel  <of> the\n\n system's é words"
-#: Templates that write today's date would differ from day to day.
-_DATE = "26 Jul 2024"
-_DATE_MACRO = "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}"
-
-Message = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,8 @@ class ChatTemplate:
     Attributes:
         text: the template rendered with ``{prompt}`` and ``{answer}``, as a record of what the model is asked.
         sha256: of ``text``.
-        end_of_turn: text that ends an answer, up to the first marker that the template writes behind it.
+        end_of_turn: text that ends an answer, up to the first marker that the template writes behind it; where it
+            writes nothing there, the tokenizer's end token stands for it in rows of training.
 
     Raises:
         ModelError: no template, no beginning of a reply in it, no padding token, a slow tokenizer, or a template that
@@ -83,13 +79,12 @@ class ChatTemplate:
             raise self._bad("the tokenizer has no padding token", "set pad_token, to eos_token if there is no better")
         self._tokenizer = tokenizer
         self._tokens = PromptTokens(tokenizer)
-        source = chosen_template(tokenizer.chat_template, self._name)
-        self._source = _DATE_MACRO + source if "strftime_now" in source else source
         self._system = self._system_message(system_prompt)
         self._dropped = self._begun = ""
         self._dropped = self._tokens.droppable(self._render([("user", _USER)], reply=True))
         self._head, self._tail = self._around_user()
-        self._lead, self.end_of_turn = self._around_answer()
+        self._lead, self._end = self._around_answer()
+        self.end_of_turn = self._end or str(tokenizer.eos_token or "")
         self.text = f"{self._head}{{prompt}}{self._tail}{self._lead}{{answer}}{self.end_of_turn}"
         self.sha256 = hashlib.sha256(self.text.encode()).hexdigest()
 
@@ -124,8 +119,25 @@ class ChatTemplate:
         return self._head + request + self._tail
 
     def opening(self, text: str) -> str:
-        """An answer as it goes on after a prompt: where a template puts a space before answers, with that space."""
-        return self._lead + text
+        """The begin of an answer as it goes on after a prompt: with the space that a template puts before answers.
+
+        Where a template strips answers, white space that the text begins with is left out.
+        """
+        return self._lead + (text if self._keeps(text) else text.lstrip())
+
+    def written(self, answer: str) -> str:
+        """A whole answer and the end of its turn as the template writes them after a prompt, which may strip it."""
+        forms = (answer, answer.strip("\n"), answer.strip(), answer.lstrip("\n"), answer.lstrip(), answer.rstrip())
+        rest = self._after_prompt(answer)
+        kept = next((form for form in forms if rest.startswith(self._lead + form + self._end)), answer)
+        return self._lead + kept + self.end_of_turn
+
+    def _keeps(self, text: str) -> bool:
+        return text[:1] == text[:1].strip() or self._after_prompt(text).startswith(self._lead + text.rstrip())
+
+    def _after_prompt(self, answer: str) -> str:
+        """What the template writes after a prompt where this answer follows."""
+        return self._render([("user", _USER), ("assistant", answer)]).removeprefix(self.prompt(_USER))
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +172,7 @@ class ChatTemplate:
 
     def answered(self, rendered: str, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Tokens of a rendered prompt and of answers with the end of their turn, see :func:`turns.answered`."""
-        return answered(self._tokens, rendered, [self.opening(answer) + self.end_of_turn for answer in answers])
+        return answered(self._tokens, rendered, [self.written(answer) for answer in answers])
 
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of an answer and of the end of its turn, as they follow a prompt."""
@@ -226,36 +238,17 @@ class ChatTemplate:
 
     def _rendered(self, turns: Sequence[Message], reply: bool) -> str:
         try:
-            messages = [{"role": role, "content": content} for role, content in turns]
-            return render(self._source, messages, reply, {**self._tokenizer.special_tokens_map, "date_string": _DATE})
+            return rendered(self._tokenizer, turns, reply)
         except RenderingError as error:
             roles = ", ".join(role for role, _ in turns[:4]) + (", ..." if len(turns) > 4 else "")
             reason = " ".join(str(error).split())[:120]
             raise self._bad(f"the template refuses turns of {roles} ({reason})", "use a chat model's own") from error
 
     def _system_message(self, prompt: str | None) -> list[Message]:
-        """The system turn to give: none for the default, and none for none where the template has no default."""
-        if prompt is None:
-            return []
-        turn = [("user", _USER)]
-        if prompt == "":
-            return [("system", "")] if self._has_default_system(turn) else []
-        given = self._rendered([("system", _SYSTEM), *turn], reply=True)
-        rendered = self._rendered([("system", prompt), *turn], reply=True)
-        if given.count(_SYSTEM) != 1 or rendered != given.replace(_SYSTEM, prompt):
+        turns = system_turn(lambda turns: self._rendered(turns, reply=True), prompt, _USER)
+        if turns is None:
             raise self._bad("the template drops or changes the system prompt", "set system_prompt: null")
-        return [("system", prompt)]
-
-    def _has_default_system(self, turn: list[Message]) -> bool:
-        """Whether the template writes, where no system turn is given, what it would write of one."""
-        try:
-            given = self._rendered([("system", _SYSTEM), *turn], reply=True)
-        except ModelError:
-            return False
-        before, found, after = given.partition(_SYSTEM)
-        plain = self._rendered(turn, reply=True)
-        fits = plain.startswith(before) and plain.endswith(after) and len(plain) > len(before) + len(after)
-        return bool(found) and fits
+        return turns
 
     def _around_user(self) -> tuple[str, str]:
         rendered = self._render([("user", _USER)], reply=True)
@@ -286,8 +279,7 @@ class ChatTemplate:
             self._begun = lead.rstrip(" ")
             self._tail += self._begun
             lead = lead.removeprefix(self._begun)
-        end = first_end(behind, list(markers(self._tokenizer)))
-        return lead, end or str(self._tokenizer.eos_token or "")
+        return lead, first_end(behind, list(markers(self._tokenizer)))
 
     def _bad(self, what: str, remedy: str) -> ModelError:
         return ModelError(f"{self._name}: {what}; {remedy}")

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.flops import ModelShape
 
@@ -93,7 +94,7 @@ def _on_meta(factory: type, config: PretrainedConfig, **changes: int) -> PreTrai
         with torch.device("meta"):
             return factory.from_config(config, trust_remote_code=False)  # type: ignore[attr-defined]
     except Exception as error:  # whatever half-valid settings lead an architecture into
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = guarded.shown(" ".join(str(error).split())[:160]) or type(error).__name__
         raise ModelError(
             f"model_type {config.model_type!r}: no {name} can be made of its configuration ({reason}); give a folder "
             "written by save_pretrained"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from hardscale import guarded
 from hardscale.errors import ModelError
@@ -24,13 +24,24 @@ def check_finite(files: Iterable[Path]) -> None:
     """
     for file in files:
         tensors = read_safetensors_header(file)
-        with safe_open(file, "pt") as content:
-            for name in sorted(tensors):
-                if tensors[name].dtype in FLOATS and not _is_finite(content, name, tensors[name]):
-                    raise ModelError(
-                        f"{guarded.shown(file)}: {guarded.shown(name)} holds numbers that are not finite; the model is "
-                        "damaged: fetch or save it again"
-                    )
+        try:
+            damaged = _first_damaged(file, tensors)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            reason = guarded.shown(" ".join(str(error).split())[:200])
+            raise ModelError(
+                f"{guarded.shown(file)}: not a safetensors file, or truncated ({reason}); fetch or save the model again"
+            ) from error
+        if damaged is not None:
+            raise ModelError(
+                f"{guarded.shown(file)}: {guarded.shown(damaged)} holds numbers that are not finite; the model is "
+                "damaged: fetch or save it again"
+            )
+
+
+def _first_damaged(file: Path, tensors: Mapping[str, TensorEntry]) -> str | None:
+    with safe_open(file, "pt") as content:
+        floats = (name for name in sorted(tensors) if tensors[name].dtype in FLOATS)
+        return next((name for name in floats if not _is_finite(content, name, tensors[name])), None)
 
 
 def _is_finite(content: safe_open, name: str, entry: TensorEntry) -> bool:

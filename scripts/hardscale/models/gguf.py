@@ -10,6 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.check import GGUF_MISSING
 from hardscale.models.folders import gguf_header_problem, gguf_problem
@@ -36,7 +37,7 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options, **_dequantised())
     except Exception as error:  # the reader raises whatever a malformed file leads it into
-        reason = " ".join(str(error).split())[:200]
+        reason = guarded.shown(" ".join(str(error).split())[:200])
         raise ModelError(
             f"gguf: {file}: can not be converted ({reason}); convert it elsewhere and use path:"
         ) from error

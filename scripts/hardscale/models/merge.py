@@ -61,7 +61,7 @@ def merged(model: Any, adapter: Path) -> tuple[Any, dict[str, Any]]:
     except ModelError:
         raise
     except Exception as error:  # whatever a malformed adapter leads the library into
-        reason = " ".join(str(error).split())[:200]
+        reason = guarded.shown(" ".join(str(error).split())[:200])
         raise ModelError(
             f"adapter: {adapter}: does not fit its base ({reason}); give the base it was made on"
         ) from error

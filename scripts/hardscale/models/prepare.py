@@ -169,9 +169,7 @@ def _note_facts(draft: Draft, source: Source, folder: Path, name: str, demands: 
     if lines:
         raise ModelError(lines[0])
     _check_tokenizer(source, folder, config)
-    generative = generative_parameters(config) if has_language_model(config) else None
-    # What no classifier can be made of can be a language model all the same; whoever needs the other one says so.
-    classifier = classifier_parameters(config) if has_classifier(config) or generative is None else None
+    classifier, generative = sizes(config, source.label)
     facts: dict[str, Any] = {
         "source": source.label,
         "revision": source.revision or UNPINNED,
@@ -193,6 +191,25 @@ def _note_facts(draft: Draft, source: Source, folder: Path, name: str, demands: 
     elif source.pretrain_tokens is not None and generative is not None:
         facts["pretrain_flops"] = pretraining_flops(generative, source.pretrain_tokens)
     draft.note(**facts)
+
+
+def sizes(config: Any, label: str) -> tuple[int | None, int | None]:
+    """Parameters as a classifier and as a language model; None for what transformers does not make of it.
+
+    Args:
+        config: of the model.
+        label: what the user calls it, for errors.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    try:
+        generative = generative_parameters(config) if has_language_model(config) else None
+        # What no classifier can be made of can be a language model all the same; whoever needs the other one says so.
+        classifier = classifier_parameters(config) if has_classifier(config) or generative is None else None
+    except ModelError as error:
+        raise ModelError(f"{label}: {error}") from error
+    return classifier, generative
 
 
 def _check_tokenizer(source: Source, folder: Path, config: Any) -> None:

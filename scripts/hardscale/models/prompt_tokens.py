@@ -86,8 +86,10 @@ class PromptTokens:
 
     def begin(self, prompt: str, text: str, n_tokens: int) -> str:
         """The part of a text that its first tokens behind a prompt hold, at most so many; no character is cut."""
-        _, spans = self.encode(prompt + text)
-        behind = [(start, stop) for start, stop in spans if stop > len(prompt)]
+        [ids], (whole, spans) = self.encode_all([prompt]), self.encode(prompt + text)
+        # A marker at the prompt's end may swallow white space behind it; it is still a token of the prompt.
+        apart = spans[len(ids) :] if whole[: len(ids)] == ids else spans
+        behind = [(start, stop) for start, stop in apart if stop > len(prompt)]
         for n in range(min(n_tokens, len(behind)), 0, -1):
             if n == len(behind) or behind[n][0] >= behind[n - 1][1]:
                 return text[: behind[n - 1][1] - len(prompt)]

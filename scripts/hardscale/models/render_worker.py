@@ -21,7 +21,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 #: CPU seconds of a rendering, bytes of memory of the process, and characters beyond what went in, times some.
-CPU_SECONDS, MEMORY_BYTES, MOST_CHARACTERS, GROWTH = 1.0, 1536 * 1024**2, 1_000_000, 20
+CPU_SECONDS, MEMORY_BYTES, MOST_CHARACTERS, GROWTH = 0.8, 512 * 1024**2, 1_000_000, 20
 
 
 class Generation(jinja2.ext.Extension):

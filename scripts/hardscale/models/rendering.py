@@ -37,7 +37,7 @@ def render(
         variables: further names that the template may use, such as the special tokens.
 
     Raises:
-        RenderingError: the template is malformed, raises, takes more CPU time than a second, or writes without end.
+        RenderingError: the template is malformed, raises, takes more CPU time than it may, or writes without end.
     """
     given = {"messages": list(messages), "tools": None, "documents": None, **variables}
     line = json.dumps({"source": source, "values": {**given, "add_generation_prompt": add_generation_prompt}})

@@ -73,6 +73,8 @@ def _entries(header: Any, shown: str, n_bytes: int) -> dict[str, TensorEntry]:
     places: list[tuple[int, int]] = []
     for name, entry in header.items():
         if name == "__metadata__":
+            if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+                raise wrong
             continue
         read = _entry(entry)
         if read is None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
+from hardscale.errors import ModelError
+from hardscale.models.chat_rendering import rendered
+from hardscale.models.rendering import RenderingError
 
 #: Words that no template holds; what lies behind the answer is the template.
 _USER, _ANSWER, _NEXT = "Sentinel of the user", "Sentinel of the reply", "Sentinel of another question"
@@ -81,10 +83,9 @@ def _found(tokenizer: Any) -> TurnEnd:
 
 def _behind_answer(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
     """What a template writes behind the answer and before the next question."""
-    messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except (TemplateError, TypeError, ValueError):
+        text = rendered(tokenizer, turns, reply=False)
+    except (ModelError, RenderingError):
         return ""
     _, found, behind = text.rpartition(_ANSWER)
     return behind.partition(_NEXT)[0] if found else ""
