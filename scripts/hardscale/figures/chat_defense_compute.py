@@ -53,7 +53,7 @@ def draw(
         computes = trained.loc[(trained[chat.PANEL] == list(key)).all(axis=1), "defense_flops"]
         share_axis(ax)
         if computes.empty:
-            ax.set_xticks([])  # of nobody's defense is the compute known: there are lines across alone
+            ax.set_xticks([0.5], ["unknown"])  # there are lines across alone
             places = {}
         else:
             log_axis(ax, computes, most=panels.most_ticks)
