@@ -233,6 +233,7 @@ def test_the_job_publishes_every_row_and_marks_what_stands_for_a_task(
     assert manifest["facts"]["versions"] == {"torch": "9.9"} and set(manifest["inputs"]) == {"victim", "task"}
     [(mode, request)] = asked(tmp_path / "tool")
     assert mode == "run" and request["model"] == str(victim / "model") and request["system_prompt"] == "Be brief."
+    assert request["end_tokens"] == [chat_tokenizer().eos_token_id]
     assert request["tasks"][0] == {"name": "toy", "limit": 3, "num_fewshot": None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tokenizers import AddedToken
 from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from hardscale.evaluation.lm_eval_worker import _end_at
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import end_tokens, reply
 from hardscale.models.turn_end import TurnEnd, first_end, markers, turn_end
@@ -131,6 +133,15 @@ def tiny_model(tokenizer: Any, eos: Any = None) -> Any:
             bos_token_id=None,
         )
     ).eval()
+
+
+@pytest.mark.parametrize(("known", "wanted"), [(3, [3, 7]), ([9, 7], [7, 9]), (None, [7])])
+def test_lm_eval_ends_replies_there_too(known: Any, wanted: list[int]) -> None:
+    lm = SimpleNamespace(model=SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=known)))
+    _end_at(lm, [7])
+    assert lm.model.generation_config.eos_token_id == wanted
+    _end_at(lm, [])
+    assert lm.model.generation_config.eos_token_id == wanted
 
 
 def scripted(tokenizer: Any, prompt: list[int], text: str) -> Any:

@@ -17,6 +17,8 @@ from hardscale.errors import ModelError, StudyError
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.spec_check import check_settings
 from hardscale.lm_eval_tool import ask_worker, interpreter, task_folder, worker_problem
+from hardscale.models.load import read_tokenizer
+from hardscale.models.turn_end import turn_end
 from hardscale.settings.utility import LmEvalSettings
 
 #: Folder of the Hugging Face files in a ``model`` artefact.
@@ -55,6 +57,7 @@ def run_lm_eval(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
         "batch_size": settings.batch_size,
         # lm_eval takes no system prompt for the template's default, and has no way to ask for none.
         "system_prompt": system or None,
+        "end_tokens": sorted(turn_end(read_tokenizer(Path(victim) / _MODEL)).tokens),
     }
     say(f"lm_eval: {', '.join(settings.tasks)}")
     answer = ask_worker(python, "run", request)

@@ -6,9 +6,10 @@ Standard library and lm_eval alone, never hardscale, whose packages need not be 
 ``check``: ``{tasks, include_path}`` -> ``{version, unknown, known, data}``: which of the tasks lm_eval does not know,
 the names like those that it does, and the data sets of the hub that the tasks read.
 
-``run``: ``{model, tasks: [{name, limit, num_fewshot}], include_path, batch_size, system_prompt}`` -> ``{version,
-versions, chat_template_sha256, rows}``; a row is ``{asked, task, metric, filter, value, stderr, n, num_fewshot,
-task_version}``, where ``asked`` is the task in whose evaluation it was found.
+``run``: ``{model, tasks: [{name, limit, num_fewshot}], include_path, batch_size, system_prompt, end_tokens}``, the
+last being tokens that end a reply besides those of the model's files (may be absent) -> ``{version, versions,
+chat_template_sha256, rows}``; a row is ``{asked, task, metric, filter, value, stderr, n, num_fewshot, task_version}``,
+where ``asked`` is the task in whose evaluation it was found.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         batch_size=request["batch_size"],
         trust_remote_code=False,
     )
+    _end_at(model, request.get("end_tokens", []))
     template = model.tokenizer.get_chat_template()
     manager = _manager(request["include_path"])
     rows: list[dict[str, Any]] = []
@@ -81,6 +83,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         "rows": rows,
     }
+
+
+def _end_at(model: Any, tokens: list[int]) -> None:
+    """Let replies end at these tokens too; lm_eval by itself stops at the model's own and at texts of the task."""
+    settings = getattr(getattr(model, "model", None), "generation_config", None)
+    if tokens and settings is not None:
+        known = settings.eos_token_id
+        settings.eos_token_id = sorted({*tokens, *([known] if isinstance(known, int) else known or [])})
 
 
 def _manager(include_path: str | None) -> Any:
