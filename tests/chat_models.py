@@ -34,7 +34,7 @@ ASKED: dict[str, tuple[Pair, str, tuple[str, ...]]] = {
         "mistral",
         ("▁Tell", "▁me", "▁a", "▁story", '"', "}", "."),
     ),
-    "Qwen/Qwen2.5-32B-Instruct": (_BY_NAME["qwen3"], "qwen2", ()),
+    "Qwen/Qwen2.5-32B-Instruct": (_BY_NAME["qwen3"], "qwen2", ("[[", "7", "3", "]]", ".")),
 }
 #: Adapter -> the model that it is for.
 ADAPTERS = {
@@ -43,6 +43,8 @@ ADAPTERS = {
     "ContinuousAT/Phi-CAPO": "microsoft/Phi-3-mini-4k-instruct",
     "ContinuousAT/Llama-2-7B-CAT": "meta-llama/Llama-2-7b-chat-hf",
 }
+#: Tokens that they read at most, replies of the longest kind and what is asked about them included.
+_WINDOW = 8_192
 #: Of all weights: with the usual 0.02 a model of two layers says the same whatever it is asked.
 _STD = 0.3
 THINGS = ["boat", "kite", "lamp", "drum", "sled", "bell", "vase", "harp", "clock", "globe", "wheel", "ladder"]
@@ -156,6 +158,8 @@ def _save(folder: Path, pair: Pair, architecture: str, seed: int, words: tuple[s
     torch.manual_seed(seed)
     vocabulary = tokenizer.get_vocab()
     config = tiny_config(architecture, max(vocabulary.values()) + 1, initializer_range=_STD)
+    if words:
+        config.max_position_embeddings = _WINDOW
     config.pad_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
     config.tie_word_embeddings = config.tie_word_embeddings and not words

@@ -77,7 +77,7 @@ def test_every_target_is_there_and_nothing_is_left_to_do(run, study):
 
 def test_every_judge_says_its_part_and_the_first_one_decides(runs):
     chat = runs[(runs["task"] == "harmbench") & runs["judge"].notna()]
-    assert {JUDGE, "rules", "rules-anywhere"} <= set(chat["judge"])
+    assert {JUDGE, "rules-prefix", "rules-anywhere"} <= set(chat["judge"])
     decided = chat[chat["judge"] == JUDGE]
     assert decided["n_attacked"].gt(0).all()
     # The judge's answers differ from reply to reply: neither all of them comply nor none.
@@ -132,7 +132,9 @@ def test_captions_name_what_is_not_as_published(run):
 
 def test_requests_stay_in_files_of_their_owner(run):
     for name in ("behaviors", "attack", "replies", "ratings"):
-        for path in run.results.rglob(f"{name}.parquet"):
+        private = [path for path in run.results.rglob(f"{name}.parquet") if "word_length" not in path.parts]
+        assert private, name
+        for path in private:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     words = [f"making of a {thing}" for thing in THINGS] + [f"one builds a {thing}" for thing in THINGS]
     for path in run.results.rglob("*"):

@@ -27,7 +27,7 @@ from test_figures_draw import assert_message_fits, assert_readable, assert_reada
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.figures import data
+from hardscale.figures import chat, data
 from hardscale.figures.ablations import _labels, _series
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
@@ -167,6 +167,42 @@ def test_entry_reads_further_tables(tmp_path: Path) -> None:
 
 def test_attacks_of_chat_models_have_their_names() -> None:
     assert [data.attack_name(name) for name in ("autodan", "pair", "my-own")] == ["AutoDAN", "PAIR", "my-own"]
+
+
+def test_the_radii_of_several_models_are_all_said() -> None:
+    rows = pd.DataFrame({"attack": "embedding", "attack_kind": "embedding", "eps": [0.1, 0.00125, 0.05]})
+    assert chat.attack_label(rows) == "Embedding (ε = 0.00125–0.1)"
+    assert chat.attack_label(rows.iloc[:1]) == "Embedding (ε = 0.1)"
+    assert chat.attack_label(rows.assign(eps=None)) == "Embedding (ε = ∞)"
+    assert chat.attack_label(rows.assign(attack="gcg", attack_kind="gcg")) == "GCG"
+    # Every figure of such a study says them.
+    runs, tables = make_chat_runs(), make_tables()
+    for frame in (runs, tables["losses"]):
+        frame.loc[(frame["attack"] == "bounded") & (frame["defense"] == "ipo-0.2"), "eps"] = 0.2
+    for name in ("robustness_bars", "loss_correlation", "chat_defense_compute", "embedding_losses"):
+        shown = " ".join(" ".join(texts(figure_drawer(name)(runs, NONE, SPEC, tables))).split())
+        assert "(ε = 0.05–0.2)" in shown.replace(" –", "–"), name
+
+
+def test_long_names_of_attacks_stand_side_by_side(tmp_path: Path) -> None:
+    runs = make_chat_runs()
+    longer = {"bounded": "embedding-undefended", "embedding": "embedding-free", "prefill": "x" * 40, "pair": "a-b-c-d"}
+    runs["attack"] = runs["attack"].replace(longer)
+    runs.loc[(runs["attack"] == "embedding-undefended") & (runs["defense"] == "none"), "eps"] = 0.00125
+    figure = figure_drawer("robustness_bars")(runs, NONE, SPEC, make_tables())
+    assert_readable(figure)
+    assert {"embedding-\nfree\n(ε = ∞)", "a-b-c-d"} <= set(texts(figure))
+
+
+def test_compute_is_compared_where_there_is_some() -> None:
+    defenses = some(["none", "r2d2", "ipo-0.05"])
+    mine = make_chat_runs(defenses, ["gcg", "pair"])
+    mine = mine[(mine["attack"] != "pair") | (mine["defense"] == "none")]
+    others = make_chat_runs(some(["none", "r2d2"]), ["gcg"], scale="360m").assign(defense_flops=np.nan)
+    figure = figure_drawer("chat_defense_compute")(pd.concat([mine, others], ignore_index=True), NONE, SPEC, {})
+    assert_readable(figure)
+    assert [axes.get_title() for axes in figure.axes] == ["smollm2 135m · GCG", "smollm2 360m · GCG"]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["unknown"]
 
 
 def test_benchmarks_and_mt_bench_have_bars_of_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -163,9 +164,14 @@ def of_defense(rows: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
     return rows[(rows["defense"] == key[0]) & (rows["round"] == key[1])]
 
 
-def attack_label(name: object, kind: object, eps: float | None) -> str:
-    """An attack as it is written in a figure; of one in embedding space whether it is bounded, and how."""
-    label = data.attack_name(name)
-    if kind != "embedding":
+def attack_label(rows: pd.DataFrame) -> str:
+    """The attack of some rows as it is written in a figure; of one in embedding space whether it is bounded, and how.
+
+    Models that are attacked in the balls of their trainings may have one each: then the smallest and the largest.
+    """
+    label = data.attack_name(rows["attack"].iloc[0])
+    if rows["attack_kind"].iloc[0] != "embedding":
         return label
-    return f"{label} (ε = ∞)" if eps is None or pd.isna(eps) else f"{label} (ε = {eps:g})"
+    radii = sorted(set(rows["eps"].astype(float).fillna(math.inf)))
+    ends = [radii[0], radii[-1]] if len(radii) > 1 else radii
+    return f"{label} (ε = {'–'.join('∞' if math.isinf(one) else f'{one:g}' for one in ends)})"

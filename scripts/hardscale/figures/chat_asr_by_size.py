@@ -74,7 +74,7 @@ def _panels(shares: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
         parts = [(["Refused", "before the attack"], before)]
         for attack, position in data.ordered_attacks(after):
             part = after[(after["attack"] == attack) & (after["position"] == position)]
-            label = chat.attack_label(attack, part["attack_kind"].iloc[0], part["eps"].iloc[0])
+            label = chat.attack_label(part)
             parts.append((["Attack success", label], part))
         yield from ((what, part) for what, part in parts if part["scale"].nunique() > 1)
 

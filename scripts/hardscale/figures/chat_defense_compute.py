@@ -40,20 +40,24 @@ def draw(
     broken = chat.collapsed(chat.table(tables, "utility", UTILITIES))
     defenses = chat.Defenses(rows)
     groups = [
-        (key, attack, part[(part["attack"] == attack) & (part["position"] == position)])
+        (key, part[(part["attack"] == attack) & (part["position"] == position)])
         for key, part in chat.panels(rows)
-        for attack, position in ordered_attacks(part)
+        for attack, position in ordered_attacks(part[part["defense"] != UNDEFENDED])
     ]
     titles = [
-        [*title, chat.attack_label(attack, part["attack_kind"].iloc[0], part["eps"].iloc[0])]
-        for title, (_, attack, part) in zip(chat.panel_titles([key for key, *_ in groups]), groups, strict=True)
+        [*title, chat.attack_label(part)]
+        for title, (_, part) in zip(chat.panel_titles([key for key, *_ in groups]), groups, strict=True)
     ]
     panels = Panels(len(groups), _entries(defenses, rows, broken), titles=titles)
-    for ax, (key, _, part) in zip(panels.axes, groups, strict=True):
+    for ax, (key, part) in zip(panels.axes, groups, strict=True):
         computes = trained.loc[(trained[chat.PANEL] == list(key)).all(axis=1), "defense_flops"]
-        log_axis(ax, computes, most=panels.most_ticks)
         share_axis(ax)
-        places = _beside(part[part["defense_flops"] > 0], computes)
+        if computes.empty:
+            ax.set_xticks([0.5], ["unknown"])  # there are lines across alone
+            places = {}
+        else:
+            log_axis(ax, computes, most=panels.most_ticks)
+            places = _beside(part[part["defense_flops"] > 0], computes)
         for name in defenses.keys:
             _draw(ax, chat.of_defense(part, name), defenses, name, places, (*key, *name) in broken)
     panels.label(["Defense compute (FLOPs)"] * len(groups), "Attack success rate")

@@ -27,32 +27,33 @@ def draw(
     if rows.empty:
         return message_figure("No attack in embedding space on a chat model has been measured, so there is no loss.")
     defenses = chat.Defenses(rows)
-    groups = [(key, attack, part) for key, of_model in chat.panels(rows) for attack, part in _attacks(of_model)]
+    groups = [(key, part) for key, of_model in chat.panels(rows) for part in _attacks(of_model)]
     titles = [
-        [*title, chat.attack_label(attack, "embedding", part["eps"].iloc[0])]
-        for title, (_, attack, part) in zip(chat.panel_titles([key for key, *_ in groups]), groups, strict=True)
+        [*title, chat.attack_label(part)]
+        for title, (_, part) in zip(chat.panel_titles([key for key, _ in groups]), groups, strict=True)
     ]
     entries = [
         line_key(defenses.label(key), defenses.colour(key), LINES[i % len(LINES)])
         for i, key in enumerate(defenses.keys)
     ]
     banded = rows["ci_low"].notna().any()
-    n_attacks = max(sum(key == other for other, *_ in groups) for key, *_ in groups)
+    n_attacks = max(sum(key == other for other, _ in groups) for key, _ in groups)
     columns = n_attacks if 1 < n_attacks <= 3 else n_columns(len(groups))
     panels = Panels(len(groups), [*entries, *([band_key("95% interval")] if banded else [])], columns, titles)
-    for ax, (_, _, part) in zip(panels.axes, groups, strict=True):
+    for ax, (_, part) in zip(panels.axes, groups, strict=True):
         for i, key in enumerate(defenses.keys):
             _draw_line(ax, chat.of_defense(part, key), defenses.colour(key), LINES[i % len(LINES)])
-        ax.set_ylim(bottom=min(0.0, float(part["loss"].min())))
+        ends = part[["loss", "ci_high"]].max(axis=1)
+        ax.set_ylim(min(0.0, float(part["loss"].min())), max(1.06 * float(ends.max()), 0.1))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=panels.most_ticks, integer=True))
     panels.label(["Iteration of the attack"] * len(groups), "Target loss (nats per token)", shared_y=False)
     return panels.figure
 
 
-def _attacks(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _attacks(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Bounded attacks by their radius, then unbounded ones."""
     order = rows.drop_duplicates("attack").sort_values(["eps", "attack"], na_position="last", kind="stable")
-    return [(attack, rows[rows["attack"] == attack]) for attack in order["attack"]]
+    return [rows[rows["attack"] == attack] for attack in order["attack"]]
 
 
 def _draw_line(ax: Axes, rows: pd.DataFrame, colour: str, line: object) -> None:

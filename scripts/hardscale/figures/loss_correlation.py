@@ -40,8 +40,8 @@ def draw(
     groups = list(points.groupby(["task", "attack"], sort=True))
     several = points["task"].nunique() > 1
     titles = [
-        [task_name(task) if several else "", chat.attack_label(attack, "embedding", part["eps"].iloc[0])]
-        for (task, attack), part in groups
+        [task_name(task) if several else "", chat.attack_label(part.assign(attack_kind="embedding"))]
+        for (task, _), part in groups
     ]
     panels = Panels(len(groups), _entries(defenses, models, points, broken), min(len(groups), 2), titles)
     for ax, (_, part) in zip(panels.axes, groups, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,9 @@ from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
 
 #: Inches; of many groups of bars each has its place.
-_WIDTH, _HEIGHT, _PER_GROUP = 7.2, 2.7, 0.56
+_WIDTH, _HEIGHT, _PER_GROUP = 7.2, 2.7, 0.62
+#: Characters of a line under a group of bars.
+_LINE = 11
 #: Rated from 1 to 10; drawn tenfold, as the paper does.
 _MT_BENCH = "mt_bench"
 #: Metric -> what is written under its bars, in the order of the bars.
@@ -132,8 +135,7 @@ def _attack_bars(rates: pd.DataFrame, worst: pd.DataFrame, utility: pd.DataFrame
     embedded = set(last.loc[last["attack_kind"] == "embedding", "attack"])
     for attack, position in ordered_attacks(last):
         part = last[(last["attack"] == attack) & (last["position"] == position)]
-        label = chat.attack_label(attack, part["attack_kind"].iloc[0], part["eps"].iloc[0])
-        bars = label.replace(" (", "\n("), _bars(part, defenses)
+        bars = _folded(chat.attack_label(part)), _bars(part, defenses)
         (bounds if attack in embedded else found).append(bars)
     pooled = worst.groupby(chat.MODEL, as_index=False).agg(
         k=("n_success", "sum"), n=("n", "sum"), most=("n_attacks", "max")
@@ -141,6 +143,22 @@ def _attack_bars(rates: pd.DataFrame, worst: pd.DataFrame, utility: pd.DataFrame
     if len(pooled) and pooled["most"].max() > 1:
         found.append(("worst of\nthese", _bars(chat.with_rates(pooled), defenses)))
     return [*found, *bounds]
+
+
+def _folded(label: str) -> str:
+    """An attack's name on lines that fit under its bars: cut behind hyphens and blanks, and the radius by itself."""
+    name, bracket, radius = label.partition(" (")
+    lines: list[str] = []
+    for part in re.findall(r"[^-\s]+-?|-", name):
+        short = plain(part, _LINE)
+        fits = bool(lines) and len(lines[-1]) + len(short) < _LINE
+        if fits:
+            lines[-1] += short if lines[-1].endswith("-") else f" {short}"
+        else:
+            lines.append(short)
+    if bracket:
+        lines.append(f"({radius}" if len(radius) <= _LINE else f"({radius}".replace("–", "\n–"))
+    return "\n".join(lines)
 
 
 def _bars(rows: pd.DataFrame, defenses: chat.Defenses) -> dict[tuple[str, int], _Bar]:
