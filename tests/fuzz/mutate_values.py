@@ -116,7 +116,7 @@ def mutated(rng: random.Random, values: dict[str, Any], others: list[dict[str, A
         change = CHANGES[name]
         try:
             what = change(rng, values, others)
-        except (LookupError, TypeError, ValueError):  # nothing of the kind is there
+        except (AttributeError, LookupError, TypeError, ValueError):  # nothing of the kind is there
             continue
         names.append(f"{name} {what}")
     return values, "; ".join(names) or "nothing"
