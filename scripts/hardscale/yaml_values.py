@@ -59,18 +59,19 @@ def read_yaml_file(path: Path, what: str) -> Any:
     return parse_yaml(read_text(path, what, max_bytes=MAX_BYTES, error=StudyError), shown(path))
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, *, any_keys: bool = False) -> Any:
     """The value of a YAML text.
 
     Args:
         text: one document.
         where: the file, for messages.
+        any_keys: of a file that is not ours: numbers and the like as keys are taken as they are written.
 
     Raises:
         StudyError: it is no YAML, or is none that a study needs; with its line.
     """
     try:
-        return _Reader(text, where).value()
+        return _Reader(text, where, any_keys).value()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -89,9 +90,10 @@ def _reader_problem(error: yaml.reader.ReaderError) -> str:
 class _Reader:
     """One text, event by event: the parser keeps no more of it than where it stands."""
 
-    def __init__(self, text: str, where: str) -> None:
+    def __init__(self, text: str, where: str, any_keys: bool) -> None:
         self._parser = _Parser(text)
         self._where = where
+        self._any_keys = any_keys
         #: Anchor -> value and number of values in it; None while it is being read.
         self._anchors: dict[str, tuple[Any, int] | None] = {}
         self._depth = 0
@@ -178,6 +180,8 @@ class _Reader:
             what = "an alias" if isinstance(event, yaml.AliasEvent) else "a list or a mapping"
             self._refuse(event, f"{what} as a key; keys are texts")
         value = self._node(event)
+        if self._any_keys and not isinstance(value, str):
+            value = str(event.value)
         if not isinstance(value, str):
             self._refuse(event, f"{_short(event.value) or 'nothing'} as a key, which is no text; put it in quotes")
         if len(value) > _LONGEST_KEY:

@@ -101,6 +101,11 @@ READMES = {
         "configs:\n- config_name: default\n  data_dir: part\n  data_files: '*.jsonl'\n",
         ["part/x.jsonl", "y.jsonl"],
     ),
+    "keys that are numbers": (
+        "years:\n  2019: few\n  1.5: some\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        "    path: a.csv\n  - split: test\n    path: b.csv\n",
+        ["a.csv", "b.csv"],
+    ),
     "says nothing of files": ("license: mit\n", ["train.csv", "test.csv"]),
 }
 

@@ -46,7 +46,7 @@ def _configuration(readme: Path, names: Sequence[str]) -> dict[str, Any]:
         return {}
     head = _HEAD.match(read_text(readme, "a data set's README", max_bytes=_MAX_BYTES, byte_order_mark=True))
     try:
-        said = parse_yaml(head[1], shown(readme)) if head and head[1].strip() else None
+        said = parse_yaml(head[1], shown(readme), any_keys=True) if head and head[1].strip() else None
     except StudyError as error:
         raise DataError(f"{error} (in its head; or remove it)") from None
     listed = said.get("configs") if isinstance(said, dict) else None
