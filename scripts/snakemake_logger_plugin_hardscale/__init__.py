@@ -11,9 +11,19 @@ from logging import LogRecord
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from hardscale.early_look import look_at_studies
 
-look_at_studies(sys.argv)
+def _look() -> None:
+    """Look at the studies of this process, and forget the library: a Snakefile brings that of its own sources."""
+    before = set(sys.modules)
+    from hardscale.early_look import look_at_studies
+
+    look_at_studies(sys.argv)
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] == "hardscale":
+            del sys.modules[name]
+
+
+_look()
 
 
 class LogHandler(LogHandlerBase):

@@ -282,3 +282,13 @@ def test_other_workflows_and_programs_are_left_alone(tmp_path, capsys):
         with pytest.raises(SystemExit):
             look_at_studies(["snakemake", "-s", str(ROOT / "Snakefile"), option, str(odd), "--cores", "1"])
         assert "line 1 and in line 2" in capsys.readouterr().err
+
+
+def test_the_plugin_leaves_the_library_to_the_snakefile():
+    """A copy of the sources is run as it is, whatever version is installed."""
+    code = "import sys, snakemake_logger_plugin_hardscale; print([m for m in sys.modules if m.startswith('hardscale')])"
+    study = [str(ROOT / "studies/tiny.yaml"), "--snakefile", str(ROOT / "Snakefile")]
+    said = f"import sys; sys.argv = ['snakemake', '--configfile', {', '.join(map(repr, study))}]; {code}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
