@@ -15,10 +15,12 @@ from typing import Any
 from hardscale.console import printable
 from hardscale.errors import StudyError
 from hardscale.for_rules import remember_signature, with_signature
+from hardscale.guarded import shown
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
 from hardscale.study import Study, data_root, parse_study, read_yaml
+from hardscale.study_file import of_command_line
 
 DEFAULT_STUDY = "config.yaml"
 
@@ -27,11 +29,11 @@ def study_from_files(files: Sequence[Path], config: Mapping[str, Any] | None = N
     """The study of one file, ``config`` values laid over it; exits with a line for each thing that is wrong."""
     try:
         if len(files) != 1:
-            raise StudyError(f"one study at a time, found {', '.join(map(str, files))}; share settings with extends:")
+            raise StudyError(f"one study at a time, found {', '.join(map(shown, files))}; share settings with extends:")
         path = files[0]
-        study = parse_study(deep_merge(read_yaml(path), dict(config or {})), str(path))
+        study = parse_study(deep_merge(read_yaml(path), of_command_line(config or {})), shown(path))
         if path.name != DEFAULT_STUDY and study.name != path.stem:
-            raise StudyError(f"{path}: name: found {study.name!r}, must be {path.stem!r} like the file")
+            raise StudyError(f"{shown(path)}: name: found {study.name!r}, must be {path.stem!r} like the file")
         data_root(study)
     except StudyError as error:
         for line in str(error).split("\n"):

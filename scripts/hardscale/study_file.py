@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hardscale.errors import StudyError
 from hardscale.guarded import expanded, shown
 from hardscale.settings.blocks import deep_merge
-from hardscale.yaml_values import read_yaml_file
+from hardscale.yaml_values import parse_yaml, read_yaml_file
 
 _WHAT = "a study"
 #: Files that extend each other.
 MAX_FILES = 20
+#: What can be a truth or a number, and no other YAML than itself.
+_ONE_WORD = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9.+-][A-Za-z0-9_.+-]{0,99}|~")
 #: With this key Snakemake would run what the file says as Python.
 _TEMPLATE = "__use_yte__"
 
@@ -53,3 +57,22 @@ def read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
         place = path.parent / expanded(base, f"extends of {shown(path)}", StudyError)
         values = deep_merge(read_yaml(place, (*chain, here)), values)
     return values
+
+
+def of_command_line(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``--config``, those within lists and mappings read as in a file: Snakemake leaves them as texts.
+
+    Raises:
+        StudyError: one of them is a number that is none.
+    """
+    return {key: value if isinstance(value, str) else _read(value) for key, value in config.items()}
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _read(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_read(inner) for inner in value]
+    if isinstance(value, str) and _ONE_WORD.fullmatch(value):
+        return parse_yaml(value, "--config")
+    return value

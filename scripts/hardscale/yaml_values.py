@@ -38,7 +38,8 @@ _TRUTHS = {
     for spelling in (word, word.capitalize(), word.upper())
 }
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
-_REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+#: One way alone to read a run of digits: with two, the matcher tries each split of a long one.
+_REAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _MERGE = "<<"
 _OTHER_TEXT = "tag:yaml.org,2002:str"
@@ -160,7 +161,7 @@ class _Reader:
             line = event.start_mark.line + 1
             if key in lines:
                 raise StudyError(
-                    f"{self._where}: the key {shown(key)!r} is in one mapping twice, in line {lines[key]} and in line "
+                    f"{self._where}: the key {key!r} is in one mapping twice, in line {lines[key]} and in line "
                     f"{line}; keep one"
                 )
             lines[key] = line
@@ -182,7 +183,7 @@ class _Reader:
         if len(value) > _LONGEST_KEY:
             self._refuse(event, f"a key of {len(value):,} characters; at most {_LONGEST_KEY} are read")
         if not value.isprintable() or not value.strip():
-            self._refuse(event, f"the key {_short(value)!r}, which is blank or has characters that can not be shown")
+            self._refuse(event, f"the key {value[:40]!r}, which is blank or has characters that can not be shown")
         return value
 
     def _merged(self, event: Any, value: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import refused  # noqa: E402
 import studies  # noqa: E402
 
 #: Modules of broken files, each with cases(seed, n) and check(case).
-FILES = tuple(name for name in ("tables", "models", "templates") if (HERE / f"{name}.py").exists())
+FILES = ("tables", "models", "templates")
 #: Cases that a process takes at a time.
 _SHARE = 50
 #: Seconds between lines of progress: on a terminal, and in a log.
@@ -62,7 +62,8 @@ def main() -> None:
     counts = counted(args.studies, args.files)
     n_found = in_processes(list(shares(counts, args.seed)), args.processes)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    told = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+    named = {"studies": "mutated studies", "refused": "studies to refuse"}
+    told = ", ".join(f"{count:,} {named.get(part, part)}" for part, count in counts.items())
     print(f"fuzz: {n_found} found in {told}; seed {args.seed}, {minutes} min {seconds} s")
     raise SystemExit(bool(n_found))
 

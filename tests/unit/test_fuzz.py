@@ -159,5 +159,11 @@ def run_it(*options):
 def test_a_run_counts_what_it_did():
     done = run_it("--studies", "20", "--files", "6", "--seed", "5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("fuzz: 0 found in 20 studies, ")
+    assert done.stdout.splitlines()[-1].startswith("fuzz: 0 found in 20 mutated studies, ")
     assert run_it("--only", "studies:3").stdout == "nothing wrong\n"
+
+
+@pytest.mark.parametrize("text", ["9" * 200_000 + "x", "1_" * 100_000 + "x", "0." + "1" * 200_000 + "e", "-" * 200_000])
+def test_a_long_scalar_that_is_nearly_a_number_costs_nothing(text):
+    """Such a one takes a matcher with two ways to read a run of digits for ever."""
+    assert studies.check(studies.Case("config.yaml", f"name: nano\nseed: {text}\n".encode(), "a long scalar")) is None

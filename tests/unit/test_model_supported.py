@@ -178,6 +178,21 @@ def test_a_prompt_that_does_not(prompt):
     assert open_reasoning(prompt) is None is reasoning_problem(prompt, "model")
 
 
+def test_a_chat_model_that_reasons_before_every_reply_is_refused_and_one_that_need_not_is_taken():
+    opened = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+    assert opened != CHATML
+    with pytest.raises(ModelError, match=r"opens a reasoning block \(<think>\) before every reply"):
+        ChatTemplate(chat_tokenizer(opened))
+    closed = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    with pytest.raises(ModelError, match=r"puts a reasoning block \(<think>\) into its prompt that the conversations"):
+        ChatTemplate(chat_tokenizer(closed))
+    everywhere = CHATML.replace(
+        "m['content']", "('' if m['role'] == 'user' else '<think>\n\n</think>\n\n') + m['content']"
+    )
+    template = ChatTemplate(chat_tokenizer(everywhere))
+    assert template.prompt("hello").endswith("</think>\n\n")
+
+
 # --- templates that take too much -----------------------------------------------------------------------------------
 
 USER = [{"role": "user", "content": "hello"}]

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from test_model_prepare import write_tiny_gguf
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from chats import describe_chats
-from hardscale.errors import ModelError
+from hardscale.errors import ModelError, StudyError
 from hardscale.model_check import model_problems
 from hardscale.models.fit import Ability, Length, packed, unpacked
 from hardscale.models.prepare import prepare_model
@@ -60,7 +61,7 @@ ABOVE = {
     "no bound": ({"tasks": {"tickets": {"max_tokens": None}}}, r"tasks.tickets.max_tokens: found null \(no bound\)"),
     "attack tokens": ({"attacks": {"gcg": {"n_attack_tokens": 60}}}, "60 of attacks.gcg.n_attack_tokens"),
     "more than the window": (
-        {"attacks": {"gcg": {"n_attack_tokens": 300}}},
+        {"attacks": {"gcg": {"n_attack_tokens": 150}}, "window": 128},
         "lower attacks.gcg.n_attack_tokens, which leaves no room",
     ),
     "random tokens in training": (
@@ -96,16 +97,12 @@ ABOVE = {
 def test_what_is_above_it(case, tmp_path):
     changes, message = ABOVE[case]
     [line] = model_problems(study(tmp_path, **changes))
-    with pytest.raises(ModelError, match=message):
-        raise ModelError(line)
-    assert line.isprintable()
+    assert re.search(message, line) and line.isprintable()
 
 
 def test_what_is_not_asked_of_a_model_does_not_count(tmp_path):
-    other = {"kind": "gcg", "n_attack_tokens": 999, "top_k": 9999}
+    other = {"kind": "gcg", "n_attack_tokens": 150, "top_k": 9999}
     assert model_problems(study(tmp_path, attacks={"never-run": other})) == []
-    elsewhere = [{"where": {"scale": ["small"], "seed": [7]}, "set": {"n_attack_tokens": 99}}]
-    assert model_problems(study(tmp_path / "b", attacks={"gcg": {"overrides": elsewhere}})) == []
     control = {"kind": "gcg", "gradient": False, "top_k": 9999}
     rows = [{"attacks": ["control"], "defenses": ["none"]}]
     assert model_problems(study(tmp_path / "c", attacks={"control": control}, evaluate=rows)) == []
@@ -166,9 +163,11 @@ CHATS = {
 @pytest.mark.parametrize("case", CHATS)
 def test_what_is_above_it_in_chats(case, tmp_path):
     changes, message = CHATS[case]
-    [line] = model_problems(chats(tmp_path, **changes))
-    with pytest.raises(ModelError, match=message):
-        raise ModelError(line)
+    try:
+        [line] = model_problems(chats(tmp_path, **changes))
+    except StudyError as error:  # what the study alone tells is refused with it
+        line = str(error)
+    assert re.search(message, line)
 
 
 def test_a_base_that_somebody_else_trained_has_a_window_of_its_own(tmp_path):

@@ -31,5 +31,4 @@ def test_settings_are_parsed_or_named():
 
 @pytest.mark.parametrize(("config", "expected"), [({"max_position_embeddings": 12}, 12), ({}, sys.maxsize)])
 def test_how_much_a_model_reads(config, expected):
-    text = SimpleNamespace(**config)
-    assert window(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))) == expected
+    assert window(SimpleNamespace(config=SimpleNamespace(to_dict=lambda: config))) == expected

@@ -11,7 +11,7 @@ import yaml
 
 from hardscale.early_look import look_at_studies
 from hardscale.errors import StudyError
-from hardscale.study_file import MAX_FILES, read_mapping, read_yaml
+from hardscale.study_file import MAX_FILES, of_command_line, read_mapping, read_yaml
 from hardscale.yaml_values import MAX_BYTES, MAX_DEPTH, parse_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ REFUSED = {
     "nothing as key": ("? \n: b\n", ("line 1", "nothing as a key")),
     "a list as key": ("[a]: b\n", ("line 1", "a list or a mapping as a key")),
     "an alias as key": ("a: &a b\n*a : c\n", ("line 2", "an alias as a key")),
-    "a control character in a key": ('a: 1\n"b\\e[31m": 2\n', ("line 2", r"b\\x1b[31m")),
+    "a control character in a key": ('a: 1\n"b\\e[31m": 2\n', ("line 2", r"'b\x1b[31m'")),
     "a long key": (f"? {'a' * 100_000}\n: 1\n", ("line 1", "100,000 characters")),
     "infinite": ("a: .inf\n", ("line 1", "finite")),
     "infinite by its exponent": ("a: 1e999\n", ("line 1", "finite")),
@@ -224,6 +224,24 @@ def test_a_wrong_extends_is_one_line(tmp_path, base, words):
     with pytest.raises(StudyError, match=words) as caught:
         read_yaml(tmp_path / "self.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_values_of_a_command_line_are_read_as_those_of_a_file():
+    """As Snakemake hands them over: numbers and truths by themselves, texts within lists and mappings."""
+    given = {
+        "seed": 3,
+        "name": "12",
+        "ranks": {"default": "1", "12b": "8"},
+        "finetune": {"optimizer": {"betas": ["0.9"]}},
+    }
+    assert of_command_line(given) == {
+        "seed": 3,
+        "name": "12",
+        "ranks": {"default": 1, "12b": 8},
+        "finetune": {"optimizer": {"betas": [0.9]}},
+    }
+    odd = {"a": ["true", "null", "~", "1e-3", "010", "two words", "-", "- a", "[x", "", "a: b", "@&"]}
+    assert of_command_line(odd)["a"] == [True, None, None, 0.001, "010", *odd["a"][5:]]
 
 
 # --- who reads first --------------------------------------------------------------------------------------------------

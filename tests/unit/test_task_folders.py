@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 
 import datasets
 import pyarrow as pa
@@ -112,6 +113,35 @@ def test_a_readme_says_which_files_are_which_split(tmp_path, case):
     assert {k: sorted(v) for k, v in ours(folder).items()} == {
         k: sorted(v) for k, v in theirs(folder, tmp_path / "cache").items()
     }
+
+
+HEADS = {
+    "an alias that grows": "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)),
+    "a merge that grows": "m0: &m0 {x: 1}\n"
+    + "".join(f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 10)}]}}\n" for i in range(1, 8)),
+    "a truth that is none": "x: !!bool x\n",
+    "a time that is none": "x: !!timestamp x\n",
+    "deep": "x: " + "[" * 5000 + "]" * 5000 + "\n",
+    "a key twice": "license: mit\nlicense: apache-2.0\n",
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_head_of_a_readme_that_is_no_such_is_refused(tmp_path, case):
+    folder = write(tmp_path / "folder", ["train.csv"])
+    (folder / "README.md").write_text(f"---\n{HEADS[case]}---\n# A data set\n")
+    with pytest.raises(DataError, match=r"README\.md: .*(line|twice).*or remove it") as caught:
+        ours(folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_line_ends_without_end_in_a_readme_cost_nothing(tmp_path):
+    folder = write(tmp_path / "folder", ["train.csv", "test.csv"])
+    (folder / "README.md").write_text("---" + "\n" * 1_000_000)
+    began = time.process_time()
+    assert set(ours(folder)) == {"train", "validation"}
+    assert time.process_time() - began < 2, "a matcher that splits them in every way takes hours"
 
 
 REFUSED = {

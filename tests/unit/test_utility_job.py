@@ -186,7 +186,9 @@ def test_tables_of_questions_are_read(tmp_path: Path) -> None:
     [
         ({"question": "Which?", "choices": ["a", "b"], "answer": 0}, "choices must be a list of four"),
         ({"question": "Which?", "choices": "a, b", "answer": 0}, "choices must be a list of four"),
+        ({"question": "Which?", "choices": "[" * 100_000, "answer": 0}, "choices must be a list of four"),
         ({"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 4}, "neither 0 to 3 nor A to D"),
+        ({"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": "9" * 5_000}, "neither 0 to 3 nor A to D"),
         ({"question": " ", "choices": ["a", "b", "c", "d"], "answer": 0}, "row 1 has no text"),
     ],
 )

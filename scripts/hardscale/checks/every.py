@@ -28,6 +28,7 @@ CHECKS: tuple[Callable[[Study], None], ...] = (
     ignored.check_parts,
     extent.check_rounds,
     extent.check_jobs,
+    pairs.check_positions,
     pairs.check_balls,
     pairs.check_chat_training,
     pairs.check_losses,

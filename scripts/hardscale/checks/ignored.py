@@ -12,14 +12,16 @@ from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.blocks import Override, Settings
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.defenses import CAdvIPO, CAdvUL, CAt, Continuous
-from hardscale.settings.embedding import Perturbation
+from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 from hardscale.settings.tasks import TaskSettings
-from hardscale.settings.text_attacks import AutoDan
+from hardscale.settings.text_attacks import Adaptive, AutoDan, Direct, InContext, Pair, Prefill, Templates
 from hardscale.settings.training import FinetuneSettings, OptimizerSettings
 
 if TYPE_CHECKING:
     from hardscale.study import Study
 
+#: Attacks that write no text at a place of their own.
+_OF_REQUESTS = (AutoDan, Pair, Direct, Prefill, InContext, Templates)
 #: Block, when, its keys that then nothing looks at, and why.
 _RULES: tuple[tuple[type[Settings] | tuple[type[Settings], ...], Callable[[Any], bool], tuple[str, ...], str], ...] = (
     ((FinetuneSettings, Continuous, CAt), lambda b: b.steps is not None, ("epochs",), "steps is given"),
@@ -28,11 +30,19 @@ _RULES: tuple[tuple[type[Settings] | tuple[type[Settings], ...], Callable[[Any],
     (
         AttackSettings,
         lambda b: b.kind == "random_token",
-        ("n_candidates", "top_k", "gradient", "initial_text", "held"),
+        ("n_candidates", "top_k", "gradient", "initial_text", "candidate_rng", "held"),
         "kind: random_token draws its tokens",
     ),
     (Perturbation, lambda b: b.positions != "suffix", ("n_suffix_tokens",), "positions is no suffix"),
     (Perturbation, lambda b: b.eps is None, ("eps_mode", "norm"), "eps: null is no ball"),
+    (_OF_REQUESTS, lambda _: True, ("position",), "an attack of this kind rewrites whole requests"),
+    (Adaptive, lambda b: b.template, ("position",), "template is true"),
+    (
+        EmbeddingAttack,
+        lambda b: b.perturbation.positions != "suffix",
+        ("position",),
+        "perturbation.positions is no suffix",
+    ),
     (AutoDan, lambda b: not b.hierarchical, ("paragraph_every", "n_words"), "hierarchical is false"),
     ((CAdvUL, CAdvIPO), lambda b: b.attack is None, ("dropout_in_attack",), "attack: null is no attack"),
     (CAdvUL, lambda b: b.away_weight == 0, ("away_loss", "away_cutoff"), "away_weight is 0"),

@@ -35,6 +35,14 @@ def check_pairs(study: Study) -> None:
                     )
 
 
+def check_positions(study: Study) -> None:
+    """Attacks on chat models write before or after a request: nothing stands apart in the middle of one."""
+    for key, form, cells in every_final(study):
+        chats = [cell for cell in cells if study.is_chat(cell.task)]
+        if chats and getattr(form, "position", None) == "infix90":
+            raise ValueError(f"{key}.position: found infix90 for {chats[0].key}, a chat model; give suffix or prefix")
+
+
 def check_balls(study: Study) -> None:
     """Attacks with the ball of a training name none of their own and stay with models that were trained in one."""
     for i, row in enumerate(study.evaluate):

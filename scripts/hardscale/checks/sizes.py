@@ -47,6 +47,7 @@ def _limits(study: Study, form: Any, cell: Cell) -> Iterator[tuple[str, int, int
         yield "batch_size", form.batch_size, form.set_size, "its set_size"
         if "n_new_examples" in form.model_fields_set:
             yield "n_new_examples", form.n_new_examples, _n_train(study, cell), "the n_train of its task"
+        yield from _exposure(study, form, cell)
         yield from _attack_text(study, "attack.", form.attack, cell)
     elif isinstance(form, Continuous | R2D2):
         yield from _chat_training(form)
@@ -66,13 +67,14 @@ def _classifier_training(study: Study, form: FinetuneSettings | CAt, cell: Cell)
     yield "optimizer.warmup_steps", form.optimizer.warmup_steps, max(steps, 1), "its steps"
     if isinstance(form, CAt):
         yield "checkpoints", form.checkpoints, max(steps, 1), "its steps"
+    yield from _exposure(study, form, cell)
+
+
+def _exposure(
+    study: Study, form: FinetuneSettings | CAt | AdversarialRounds, cell: Cell
+) -> Iterator[tuple[str, int, int, str]]:
     if form.exposure.probability:
-        yield (
-            "exposure.max_tokens",
-            form.exposure.max_tokens,
-            _longest(study, cell) - 1,
-            _FEWER,
-        )
+        yield "exposure.max_tokens", form.exposure.max_tokens, _longest(study, cell) - 1, _FEWER
 
 
 def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str]]:

@@ -138,7 +138,7 @@ def _text(path: Path, row: int, value: Any) -> str:
 def _choices(path: Path, row: int, value: Any) -> list[str]:
     try:
         found = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or len(found) != len(LETTERS):
         raise DataError(f"{path}: row {row + 1}: choices must be a list of four, in csv as JSON; mend the row")
@@ -149,6 +149,6 @@ def _answer(path: Path, row: int, value: Any) -> int:
     text = str(value).strip().upper()
     if len(text) == 1 and text in LETTERS:
         return LETTERS.index(text)
-    if text.isdecimal() and int(text) < len(LETTERS):
+    if len(text) < 10 and text.isdecimal() and int(text) < len(LETTERS):
         return int(text)
     raise DataError(f"{path}: row {row + 1}: answer {brief(text)} is neither 0 to 3 nor A to D; mend the row")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from hardscale.errors import StudyError
-from hardscale.settings.words import first_problem
+from hardscale.settings.words import from_spec
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -30,8 +30,4 @@ def check_settings(spec: dict[str, Any], keys: frozenset[str], schema: type[_Set
         StudyError: a key is missing or unknown, or a value is not allowed.
     """
     check_keys(spec, keys)
-    try:
-        return schema.model_validate(spec["settings"])
-    except ValidationError as error:
-        problem = first_problem(error, spec["settings"])
-        raise StudyError(f"--spec: settings.{problem}; see docs/study.md") from error
+    return from_spec(schema, spec["settings"])

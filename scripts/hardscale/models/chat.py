@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
 from hardscale.models.chat_rendering import Message, rendered
+from hardscale.models.chat_templates import lost_reasoning_problem, reasoning_problem
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
@@ -39,7 +40,7 @@ class Encoded:
     """A tokenised request and answer.
 
     Attributes:
-        prompt: tokens up to where the answer's begin, the tokenizer's leading special tokens included.
+        prompt: tokens up to where those of the answer begin, the tokenizer's leading special tokens included.
         answer: tokens of the answer and of the end of its turn.
         user: first and one past the last index in ``prompt`` of the tokens that hold the user's words.
     """
@@ -164,9 +165,9 @@ class ChatTemplate:
         Raises:
             ModelError: the template changes this request.
         """
-        frame = self.request(request)
-        ids, wanted = self.answered(frame.before + frame.text + frame.after, answers)
-        _, spans = self._tokens.encode(frame.before + frame.text + frame.after)
+        frame, prompt = self.request(request), self.prompt(request)
+        ids, wanted = self.answered(prompt, answers)
+        _, spans = self._tokens.encode(prompt)
         user = tokens_of(spans[: len(ids)], len(frame.before), len(frame.before) + len(frame.text))
         return [Encoded(tuple(ids), tuple(answer), user) for answer in wanted]
 
@@ -255,6 +256,8 @@ class ChatTemplate:
         if rendered.count(_USER) != 1:
             raise self._bad("the template drops or changes the user's words", "use another model")
         head, _, tail = rendered.partition(_USER)
+        if problem := reasoning_problem(tail, self._name):
+            raise ModelError(problem)
         return head, tail
 
     def _around_answer(self) -> tuple[str, str]:
@@ -271,6 +274,8 @@ class ChatTemplate:
         asks = self._render([("user", _USER)]) != prompt
         lead, _, behind = rendered.removeprefix(prompt).partition(_ANSWER)
         if not rendered.startswith(prompt) or (lead.strip() and not asks):
+            if problem := lost_reasoning_problem(self._tail, self._name):
+                raise ModelError(problem)
             raise self._bad(
                 "the template has no generation prompt: its prompt does not end where an answer begins",
                 "mend chat_template.jinja (add_generation_prompt)",

@@ -97,6 +97,17 @@ def open_reasoning(prompt: str) -> str | None:
     return next((mark for mark in _OPEN_REASONING if end.endswith(mark)), None)
 
 
+def lost_reasoning_problem(prompt: str, name: str) -> str | None:
+    """Why a template whose prompt has a reasoning block that its conversations lack can not be used; None without."""
+    mark = next((mark for mark in _OPEN_REASONING if mark in prompt), None)
+    if mark is None:
+        return None
+    return (
+        f"{name}: the template puts a reasoning block ({mark}) into its prompt that the conversations it writes lack; "
+        f"answers would not follow it; take it out of {TEMPLATE_FILE}, or use a model that replies without"
+    )
+
+
 def reasoning_problem(prompt: str, name: str) -> str | None:
     """Why a template that opens a reasoning block before each reply can not be used; None where it opens none."""
     mark = open_reasoning(prompt)

@@ -120,6 +120,15 @@ TaskName = Annotated[
         r"^[a-z][a-z0-9_]*$", 60, "a name: at most 60 lower-case letters, digits and underscores, a letter at its head"
     ),
 ]
+#: Dots stand alone and within, so that no name is a path out of a folder.
+_HUB_WORD = r"[A-Za-z0-9_](?:\.?[A-Za-z0-9_-])*"
+HubName = Annotated[
+    str, Patterned(rf"^(?:{_HUB_WORD}/)?{_HUB_WORD}$", 200, "a name on the hub: org/name of letters, digits, . _ and -")
+]
+HubRevision = Annotated[
+    str,
+    Patterned(r"^[A-Za-z0-9_](?:[./]?[A-Za-z0-9_-])*$", 200, "a revision on the hub: a commit, a branch or a tag"),
+]
 Line = Annotated[
     str,
     Written(

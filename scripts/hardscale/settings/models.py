@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from hardscale.settings.blocks import Overridable, Settings
 from hardscale.settings.bounds import (
     BatchSize,
+    HubName,
+    HubRevision,
     LearningRate,
     Line,
     Name,
@@ -38,8 +40,8 @@ class ScratchScale(Settings):
 class HubScale(Settings):
     """One scale that exists already: on the hub, or in a local folder."""
 
-    hub: Line | None = Field(None, description="org/name on the Hugging Face hub")
-    revision: Line | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
+    hub: HubName | None = Field(None, description="org/name on the Hugging Face hub")
+    revision: HubRevision | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
     path: Line | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
     gguf: Line | None = Field(None, description="Local .gguf file, dequantised and converted once.")
     pretrain_tokens: Annotated[int, Whole(1, 10**15)] | None = Field(

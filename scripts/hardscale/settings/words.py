@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hardscale.errors import StudyError
 from hardscale.settings.bounds import EXPECTED
+
+_Block = TypeVar("_Block", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
 _OF_A_KEY = re.compile(r"([A-Za-z_]\w*)[\w.-]*: ")
@@ -37,6 +40,18 @@ def problems(error: ValidationError, values: Any) -> list[str]:
 def first_problem(error: ValidationError, values: Any) -> str:
     """The first of :func:`problems`."""
     return problems(error, values)[0]
+
+
+def from_spec(block: type[_Block], values: Any) -> _Block:
+    """The settings of a job, from its spec.
+
+    Raises:
+        StudyError: one of them is not allowed.
+    """
+    try:
+        return block.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(f"--spec: settings.{first_problem(error, values)}; see docs/study.md") from error
 
 
 def found(value: Any) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from hardscale.errors import DataError
+from hardscale.errors import DataError, StudyError
 from hardscale.guarded import read_text, shown
+from hardscale.yaml_values import parse_yaml
 
-_HEAD = re.compile(r"---\s*\n(.*?)\n---\s*(\n|$)", re.DOTALL)
+#: Blanks end with their line: of those that could go on, a long run of line ends would be split in every way.
+_HEAD = re.compile(r"---[^\S\n]*\n(.*?)\n---[^\S\n]*(\n|$)", re.DOTALL)
 _MAX_BYTES = 16 * 1024**2
 
 
@@ -46,9 +46,9 @@ def _configuration(readme: Path, names: Sequence[str]) -> dict[str, Any]:
         return {}
     head = _HEAD.match(read_text(readme, "a data set's README", max_bytes=_MAX_BYTES, byte_order_mark=True))
     try:
-        said = yaml.safe_load(head[1]) if head else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise DataError(f"{shown(readme)}: its head is not readable as YAML; mend or remove it") from None
+        said = parse_yaml(head[1], shown(readme)) if head and head[1].strip() else None
+    except StudyError as error:
+        raise DataError(f"{error} (in its head; or remove it)") from None
     listed = said.get("configs") if isinstance(said, dict) else None
     found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     found = [one for one in found if any(_matches(n, p) for ps in _patterns(one).values() for p in ps for n in names)]

@@ -27,6 +27,7 @@ from hardscale.models.flops import ModelShape, training_flops
 from hardscale.models.load import load_classifier
 from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import CAt
+from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, Row
 from hardscale.training.c_at_step import Step
@@ -116,7 +117,7 @@ class _Training:
         options: RunOptions,
     ) -> None:
         self.spec, self.seed, self.group = spec, int(spec["seed"]), group
-        self.settings = CAt.model_validate(spec["settings"])
+        self.settings = from_spec(CAt, spec["settings"])
         self.n_stages = self.settings.checkpoints
         self.start, self.task, self.outs = start, task, dict(zip(range(1, self.n_stages + 1), outs, strict=True))
         _must_be_undefended(start, spec)

@@ -11,6 +11,7 @@ from hardscale.models.flops import training_flops
 from hardscale.models.load import load_tokenizer, new_classifier
 from hardscale.seeds import derive_seed
 from hardscale.settings.training import FinetuneSettings
+from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
@@ -39,7 +40,7 @@ def finetune(
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
     """
-    settings, seed = FinetuneSettings.model_validate(spec["settings"]), int(spec["seed"])
+    settings, seed = from_spec(FinetuneSettings, spec["settings"]), int(spec["seed"])
     session = Session(JOB, state, spec, {"base": base, "task": task}, group, options)
     labels = load_task(task).labels
     tokenizer = load_tokenizer(base)

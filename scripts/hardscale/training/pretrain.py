@@ -16,6 +16,7 @@ from hardscale.models.load import MODEL, load_tokenizer, new_language_model, sav
 from hardscale.seeds import derive_seed
 from hardscale.settings.models import PretrainSettings
 from hardscale.settings.training import OptimizerSettings
+from hardscale.settings.words import from_spec
 from hardscale.training import faults
 from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
@@ -46,7 +47,7 @@ def pretrain(
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
     """
-    settings, seed = PretrainSettings.model_validate(spec["settings"]), int(spec["seed"])
+    settings, seed = from_spec(PretrainSettings, spec["settings"]), int(spec["seed"])
     inputs = {"base": base, **{f"task{i}": task for i, task in enumerate(tasks)}}
     session = Session(JOB, state, spec, inputs, group, options)
     base_facts = open_artifact(base, "base_model")["facts"]

@@ -22,6 +22,7 @@ from hardscale.models.load import load_classifier
 from hardscale.rounds_plan import ramp
 from hardscale.seeds import derive_seed
 from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 from hardscale.training import faults
@@ -82,7 +83,7 @@ class _Block:
         self.spec, self.seed, self.group, self.state = spec, int(spec["seed"]), group, state
         self.first, self.last = int(spec["first_round"]), int(spec["last_round"])
         self.outs = dict(zip(range(self.first, self.last + 1), outs, strict=True))
-        self.settings = AdversarialRounds.model_validate(spec["settings"])
+        self.settings = from_spec(AdversarialRounds, spec["settings"])
         self.start, self.inputs = start, {"start": start, "task": task}
         facts = open_artifact(start, "model")["facts"]
         _must_follow(start, facts, self.first, spec)

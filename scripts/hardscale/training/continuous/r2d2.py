@@ -22,6 +22,7 @@ from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer
 from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import R2D2, CAdvUL
+from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import Behavior, load_chat_task
 from hardscale.training.continuous.encode import Talks
 from hardscale.training.continuous.job import Training
@@ -54,7 +55,7 @@ def r2d2(
     Raises:
         TrainingError: nothing to train on, a loss that is not finite.
     """
-    settings, source = R2D2.model_validate(spec["settings"]), Source(spec, start, task, out)
+    settings, source = from_spec(R2D2, spec["settings"]), Source(spec, start, task, out)
     tokenizer = load_tokenizer(start)
     data = _Goals(task, tokenizer, settings, int(spec["seed"]))
     _R2D2(settings, source, data, tokenizer, state, group, options).run()

@@ -8,6 +8,7 @@ from typing import Any
 from hardscale.errors import TrainingError
 from hardscale.models.load import load_tokenizer
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
+from hardscale.settings.words import from_spec
 from hardscale.training.continuous.data import Data
 from hardscale.training.continuous.job import Training
 from hardscale.training.continuous.publish import Source
@@ -35,7 +36,7 @@ def continuous(
         TrainingError: four-bit weights without CUDA, nothing to train on, a loss that is not finite.
     """
     source = Source(spec, start, task, out)
-    settings = _BLOCKS[spec["settings"]["kind"]].model_validate(spec["settings"])
+    settings = from_spec(_BLOCKS[spec["settings"]["kind"]], spec["settings"])
     tokenizer = load_tokenizer(start)
     _check_precision(settings, group)
     data = Data(task, tokenizer, settings, int(spec["seed"]))
