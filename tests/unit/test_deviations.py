@@ -128,6 +128,8 @@ OTHER: dict[str, Any] = {
     "loss_rank": "true",
     "lora": {"rank": 4},
 }
+#: A block within a block is replaced whole, so it is given whole before one of its values is changed.
+ADAMW = {"kind": "adamw", "learning_rate": 2e-4, "schedule": "cosine", "weight_decay": 0.001, "max_grad_norm": 0.3}
 CUTOFF = {"c_advul": "continuous", "c_advipo": "clamp"}
 
 
@@ -168,8 +170,8 @@ def of_training() -> list[tuple[str, str, Any]]:
 
 @pytest.mark.parametrize(("kind", "key", "value"), of_training())
 def test_any_setting_of_a_training_is_seen(kind: str, key: str, value: Any) -> None:
-    values = study_of("chat.yaml")
     name = {"c_advul": "c-advul", "c_advipo": "c-advipo"}[kind]
+    values = changed(study_of("chat.yaml"), f"defenses.{name}.optimizer", ADAMW)
     assert (f"defenses.{name}", key) not in found(values)
     assert (f"defenses.{name}", key) in found(changed(values, f"defenses.{name}.{key}", value))
 
@@ -251,7 +253,7 @@ def test_the_attack_on_embeddings_is_to_follow_the_training() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("tasks.harmbench.test.n", 20),
+        ("tasks.harmbench.test.n", 50),
         ("tasks.harmbench.max_new_tokens", 100),
         ("tasks.harmbench.utility.max_first_turn_characters", 100),
         ("tasks.harmbench.train.n_targets", 1),
@@ -287,13 +289,14 @@ def test_data_and_measures_are_seen(key: str, value: Any) -> None:
           for key, one in published.ATTACKS["classifiers"]["random_token"].items()),
         *(("attacks.beast", key, other("beast", key, one.value))
           for key, one in published.ATTACKS["classifiers"]["beast"].items()),
-        *(("tasks.password_match", key, other("task", key, one.value))
-          for key, one in {**published.TASK, **published.WORDS}.items() if key != "answer_prompt"),
+        *(("tasks.password_match", key, other("task", key, one.value)) for key, one in published.WORDS.items()),
+        *(("tasks.imdb", key, other("task", key, one.value))
+          for key, one in published.TASK.items() if key != "answer_prompt"),
         ("tasks.imdb", "answer_prompt", "?"),
     ],
 )  # fmt: skip
 def test_any_setting_of_the_scaling_study_is_seen(place: str, key: str, value: Any) -> None:
-    values = study_of("pythia.yaml")
+    values = {**study_of("pythia.yaml"), "analysis": {}}
     assert (place, key) in found(changed(values, f"{place}.{key}", value)) - found(values)
 
 
@@ -364,6 +367,8 @@ def test_a_study_like_none_of_these_has_no_lines() -> None:
             "tasks": {"tickets": {"source": "x.csv", "text": "t", "label": "l", "labels": ["a", "b"]}},
             "families": {"pythia": {"scales": ["14m"]}},
             "grid": [{"tasks": ["tickets"], "families": ["pythia"], "seeds": [0]}],
+            "attacks": {"gcg": {"kind": "gcg", "n_iterations": 10}},
+            "evaluate": [{"attacks": ["gcg"], "n_examples": 200}],
         },
         "mine.yaml",
     )
