@@ -237,10 +237,10 @@ def test_every_frame_is_tried_and_the_best_is_kept() -> None:
 
 def test_the_settings_know_how_many_frames_there_are() -> None:
     assert Templates(kind="templates").n_iterations == N_FRAMES
-    with pytest.raises(ValidationError, match="less than or equal"):
+    with pytest.raises(ValidationError, match="a whole number of at least 1 and at most"):
         parse_attack({"kind": "templates", "n_iterations": N_FRAMES + 1})
     for kind in ("direct", "prefill"):
-        with pytest.raises(ValidationError, match="less than or equal"):
+        with pytest.raises(ValidationError, match="a whole number of at least 1 and at most"):
             parse_attack({"kind": kind, "n_iterations": 2})
 
 

@@ -62,7 +62,7 @@ def test_a_judging_model_without_its_words_is_refused_with_the_place_to_get_them
         ("strongreject_finetuned", {"wording": "own"}, "no question that"),
         ("harmbench", {"prompt_file": {"standard": "x", "system": "y"}}, "no system prompt"),
         ("harmbench", {"prompt_file": {"contextual": "x"}}, "Field required"),
-        ("harmbench", {"prompt_file": ""}, "at least 1 character"),
+        ("harmbench", {"prompt_file": ""}, "not blank"),
         ("harmbench", {"prompt": "{behavior} alone"}, r"needs \{completion\} or \{generation\}"),
         ("harmbench", {"prompt_file": "x", "mode": "anywhere"}, "takes no mode"),
         ("rules", {"model": None, "wording": "own"}, "takes no wording"),

@@ -54,8 +54,8 @@ def test_numbers_are_of_all_tasks_or_of_each() -> None:
         ({"tasks": []}, "at least 1"),
         ({"tasks": ["a", "a"]}, "a name is there twice"),
         ({"tasks": ["a"], "limit": {"b": 3}}, "limit: 'b' is not one of tasks (a)"),
-        ({"tasks": ["a; rm"]}, "pattern"),
-        ({"limit": 0}, "greater than 0"),
+        ({"tasks": ["a; rm"]}, "tasks.0"),
+        ({"limit": 0}, "at least"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(values: dict[str, Any], words: str) -> None:

@@ -336,11 +336,6 @@ def refused(group, *arguments):
     [
         ("r1", {}, "its round is 1; 'c_at' starts from 0; give round 0"),
         (None, {"steps": 3, "checkpoints": 4}, "checkpoints: found 4 for 3 steps"),
-        (
-            None,
-            {"attack": {**ATTACK, "step_size": 3e38, "eps": None, "step_size_mode": "absolute"}},
-            "not finite at step",
-        ),
     ],
 )
 def test_errors(whole, inputs, tmp_path, start, settings, said):
