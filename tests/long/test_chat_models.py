@@ -108,7 +108,9 @@ def test_every_training_moved_its_model_and_attacked_within_its_ball(run):
     assert len(trained) >= 20
     for folder in trained:
         family = folder.relative_to(run.results / "models/harmbench").parts[0]
-        assert weights(folder) != base[family], folder
+        # To a random model of Gemma's vocabulary every token is less likely than NPO's published cut-off: no gradient.
+        unmoved = family == "gemma" and folder.parts[-3] == "npo"
+        assert (weights(folder) == base[family]) == unmoved, folder
 
 
 def weights(folder: Path) -> bytes:
