@@ -85,3 +85,9 @@ def test_no_two_labels_of_a_narrow_axis_touch(values: list[float]) -> None:
     boxes = narrow_labels(values)
     assert len(boxes) >= 2
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_a_long_part_of_a_title_is_broken_and_its_parentheses_are_not() -> None:
+    panels = Panels(3, [], 3, [["gemma 2b", "embedding-undefended (ε = 0.075)"], ["gemma 2b", "GCG"], ["b", "PAIR"]])
+    titles = [ax.get_title() for ax in panels.axes]
+    assert titles == ["gemma 2b\nembedding-undefended\n(ε = 0.075)", "gemma 2b\nGCG", "b\nPAIR"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -121,14 +122,23 @@ def _wrap_titles(titles: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def _lines(parts: Sequence[str], width: int) -> list[str]:
-    """Parts joined by dots into lines of at most ``width`` letters (a longer part has a line of its own)."""
+    """Parts joined by dots into lines of at most ``width`` letters; a longer part is broken at its spaces."""
     lines: list[str] = []
     for part in parts:
-        if lines and len(lines[-1]) + 3 + len(part) <= width:
+        if len(part) > width:
+            lines += _broken(part, width)
+        elif lines and len(lines[-1]) + 3 + len(part) <= width:
             lines[-1] += f" · {part}"
         else:
             lines.append(part)
     return lines
+
+
+def _broken(part: str, width: int) -> list[str]:
+    """A part in lines of at most ``width`` letters; what stands in parentheses stays together."""
+    together = re.sub(r"\([^()]*\)", lambda found: found[0].replace(" ", "\xa0"), part)
+    lines = textwrap.wrap(together, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

@@ -172,7 +172,8 @@ def _bars(rows: pd.DataFrame, defenses: chat.Defenses) -> dict[tuple[str, int], 
 
 
 def _draw(ax: Axes, left: Bars, right: Bars, defenses: chat.Defenses, broken: set[tuple[str, int]]) -> None:
-    keys = defenses.keys
+    # Places for the defenses of this model alone: a study may have many that were tried on another one.
+    keys = [key for key in defenses.keys if any(key in bars for _, bars in [*left, *right])]
     width = 0.82 / len(keys)
     ticks = [float(i) for i in range(len(left))] + [len(left) + 0.35 * bool(left) + i for i in range(len(right))]
     for x, (_, bars) in zip(ticks, [*left, *right], strict=True):
