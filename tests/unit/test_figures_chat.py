@@ -125,6 +125,14 @@ def test_bars_are_of_the_first_judge() -> None:
     assert [round(patch.get_height(), 6) for patch in ax.patches][-1] == round(100 * gcg, 6)
 
 
+def test_bars_are_as_wide_as_the_defenses_of_their_own_model_allow() -> None:
+    many = make_chat_runs(some(["none", "r2d2", "c-advul", "ipo-0.02", "ipo-0.05"]), ["gcg"], scale="135m")
+    few = make_chat_runs(some(["none"]), ["gcg"], scale="360m", n_params=361_821_120)
+    figure = figure_drawer("robustness_bars")(pd.concat([many, few], ignore_index=True), NONE, SPEC, {})
+    narrow, wide = ([patch.get_width() for patch in ax.patches] for ax in figure.axes)
+    assert min(wide) == pytest.approx(5 * max(narrow))
+
+
 def test_the_correlation_is_that_of_scipy() -> None:
     from scipy.stats import spearmanr
 
