@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from hardscale.analysis.mixed import Counts, MixedModel, fit_mixed
+from hardscale.analysis.mixed import Counts, MixedModel, find_modes, fit_mixed
 
 Array = NDArray[np.float64]
 #: Nodes of the trapezoid rule in ``t``, from -1 to 1, for ``z = mode + width sinh(T t)``: dense at the mode, and wide
@@ -156,26 +156,16 @@ def marginal(theta: Array, curves: Curves) -> tuple[float, Array]:
 
 
 def _modes(theta: Array, curves: Curves) -> tuple[Array, Array]:
-    """Most likely shift of each model and the curvature there: Newton's steps, kept in a bracket."""
+    """Most likely shift of each model and the curvature there."""
     counts = curves.counts
     k, n = counts.k, counts.n
     rise = theta[4] * curves.steepness(theta)
-    z = np.zeros(counts.n_groups)
-    low, high = np.full_like(z, -np.inf), np.full_like(z, np.inf)
-    curvature = np.ones_like(z)
-    for _ in range(100):
+
+    def derivatives(z: Array) -> tuple[Array, Array]:
         pi = expit(curves.log_odds(theta, z))
-        slope = -counts.by_group(rise * (k - n * pi)) - z
-        curvature = 1.0 + counts.by_group(rise**2 * n * pi * (1 - pi))
-        low, high = np.where(slope >= 0, z, low), np.where(slope <= 0, z, high)
-        new = z + np.clip(slope / curvature, -2.0, 2.0)
-        outside = ((new <= low) | (new >= high)) & (new != z)
-        new[outside] = (low[outside] + high[outside]) / 2
-        moved = float(np.abs(new - z).max())
-        z = new
-        if moved < 1e-9:
-            break
-    return z, curvature
+        return -counts.by_group(rise * (k - n * pi)) - z, 1.0 + counts.by_group(rise**2 * n * pi * (1 - pi))
+
+    return find_modes(counts.n_groups, derivatives)
 
 
 def _linearized(theta: Array, curves: Curves) -> MixedModel:

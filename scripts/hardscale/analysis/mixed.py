@@ -174,15 +174,31 @@ def marginal(beta: Array, sigma: float, counts: Counts) -> tuple[float, Array]:
 
 
 def _modes(eta: Array, sigma: float, counts: Counts) -> tuple[Array, Array]:
-    """Most likely standardised intercept of each model and the curvature there: Newton's steps, kept in a bracket."""
+    """Most likely standardised intercept of each model and the curvature there."""
     k, n, group = counts.k, counts.n, counts.group
-    z = np.zeros(counts.n_groups)
+
+    def derivatives(z: Array) -> tuple[Array, Array]:
+        pi = expit(eta + sigma * z[group])
+        return sigma * counts.by_group(k - n * pi) - z, 1.0 + sigma**2 * counts.by_group(n * pi * (1 - pi))
+
+    return find_modes(counts.n_groups, derivatives)
+
+
+def find_modes(n_groups: int, derivatives: Callable[[Array], tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Maxima of concave functions, one for each group: Newton's steps, kept in a bracket.
+
+    Args:
+        n_groups: number of functions.
+        derivatives: from ``(n_groups,)`` places the slopes and the curvatures (minus the second derivatives) there.
+
+    Returns:
+        the maxima, and the curvatures at the last step's begin.
+    """
+    z = np.zeros(n_groups)
     low, high = np.full_like(z, -np.inf), np.full_like(z, np.inf)
     curvature = np.ones_like(z)
     for _ in range(100):
-        pi = expit(eta + sigma * z[group])
-        slope = sigma * counts.by_group(k - n * pi) - z
-        curvature = 1.0 + sigma**2 * counts.by_group(n * pi * (1 - pi))
+        slope, curvature = derivatives(z)
         low, high = np.where(slope >= 0, z, low), np.where(slope <= 0, z, high)
         new = z + np.clip(slope / curvature, -2.0, 2.0)
         outside = ((new <= low) | (new >= high)) & (new != z)
