@@ -6,6 +6,8 @@ import random
 import re
 from collections.abc import Callable
 
+from raw_bytes import flipped, inserted, some_place
+
 #: Put anywhere.
 MARKS = (
     *(bytes([one]) for one in b"\0\t\r\n\x1b\x07\x7f\x85:-#[]{}'\"|>&*!%@`,?\\"),
@@ -147,22 +149,6 @@ def mutated(rng: random.Random, text: bytes) -> tuple[bytes, str]:
     return text, "; ".join(names)
 
 
-def _at(rng: random.Random, text: bytes) -> int:
-    return rng.randrange(len(text) + 1)
-
-
-def _insert(rng: random.Random, text: bytes, what: bytes) -> bytes:
-    place = _at(rng, text)
-    return text[:place] + what + text[place:]
-
-
-def _flip(rng: random.Random, text: bytes) -> bytes:
-    if not text:
-        return text
-    place = rng.randrange(len(text))
-    return text[:place] + bytes([text[place] ^ (1 << rng.randrange(8))]) + text[place + 1 :]
-
-
 def _lines(rng: random.Random, text: bytes) -> bytes:
     """A line gone, twice, elsewhere, or further in."""
     lines = text.splitlines(keepends=True)
@@ -210,10 +196,10 @@ def _encoded(rng: random.Random, text: bytes) -> bytes:
 
 
 CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
-    "a bit": _flip,
-    "cut": lambda rng, text: text[: _at(rng, text)],
-    "beheaded": lambda rng, text: text[_at(rng, text) :],
-    "a mark": lambda rng, text: _insert(rng, text, rng.choice(MARKS)),
+    "a bit": flipped,
+    "cut": lambda rng, text: text[: some_place(rng, text)],
+    "beheaded": lambda rng, text: text[some_place(rng, text) :],
+    "a mark": lambda rng, text: inserted(rng, text, rng.choice(MARKS)),
     "lines": _lines,
     "a value": _value,
     "a key": _key,

@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from raw_bytes import flipped, inserted, some_place
 
 from hardscale import console
 from hardscale.errors import HardscaleError
@@ -222,24 +223,8 @@ def _case(rng: random.Random) -> Case:
     return Case(reader, f"rows.{end}", data, f"{end}: {' and '.join(names)}" if names != ["nothing"] else "nothing")
 
 
-def _at(rng: random.Random, data: bytes) -> int:
-    return rng.randrange(len(data) + 1)
-
-
-def _insert(rng: random.Random, data: bytes, what: bytes) -> bytes:
-    at = _at(rng, data)
-    return data[:at] + what + data[at:]
-
-
-def _flip(rng: random.Random, data: bytes) -> bytes:
-    if not data:
-        return data
-    at = rng.randrange(len(data))
-    return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
-
-
 def _without(rng: random.Random, data: bytes) -> bytes:
-    start = _at(rng, data)
+    start = some_place(rng, data)
     return data[:start] + data[start + rng.choice((1, 3, 100)) :]
 
 
@@ -253,7 +238,7 @@ def _drop_one(rng: random.Random, data: bytes) -> bytes:
 
 
 def _twice(rng: random.Random, data: bytes) -> bytes:
-    start = _at(rng, data)
+    start = some_place(rng, data)
     part = data[start : start + rng.choice((10, 100, 1000))]
     return data[: start + len(part)] + part + data[start + len(part) :]
 
@@ -270,12 +255,12 @@ def _other_ends(rng: random.Random, data: bytes) -> bytes:
 
 _BREAKS: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "nothing": lambda _, data: data,
-    "cut": lambda rng, data: data[: _at(rng, data)],
-    "a bit": _flip,
+    "cut": lambda rng, data: data[: some_place(rng, data)],
+    "a bit": flipped,
     "a part less": _without,
     "a mark less": _drop_one,
-    "a mark more": lambda rng, data: _insert(rng, data, rng.choice(_NASTY)),
-    "something more": lambda rng, data: _insert(rng, data, rng.choice(_NASTIER)),
+    "a mark more": lambda rng, data: inserted(rng, data, rng.choice(_NASTY)),
+    "something more": lambda rng, data: inserted(rng, data, rng.choice(_NASTIER)),
     "a part twice": _twice,
     "another encoding": _recoded,
     "other line ends": _other_ends,
