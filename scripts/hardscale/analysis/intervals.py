@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
@@ -14,6 +15,10 @@ from hardscale.errors import DataError
 
 Interval = tuple[float, float]
 Estimate = tuple[float, float, float]
+#: Fewest values whose mean gets an interval: below, none covers the mean of skewed numbers.
+FEWEST_FOR_MEAN = 8
+#: A sample's skewness is this much too small, about, where few values are drawn from a skewed distribution.
+_SKEWNESS_MISSED = 1.2
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -142,6 +147,50 @@ def bootstrap_seeds_examples(
         draws[i] = summarise(np.array(means))
     low, high = _percentiles(draws, level)
     return summarise(np.array([v.mean() for v in values])), low, high
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of independent values of any shape, with an interval for the mean of what they were drawn from.
+
+    The union of Student's interval and of the one whose ``t`` is transformed to a symmetric distribution (Hall,
+    *JRSS B* 54 (1992) 221-228): for ``g`` the sample's skewness times 1.2 and ``a = g / (3 sqrt(n))`` the bounds are
+
+        ``mean - u s / sqrt(n)``,   ``u = (cbrt(1 + 3 a (q - g / (6 sqrt(n)))) - 1) / a``   at ``q = ±t(n - 1)``.
+
+    Student's alone covers the mean of 8 lognormal values in 84 % of draws, a percentile bootstrap in 78 %, this in
+    92 %; that of 8 normal values in 96 % (``tests/unit/test_analysis_means.py``). For shares and for differences of
+    successes there are :func:`wilson` and :func:`paired_difference`.
+
+    Args:
+        values: ``(n,)`` independent numbers.
+        level: confidence level.
+
+    Returns:
+        mean, lower and upper bound; both bounds are NaN below :data:`FEWEST_FOR_MEAN` values, or where all are equal.
+
+    Raises:
+        DataError: there is no value, or one is not finite.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise DataError(f"interval of a mean: found shape {x.shape}; give finite numbers in a row, at least one")
+    n, mean = len(x), float(x.mean())
+    s = float(x.std(ddof=1)) if n > 1 else 0.0
+    if n < FEWEST_FOR_MEAN or s <= 1e-12 * float(np.abs(x).max()):
+        return mean, float("nan"), float("nan")
+    quantile, se = float(student.ppf(0.5 + level / 2, n - 1)), s / np.sqrt(n)
+    skewness = _SKEWNESS_MISSED * n / ((n - 1) * (n - 2)) * float(np.sum(((x - mean) / s) ** 3))
+    below = max(quantile, _unskewed(quantile, skewness, n))
+    above = min(-quantile, _unskewed(-quantile, skewness, n))
+    return mean, float(mean - below * se), float(mean - above * se)
+
+
+def _unskewed(quantile: float, skewness: float, n: int) -> float:
+    """Hall's cubic transformation of ``t``, inverted."""
+    a = skewness / (3 * np.sqrt(n))
+    if abs(a) < 1e-6:
+        return quantile
+    return float((np.cbrt(1 + 3 * a * (quantile - a / 2)) - 1) / a)
 
 
 def normal_quantile(level: float = 0.95) -> float:
