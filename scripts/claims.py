@@ -11,13 +11,7 @@ from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.console import console
-
-
-def _headline(text: str) -> tuple[str, int]:
-    attack, sign, iteration = text.rpartition("=")
-    if not (attack and sign and iteration.isdecimal() and int(iteration) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: give ATTACK=ITERATION, e.g. gcg=10")
-    return attack, int(iteration)
+from hardscale.settings.headline import HELP, METAVAR, argument
 
 
 def main() -> None:
@@ -25,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--attacks", type=Path, nargs="*", default=[], help="attack folders or folders of them")
-    parser.add_argument("--headline", type=_headline, nargs="*", action="extend", default=[], metavar="ATTACK=ITER")
+    parser.add_argument("--headline", type=argument, nargs="*", action="extend", default=[], metavar=METAVAR, help=HELP)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--log", type=Path)

@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     args = parser.parse_args()
     with console(args.log, "summary"):
-        table = markdown(summary_table(read_table(args.runs, RUNS).to_pandas()))
+        runs = read_table(args.runs, RUNS).to_pandas()
+        table = markdown(summary_table(runs, args.spec.get("headline_iteration")))
         note = args.spec.get("caption_note", "")
         parts = [table, *([f"{literal.markdown(note)}\n"] if note else []), *_differences(args.deviations)]
         with replacing(args.out) as draft:

@@ -162,7 +162,12 @@ def unknown_names(study: PlainStudy) -> Iterator[str]:
         yield from _unknown(f"evaluate.{i}.defenses", row.get("defenses"), ["none", *study.defenses])
     yield from _unknown("ranks", list(mapping(study.values.get("ranks"))), ["default", *scales])
     headline = mapping(mapping(study.values.get("analysis")).get("headline_iteration"))
-    yield from _unknown("analysis.headline_iteration", list(headline), study.attacks)
+    for entry in map(str, headline):
+        task, slash, rest = entry.rpartition("/")
+        attack, at, defense = rest.partition("@")
+        yield from _unknown("analysis.headline_iteration", [attack], study.attacks)
+        yield from _unknown("analysis.headline_iteration", [task] if slash else [], study.tasks)
+        yield from _unknown("analysis.headline_iteration", [defense] if at else [], ["none", *study.defenses])
     for path, one in _leaves(study.values):
         if _name(path) == "where" and isinstance(one, dict):
             known = {"task": study.tasks, "family": study.families, "scale": scales}
@@ -296,7 +301,8 @@ def attacks_fit(study: PlainStudy) -> Iterator[str]:
     """Attacks on the models of the rows that name them."""
     headline = mapping(mapping(study.values.get("analysis")).get("headline_iteration"))
     for name, asked in headline.items():
-        lengths = [_iterations(form) for _, form in study.forms(study.attacks.get(name))]
+        attack = str(name).rpartition("/")[2].partition("@")[0]
+        lengths = [_iterations(form) for _, form in study.forms(study.attacks.get(attack))]
         if lengths and (as_number(asked) or 0) > max(lengths):
             yield f"analysis.headline_iteration.{name}: {asked} of {max(lengths)}"
     for i, row in enumerate(study.rows):

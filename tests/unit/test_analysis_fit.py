@@ -255,6 +255,38 @@ def test_headline_iteration() -> None:
     assert at_headline(rows[rows["iteration"] == 0], {}).empty
 
 
+def test_headline_iteration_by_task_and_defense() -> None:
+    runs = pd.concat([_runs(seeds=1, rounds=1, iterations=5).assign(task=task) for task in ("imdb", "harmless")])
+    rows = with_round_zero(usable(runs))
+    entries = {"gcg": 4, "gcg@none": 1, "harmless/gcg": 2, "harmless/gcg@adv": 3}
+    shown = at_headline(rows, entries).groupby(["task", "defense"])["iteration"].unique().map(list).to_dict()
+    assert shown == {
+        ("imdb", "none"): [1],
+        ("imdb", "adv"): [4],
+        ("harmless", "none"): [2],
+        ("harmless", "adv"): [3],
+    }
+    # Lines over sizes are fitted at just these iterations.
+    fits = fit_all(runs, entries, [])
+    alone = {
+        key: fit_all(runs[(runs["iteration"] == i) & (runs["task"] == key[0])], {}, []) for key, (i,) in shown.items()
+    }
+    for (task, defense), part in alone.items():
+        number = {"round": 1 if defense == "adv" else 0}
+        for method in ("published", "binomial"):
+            expected = _pick(part, method, "size", defense=defense, **number)["slope"]
+            assert _pick(fits[fits["task"] == task], method, "size", defense=defense, **number)["slope"] == expected
+
+
+def test_a_headline_leaves_out_models_that_were_attacked_less() -> None:
+    rows = usable(_runs(seeds=2, rounds=0, iterations=5))
+    short = rows[(rows["seed"] == 0) | (rows["iteration"] <= 3)]
+    assert set(at_headline(short, {})["iteration"]) == {3}
+    assert set(at_headline(short, {"gcg": 5})["seed"]) == {0}
+    apart = short[(short["seed"] == 1) | (short["iteration"] > 3)]
+    assert set(at_headline(apart, {})["iteration"]) == {3, 5}
+
+
 def test_foreign_tables_are_read() -> None:
     runs = _runs(seeds=1, rounds=1, iterations=3)
     nullable = [field.name for field in RUNS if field.nullable]

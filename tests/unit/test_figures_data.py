@@ -8,8 +8,10 @@ import pytest
 from figures_fixtures import make_runs
 from statsmodels.stats.proportion import proportion_confint
 
+from hardscale.analysis.summary import summary_table
 from hardscale.errors import StudyError
 from hardscale.figures import data
+from hardscale.figures.asr_vs_parameters import _iterations
 from hardscale.figures.crossing import compute_to_reach
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.series import BAND_SEEDS, wilson
@@ -41,6 +43,17 @@ def test_headline_is_the_named_iteration_else_the_last_shared_one() -> None:
     last = data.at_headline(shorter[shorter["attack"] == "gcg"], FigureSpec())
     assert set(last["iteration"]) == {6}
     assert len(last) == len(shorter[data.CELL].drop_duplicates())
+
+
+def test_table_and_titles_follow_the_headline_of_each_task() -> None:
+    runs = make_runs(rounds=(0,), attacks=["gcg"])
+    entries = {"gcg": 4, "word_length/gcg": 2}
+    shown = summary_table(runs, entries).groupby("task")["iteration"].unique().map(list).to_dict()
+    assert shown == {"password_match": [4], "word_length": [2]}
+    rows = data.at_headline(data.measured(runs), FigureSpec(headline_iteration=entries))
+    assert rows.groupby("task")["iteration"].unique().map(list).to_dict() == shown
+    assert _iterations(rows) == "iteration 4; 2 of WordLength"
+    assert _iterations(rows.assign(iteration=4)) == "iteration 4"
 
 
 def test_controls_are_known_by_name_or_by_the_spec() -> None:

@@ -77,6 +77,17 @@ EMPTY = [
 UNKNOWN = [
     ("nano", {"ranks": {"default": 1, "12b": 8}}, "ranks: '12b' is not one of default, 220k"),
     ("nano", {"analysis/headline_iteration": {"gcgg": 4}}, "headline_iteration: 'gcgg' is not one of gcg"),
+    (
+        "nano",
+        {"analysis/headline_iteration": {"word_lengths/gcg": 4}},
+        "headline_iteration.word_lengths/gcg: 'word_lengths' is not one of password_match, word_length (tasks)",
+    ),
+    (
+        "nano",
+        {"analysis/headline_iteration": {"gcg@rounds": 4}},
+        "headline_iteration.gcg@rounds: 'rounds' is not one of none, adversarial-rounds, c-at (defenses)",
+    ),
+    ("nano", {"analysis/headline_iteration": {"gcg@": 4}}, "headline_iteration.gcg@: found 'gcg@', expected the name"),
     ("nano", {"evaluate/1/where": {"seed": [7]}}, "evaluate.1.where.seed: '7' is not one of 0, 1"),
     ("nano", {"evaluate/1/where": {"task": ["imdb"]}}, "evaluate.1.where.task: 'imdb' is not one of"),
     ("nano", {"finetune/overrides": over({"seed": [7]}, steps=60)}, "finetune.overrides.0.where.seed: '7'"),
@@ -267,6 +278,16 @@ TOGETHER = [
         {"analysis/headline_iteration": {"more": 1}, "attacks/more": {"kind": "gcg"}},
         "analysis.headline_iteration.more: no row of `evaluate` runs this attack",
     ),
+    (
+        "nano",
+        {"analysis/headline_iteration": {"gcg": 16, "word_length/gcg@none": 17}},
+        "analysis.headline_iteration.word_length/gcg@none: found 17, and the attack has n_iterations: 16",
+    ),
+    (
+        "nano",
+        {"analysis/headline_iteration": {"gcg": 1, "password_match/gcg": 2, "word_length/gcg": 2}},
+        "analysis.headline_iteration.gcg: no row of `evaluate` runs this attack where this entry counts; leave it out",
+    ),
 ]
 NAMED = [
     ("nano", {"attacks/gcg.1of2": {"kind": "gcg"}}, "attacks.gcg.1of2: named like a shard"),
@@ -332,6 +353,7 @@ MEANT = [
     ("nano", {f"{CAT}/checkpoints": 120}),
     ("nano", {"attacks/unused": {"kind": "beast"}, "defenses/unused": {"rounds": 2}}),
     ("nano", {"analysis/headline_iteration": {"gcg": 16, "random-token": 136}}),
+    ("nano", {"analysis/headline_iteration": {"gcg": 16, "gcg@none": 4, "word_length/gcg@adversarial-rounds": 8}}),
     ("chat", {"utility": None}),
     ("chat", {"tasks/harmbench/utility": GONE, **{f"defenses/{name}/adversarial_share": 1.0 for name in UTILITY}}),
 ]

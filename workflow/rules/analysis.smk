@@ -75,12 +75,13 @@ rule claims:
         head=1,
     params:
         root=subpath(output.claims, ancestor=2),
+        headline=JOBS.specs.headline,
         code=JOBS.codes.of("hardscale.analysis.claims"),
     message:
         "test the study's claims"
     shell:
         'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.root:q}/attacks'
-        " --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
+        " --headline {params.headline:q} --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
 
 
 rule cost:

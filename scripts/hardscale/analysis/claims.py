@@ -82,7 +82,7 @@ def claims(
     Args:
         runs: rows of the runs schema.
         attacks: per-example rows, for the two paired claims; without them those are left out.
-        headline: attack name -> iteration of the size line; the last one when absent.
+        headline: entry -> iteration of the size line (:func:`hardscale.analysis.points.at_headline`).
     """
     frame = with_round_zero(usable(runs))
     # An attack on a chat model counts as a success that the target is continued word by word, which no judge has read.

@@ -47,8 +47,8 @@ def fit_all(runs: pd.DataFrame, headline: Mapping[str, int], target_asr: Sequenc
 
     Args:
         runs: rows of the runs schema; nullable columns may be missing, rows with a null ``asr`` are left out.
-        headline: attack name -> iteration of the lines over sizes and over defence compute; the attack's last iteration
-            for attacks not named here, and where an attack did not get that far.
+        headline: ``[TASK/]ATTACK[@DEFENSE]`` -> iteration of the lines over sizes and over defence compute; without an
+            entry the last one (:func:`hardscale.analysis.points.at_headline`).
         target_asr: success rates of the offense-defense lines.
 
     Returns:

@@ -10,10 +10,15 @@ import pandas as pd
 from hardscale.analysis.logodds import log10_positive
 from hardscale.artifacts.schemas import RUNS
 from hardscale.errors import DataError
+from hardscale.settings.headline import entry_for
 
 UNDEFENDED = "none"
 #: One model's scale under one attack: what an attack-scaling curve belongs to.
 CURVE = ["task", "family", "scale", "defense", "round", "attack", "position"]
+#: What models are looked at after the same iteration.
+_ALIKE = ["task", "family", "defense", "attack", "position"]
+#: One model under one attack: what a curve over iterations belongs to.
+_ONE_CURVE = [*CURVE, "seed", "attack_seed"]
 
 
 def of_chat(runs: pd.DataFrame) -> pd.Series:
@@ -82,12 +87,39 @@ def with_round_zero(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_headline(rows: pd.DataFrame, headline: Mapping[str, int]) -> pd.DataFrame:
-    """Rows of one attack at its headline iteration; at its last one when it has no headline or never got there."""
-    iterations = set(rows.loc[rows["iteration"] >= 1, "iteration"])
-    if not iterations:
-        return rows.iloc[:0]
-    wanted = headline.get(str(rows["attack"].iloc[0]))
-    return rows[rows["iteration"] == (wanted if wanted in iterations else max(iterations))]
+    """Rows after the one iteration at which their attacks are looked at, in the order that they come in.
+
+    Within a task, family, defense, attack and position that is the iteration of the entry that counts
+    (:mod:`hardscale.settings.headline`); models that were not attacked so long are left out, unless no model was.
+    Without an entry it is the last iteration that all models share, and each one's own last where they share none.
+
+    Args:
+        rows: of any number of attacks.
+        headline: entry -> iteration.
+    """
+    rows = rows[rows["iteration"] >= 1]
+    kept = np.zeros(len(rows), bool)
+    groups = rows.groupby(_ALIKE, dropna=False).ngroup().to_numpy()
+    for number in np.unique(groups):
+        places = np.flatnonzero(groups == number)
+        kept[places] = _looked_at(rows.iloc[places], headline)
+    return rows[kept]
+
+
+def _looked_at(rows: pd.DataFrame, headline: Mapping[str, int]) -> np.ndarray:
+    """Which rows of one attack on the models of one defense are at its headline iteration."""
+    task, attack, defense = (str(rows[name].iloc[0]) for name in ("task", "attack", "defense"))
+    entry = entry_for(headline, task, attack, defense)
+    iterations = rows["iteration"].to_numpy()
+    if entry is not None and headline[entry] in iterations:
+        return iterations == headline[entry]
+    curves = rows.groupby([name for name in _ONE_CURVE if name in rows], dropna=False).ngroup()
+    measured = pd.DataFrame({"curve": curves, "iteration": rows["iteration"]}).drop_duplicates()
+    n_curves = measured.groupby("iteration")["curve"].nunique()
+    shared = n_curves.index[n_curves == curves.nunique()]
+    if len(shared):
+        return iterations == shared.max()
+    return iterations == rows["iteration"].groupby(curves.to_numpy()).transform("max").to_numpy()
 
 
 def log_attack_share(rows: pd.DataFrame) -> np.ndarray:

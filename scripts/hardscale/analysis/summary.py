@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from hardscale import literal
-from hardscale.analysis.points import of_chat
+from hardscale.analysis.points import at_headline, of_chat
 
 _SHARE = re.compile(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]")
 _KEYS = ["task", "family", "scale", "n_params"]
 
 
-def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per task, scale, defence, round and attack at its last iteration, seeds pooled.
+def summary_table(runs: pd.DataFrame, headline: Mapping[str, int] | None = None) -> pd.DataFrame:
+    """One row per task, scale, defence, round and attack at its headline iteration, seeds pooled.
 
     ``asr`` and ``clean`` come with 95 % Wilson intervals that treat examples of all seeds as independent. With chat
     models there are two more columns: ``judge``, a row each, and ``refused``, the share of requests that are not
@@ -27,9 +28,8 @@ def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(judge=runs["judge"].fillna("–")) if chat.any() else runs
     first = runs[chat.to_numpy(bool) & (runs["iteration"] == 0).to_numpy(bool)]
     refused = {key: _refused(group) for key, group in first.groupby(keys)} if chat.any() else {}
-    last = runs[runs["iteration"] == runs.groupby(["task", "attack"])["iteration"].transform("max")]
     rows = []
-    for key, group in last.groupby(keys, sort=False):
+    for key, group in at_headline(runs, headline or {}).groupby(keys, sort=False):
         attacked, successes = int(group["n_attacked"].sum()), group["n_success"].sum(min_count=1)
         clean_n = int(group["n_clean_examples"].sum())
         clean_k = round(float((group["clean_accuracy"] * group["n_clean_examples"]).sum()))

@@ -11,6 +11,7 @@ from hardscale.checks.known import known, once
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings.blocks import Overridable, Settings, Where
 from hardscale.settings.chat import ChatTaskSettings, ModelName
+from hardscale.settings.headline import parsed
 from hardscale.settings.selection import UNDEFENDED
 from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
 
@@ -124,8 +125,13 @@ def check_wheres(study: Study) -> None:
 
 def check_analysis(study: Study) -> None:
     """What figures look at exists, and each target is there once."""
-    for attack in study.analysis.headline_iteration:
-        known("analysis.headline_iteration", attack, study.attacks)
+    for key in study.analysis.headline_iteration:
+        entry = parsed(key)
+        known("analysis.headline_iteration", entry.attack, study.attacks)
+        if entry.task is not None:
+            known(f"analysis.headline_iteration.{key}", entry.task, study.tasks, "tasks")
+        if entry.defense is not None:
+            known(f"analysis.headline_iteration.{key}", entry.defense, [UNDEFENDED, *study.defenses], "defenses")
     once("analysis.target_asr", study.analysis.target_asr)
     if study.judges[0].kind == "copyright":
         raise ValueError("judges.0: found copyright, which judges few behaviors; put another judge first")

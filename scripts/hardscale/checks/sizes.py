@@ -12,6 +12,7 @@ from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.defenses import R2D2, CAt, Continuous
 from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.headline import entry_for
 from hardscale.settings.models import PretrainSettings
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
@@ -153,19 +154,29 @@ def _n_examples(study: Study, name: str) -> tuple[int, str]:
 
 
 def check_headlines(study: Study) -> None:
-    """The iteration of a size plot is one that the attack has in some cell; the attack is run."""
-    for name, iteration in study.analysis.headline_iteration.items():
-        key = f"analysis.headline_iteration.{name}"
-        rows = [row for row in study.evaluate if name in row.attacks]
-        if not rows:
-            raise ValueError(f"{key}: no row of `evaluate` runs this attack; leave it out")
-        for row in rows:
-            for form, cells in finals(study, f"attacks.{name}", row_cells(study, row)):
-                if iteration > form.n_iterations:
-                    raise ValueError(
-                        f"{key}: found {iteration:,}, and the attack has n_iterations: {form.n_iterations:,} for "
-                        f"{cells[0].key}; give at most so many"
-                    )
+    """Every entry of the headline counts for some cells, and the attack has that iteration in all of them."""
+    headline = study.analysis.headline_iteration
+    unused = dict.fromkeys(headline)
+    for row in study.evaluate if headline else ():
+        for attack in row.attacks:
+            for form, cells in finals(study, f"attacks.{attack}", row_cells(study, row)):
+                firsts = {cell.task: cell for cell in reversed(cells)}
+                for defense in row.defenses:
+                    for task, cell in reversed(firsts.items()):
+                        key = entry_for(headline, task, attack, defense)
+                        if key is None:
+                            continue
+                        unused.pop(key, None)
+                        if headline[key] > form.n_iterations:
+                            raise ValueError(
+                                f"analysis.headline_iteration.{key}: found {headline[key]:,}, and the attack has "
+                                f"n_iterations: {form.n_iterations:,} for {cell.key}; give at most so many"
+                            )
+    for key in unused:
+        raise ValueError(
+            f"analysis.headline_iteration.{key}: no row of `evaluate` runs this attack where this entry counts; "
+            "leave it out"
+        )
 
 
 def constructed(name: str, task: TaskSettings) -> bool:

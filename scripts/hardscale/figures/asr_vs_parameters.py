@@ -44,6 +44,14 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
 
 
 def _iterations(rows: pd.DataFrame) -> str:
-    """The iteration that is shown; tasks may differ in it."""
+    """The iteration that is shown: that of most tasks, and which tasks have another one."""
     steps = sorted(rows["iteration"].unique())
-    return f"iteration {steps[0]}" if len(steps) == 1 else f"iterations {steps[0]}–{steps[-1]}"
+    if len(steps) == 1:
+        return f"iteration {steps[0]}"
+    if (rows.groupby("task")["iteration"].nunique() > 1).any():
+        return f"iterations {steps[0]}–{steps[-1]}"
+    tasks = {step: data.ordered_tasks(rows[rows["iteration"] == step]) for step in steps}
+    first, *others = sorted(tasks, key=lambda step: (-len(tasks[step]), -step))
+    return "; ".join(
+        [f"iteration {first}", *(f"{step} of {', '.join(map(data.task_name, tasks[step]))}" for step in others)]
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hardscale.analysis.points import UNDEFENDED, usable
+from hardscale.analysis.points import at_headline as of_headline
 from hardscale.analysis.points import with_round_zero as add_round_zero
 from hardscale.figures.axes import count_label
 from hardscale.figures.series import Look
@@ -106,25 +107,8 @@ def mean_defense_flops(rows: pd.DataFrame) -> pd.Series:
 
 
 def at_headline(rows: pd.DataFrame, settings: FigureSpec) -> pd.DataFrame:
-    """One row a curve: the iteration that the study names for the attack, else the last one that all curves share.
-
-    Curves are compared within a task, family, attack and position; those that have no iteration in common keep their
-    own last one. Curves without the named iteration are left out, unless no curve has it.
-    """
-    rows = rows[rows["iteration"] >= 1]
-    parts = []
-    for (_, _, attack, _), group in rows.groupby(["task", "family", "attack", "position"], sort=True):
-        named = settings.headline_iteration.get(str(attack))
-        if named not in set(group["iteration"]):
-            n_curves = len(group[CURVE].drop_duplicates())
-            counts = group[[*CURVE, "iteration"]].drop_duplicates()["iteration"].value_counts()
-            shared = counts.index[counts == n_curves]
-            if not len(shared):
-                parts.append(group.loc[group.groupby(CURVE)["iteration"].idxmax()])
-                continue
-            named = int(shared.max())
-        parts.append(group[group["iteration"] == named])
-    return pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0]
+    """Rows at the headline iteration of their attacks: :func:`hardscale.analysis.points.at_headline`."""
+    return of_headline(rows, settings.headline_iteration).reset_index(drop=True)
 
 
 def mark_controls(rows: pd.DataFrame, settings: FigureSpec) -> pd.DataFrame:

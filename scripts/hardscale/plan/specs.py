@@ -216,7 +216,7 @@ class Specs:
 
     @for_rules
     def headline(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
-        """Arguments of fit: the headline iteration of each attack that has one."""
+        """Arguments of fit and claims: the entries of the headline iteration."""
         return [f"{name}={n}" for name, n in self._study.analysis.headline_iteration.items()]
 
     def _controls(self) -> dict[str, str]:

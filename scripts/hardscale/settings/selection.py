@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hardscale.settings.blocks import Settings, Where
 from hardscale.settings.bounds import Examples, Iterations, Name, Real, Seed, Shards, TaskName, Text, Whole, size
+from hardscale.settings.headline import HeadlineKey
 
 #: The name of no defense: the undefended model.
 UNDEFENDED = "none"
@@ -41,8 +42,11 @@ class EvaluateRow(Settings):
 class AnalysisSettings(Settings):
     """What figures and fits look at."""
 
-    headline_iteration: Annotated[dict[Name, Iterations], size(1_000, least=0)] = Field(
-        default_factory=dict, description="Attack name -> iteration of the size plots; its last one when absent."
+    headline_iteration: Annotated[dict[HeadlineKey, Iterations], size(1_000, least=0)] = Field(
+        default_factory=dict,
+        description="Attack -> its iteration where a figure, a line or a table shows one alone; the last one when "
+        "absent. TASK/ATTACK is of one task, ATTACK@DEFENSE of one defense (none: undefended), TASK/ATTACK@DEFENSE of "
+        "both; the most specific entry counts, a task before a defense.",
     )
     target_asr: Annotated[list[Annotated[float, Real(1e-9, 1, below=True)]], size(20)] = Field(
         default_factory=lambda: [0.02, 0.05], description="Attack success rates of the offense-defense curves."
