@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hardscale.analysis.claims import CLAIMS, attack_folders, claims, read_attacks
+from hardscale.analysis.attacked import artifact_folders, read_attacks, read_clean
+from hardscale.analysis.claims import CLAIMS, claims
 from hardscale.analysis.csv import write_csv
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import RUNS
@@ -19,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--attacks", type=Path, nargs="*", default=[], help="attack folders or folders of them")
+    parser.add_argument("--models", type=Path, nargs="*", default=[], help="model folders or folders of them")
     parser.add_argument("--headline", type=argument, nargs="*", action="extend", default=[], metavar=METAVAR, help=HELP)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--csv", type=Path)
@@ -26,7 +28,8 @@ def main() -> None:
     args = parser.parse_args()
     with console(args.log, "claims"):
         runs = read_table(args.runs, RUNS).to_pandas()
-        table = claims(runs, read_attacks(attack_folders(args.attacks)), dict(args.headline))
+        attacks, clean = read_attacks(artifact_folders(args.attacks)), read_clean(artifact_folders(args.models))
+        table = claims(runs, attacks, dict(args.headline), clean)
         with replacing(args.out) as draft:
             write_table(draft, pa.Table.from_pandas(table, preserve_index=False), CLAIMS)
         if args.csv:

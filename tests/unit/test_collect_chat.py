@@ -24,7 +24,8 @@ from chat_artifacts import (
 from figures_fixtures import make_runs
 from test_figures_draw import assert_readable_or_message, texts
 
-from hardscale.analysis.claims import claims, read_attacks
+from hardscale.analysis.attacked import read_attacks
+from hardscale.analysis.claims import claims
 from hardscale.analysis.fit import fit_all
 from hardscale.analysis.gains import baseline_role, baseline_roles, gains
 from hardscale.analysis.points import of_chat, usable

@@ -81,7 +81,8 @@ rule claims:
         "test the study's claims"
     shell:
         'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.root:q}/attacks'
-        " --headline {params.headline:q} --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
+        " --models {params.root:q}/models --headline {params.headline:q}"
+        " --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
 
 
 rule cost:

@@ -1,41 +1,44 @@
-"""The statements a study is asked to support, each with an estimate, an interval and a verdict.
+"""The statements a study is asked to support, each with an estimate, intervals and an outcome.
 
-``holds`` says that the 95 % interval lies wholly on the stated side of 0:
+======================  ==============================================================================  =======
+claim                   estimate                                                                        stated
+======================  ==============================================================================  =======
+gradient_helps          asr of GCG minus its no-gradient control, last common iteration                  > 0
+gcg_beats_random_token  asr of GCG minus RandomToken at equal FLOPs by convention                        > 0
+more_iterations_help    asr at the last iteration minus at half of them, undefended                      > 0
+defense_lowers_asr      asr after the last round minus round 0, last common iteration, examples that     < 0
+                        both models get right before the attack
+rounds_beat_continuous  asr after discrete rounds minus after continuous training of no less compute     < 0
+defense_costs_accuracy  clean accuracy after the last round minus round 0                                < 0
+defense_keeps_accuracy  the same                                                                         > -0.02
+larger_is_more_robust   slope of log10 odds of asr over log10 parameters ('binomial')                    < 0
+======================  ==============================================================================  =======
 
-========================  ==========================================================================  ====
-claim                     estimate                                                                    side
-========================  ==========================================================================  ====
-gradient_helps            asr of GCG minus its no-gradient control, same examples, last common         > 0
-                          iteration
-gcg_beats_random_token    asr of GCG minus RandomToken, same examples, equal FLOPs by convention       > 0
-defense_lowers_asr        asr after the last round minus round 0, last common iteration                < 0
-defense_costs_accuracy    clean accuracy after the last round minus round 0                            < 0
-larger_is_more_robust     slope of log10 odds of asr over log10 parameters ('binomial')                < 0
-========================  ==========================================================================  ====
+All but the last are differences on the same examples. There are rows for each model, for the seeds of a cell, for the
+scales of a task and for all models of a study (:mod:`hardscale.analysis.pooled`). What a study says are its rows over
+all models about models like them: these have one family-wise correction (:mod:`hardscale.analysis.family`), and their
+outcome follows from the corrected interval. All other rows are uncorrected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hardscale.analysis import fits_binomial
-from hardscale.analysis.intervals import bootstrap_seeds_examples, independent_difference, paired_difference
-from hardscale.analysis.points import UNDEFENDED, at_headline, of_chat, usable, with_round_zero
-from hardscale.artifacts.manifest import MANIFEST, open_artifact
-from hardscale.artifacts.schemas import ATTACK
-from hardscale.artifacts.tables import read_table
-from hardscale.errors import DataError
-from hardscale.seeds import derive_seed
+from hardscale.analysis import family
+from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows
+from hardscale.analysis.claims_of_runs import size_rows, unpaired_rows
+from hardscale.analysis.comparisons import Comparison, of_accuracy, of_attacks, of_defenses, of_iterations, of_kinds
+from hardscale.analysis.intervals import paired_difference
+from hardscale.analysis.points import of_chat, usable, with_round_zero
+from hardscale.analysis.pooled import ModelDifference, Pooled, pool
+from hardscale.analysis.verdict import LIKE, STATEMENTS, THESE
 
 _str, _f64, _i64 = pa.string(), pa.float64(), pa.int64()
-#: Columns of tables/claims.*; ``seed`` is null where seeds are pooled, ``scale`` where scales are compared.
+#: Columns of tables/claims.*; ``task``, ``scale``, ``seed`` and ``round`` are null where several are pooled.
 CLAIMS = pa.schema(
     [
         *((name, _str) for name in ("claim", "task", "family", "scale")),
@@ -46,226 +49,126 @@ CLAIMS = pa.schema(
         ("holds", pa.bool_()),
         ("round", _i64),
         ("position", _str),
+        ("outcome", _str),
+        ("interval", _str),
+        ("against", _f64),
+        ("n_models", _i64),
+        ("n_cells", _i64),
+        *((name, _f64) for name in ("family_low", "family_high")),
+        ("family_size", _i64),
     ]
 )
-_MODEL = ("task", "family", "scale", "seed", "defense", "round")
-_ROWS = ["example_id", "successes", "forward_tokens", "backward_tokens"]
-_SEEDS_TO_POOL = 3
-
-
-@dataclass(frozen=True)
-class AttackRows:
-    """One attack on one model, example by example.
-
-    Attributes:
-        model: task, family, scale, seed, defense and round.
-        attack: its name in the study.
-        kind: attack kind.
-        position: of the attack text.
-        gradient: whether candidates were chosen by gradient (GCG).
-        rows: ``example_id successes forward_tokens backward_tokens``, the last three as lists over iterations.
-    """
-
-    model: Mapping[str, Any]
-    attack: str
-    kind: str
-    position: str
-    gradient: bool
-    rows: pd.DataFrame
+_INTEGERS = [field.name for field in CLAIMS if field.type == _i64]
+_NAMES = ("attack", "other", "position")
+_COMPARED = ("about", "task", "family", "scale", "seed", "defense", "attack", "position")
 
 
 def claims(
-    runs: pd.DataFrame, attacks: Iterable[AttackRows] = (), headline: Mapping[str, int] | None = None
+    runs: pd.DataFrame,
+    attacks: Iterable[AttackRows] = (),
+    headline: Mapping[str, int] | None = None,
+    clean: Sequence[CleanRows] = (),
 ) -> pd.DataFrame:
     """Every claim that the tables can be asked of classifiers; columns CLAIMS.
 
     Args:
         runs: rows of the runs schema.
-        attacks: per-example rows, for the two paired claims; without them those are left out.
+        attacks: per-example rows; without them changes by a defense are compared as if unpaired, attacks not at all.
         headline: entry -> iteration of the size line (:func:`hardscale.analysis.points.at_headline`).
+        clean: per-example clean predictions, used of models in ``runs``; without them accuracies are compared as if
+            unpaired.
     """
     frame = with_round_zero(usable(runs))
     # An attack on a chat model counts as a success that the target is continued word by word, which no judge has read.
     chat_tasks = set(runs.loc[of_chat(runs), "task"])
-    per_example = [attack for attack in attacks if attack.model["task"] not in chat_tasks]
-    found = [
-        *_paired_claims("gradient_helps", per_example, _is_gcg, _is_control, _last_common),
-        *_paired_claims("gcg_beats_random_token", per_example, _is_gcg, _is_random, _equal_compute),
-        *_defense_claims(frame),
-        *_size_claims(frame, headline or {}),
+    attacks = [attack for attack in attacks if attack.model["task"] not in chat_tasks and len(attack.rows)]
+    in_runs = set(runs.loc[~of_chat(runs), list(MODEL)].itertuples(index=False, name=None))
+    clean = [rows for rows in clean if tuple(rows.model[name] for name in MODEL) in in_runs]
+    compared = [
+        *of_attacks(attacks),
+        *of_iterations(attacks),
+        *of_defenses(attacks),
+        *of_kinds(attacks, runs),
+        *of_accuracy(clean),
     ]
-    table = pd.DataFrame(found, columns=CLAIMS.names)
-    table[["seed", "round", "n"]] = table[["seed", "round", "n"]].astype("Int64")
+    found = [row for about in STATEMENTS for row in _compared_rows([one for one in compared if one.about == about])]
+    found += unpaired_rows(frame, {_key(row) for row in found})
+    controls = {attack.attack for attack in attacks if attack.is_control}
+    found += size_rows(frame, headline or {}, controls)
+    rows = [row for one in family.corrected(found) for row in _stated(one)]
+    table = pd.DataFrame(rows, columns=CLAIMS.names)
+    table[_INTEGERS] = table[_INTEGERS].astype("Int64")
     return table
 
 
-def attack_folders(places: Iterable[Path]) -> list[Path]:
-    """Every artefact folder at or under the given places."""
-    return sorted({path.parent for place in places for path in Path(place).rglob(MANIFEST)})
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        row.get(name) for name in ("about", "task", "family", "scale", "seed", "defense", "attack", "position")
+    )
 
 
-def read_attacks(folders: Iterable[Path]) -> list[AttackRows]:
-    """Attack artefacts as published by the workflow; the shards of one attack are joined.
+def _stated(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A measured quantity as the claims about it."""
+    corrected = row.get("family_size") is not None
+    bounds = ("family_low", "family_high") if corrected else ("ci_low", "ci_high")
+    for statement in STATEMENTS[row["about"]]:
+        outcome = statement.outcome(row[bounds[0]], row[bounds[1]])
+        verdict = {"claim": statement.name, "against": statement.against, "outcome": outcome}
+        yield {**dict.fromkeys(CLAIMS.names), **row, **verdict, "holds": outcome == "supported"}
 
-    Raises:
-        ArtifactError: a folder is not a finished attack.
-        DataError: its table lacks a column, or its manifest a name.
-    """
-    parts: dict[tuple[Any, ...], list[AttackRows]] = {}
-    for folder in sorted(Path(folder) for folder in folders):
-        part = _read_attack(folder)
-        parts.setdefault((*part.model.values(), part.attack), []).append(part)
-    joined = []
-    for group in parts.values():
-        rows = pd.concat([part.rows for part in group]).sort_values("example_id", ignore_index=True)
-        if rows["example_id"].duplicated().any():
-            raise DataError(
-                f"attack {group[0].attack} on {dict(group[0].model)}: an example is there twice; give each folder once"
+
+def _compared_rows(compared: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
+    """Rows of one kind of comparison: each model, seeds of a cell, scales of a task, all."""
+    for one in compared:
+        value, low, high = paired_difference(one.first, one.second)
+        bounds = {"estimate": value, "ci_low": low, "ci_high": high, "n": len(one.first)}
+        yield {"about": one.about, **one.model, **one.names, **bounds, "interval": THESE, "n_models": 1, "n_cells": 1}
+    for group in _groups(compared, ("task", "family", "scale", "defense", "round")):
+        if len(group) > 1:
+            yield from _pooled_rows(group, ("seed",))
+    standing = [one for one in compared if one.pools]
+    for group in _groups(standing, ("family", "defense")):
+        tasks = _groups(group, ("task",))
+        for of_task in tasks if len(tasks) > 1 else []:
+            if len({one.model["scale"] for one in of_task}) > 1:
+                yield from _pooled_rows(of_task, ("scale",))
+        if len({(one.model["task"], one.model["scale"]) for one in group}) > 1:
+            yield from _pooled_rows(group, ("task", "scale"), of_study=True)
+
+
+def _groups(compared: Sequence[Comparison], keys: Sequence[str]) -> list[list[Comparison]]:
+    """Comparisons of the same names and equal in some facts of the model, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Comparison]] = {}
+    for one in compared:
+        key = (*(one.model[name] for name in keys), *(one.names[name] for name in _NAMES))
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def _pooled_rows(group: Sequence[Comparison], cell: Sequence[str], of_study: bool = False) -> Iterator[dict[str, Any]]:
+    """Two rows: of these models and, from three cells on, of models like them."""
+    found = pool(
+        [
+            ModelDifference(
+                tuple(one.model[name] for name in cell),
+                one.model["task"],
+                one.example_ids,
+                one.first.astype(float) - one.second,
             )
-        first = group[0]
-        joined.append(AttackRows(first.model, first.attack, first.kind, first.position, first.gradient, rows))
-    return joined
+            for one in group
+        ]
+    )
+    common = {name: values.pop() for name in MODEL if len(values := {one.model[name] for one in group}) == 1}
+    sizes = {"n": found.n, "n_models": found.n_models, "n_cells": found.n_cells}
+    row = {"about": group[0].about, **common, **group[0].names, "estimate": found.estimate, **sizes}
+    low, high = found.these_models()
+    yield {**row, "interval": THESE, "ci_low": low, "ci_high": high}
+    like = found.models_like_them()
+    if like is not None:
+        like_row = {**row, "interval": LIKE, "ci_low": like[0], "ci_high": like[1]}
+        yield {**like_row, **({family.AT_LEVEL: _like_at(found)} if of_study else {})}
 
 
-def _read_attack(folder: Path) -> AttackRows:
-    spec = open_artifact(folder, "attack")["spec"]
-    try:
-        task, family, scale, seed = str(spec["cell"]).split("/")
-        settings = spec["settings"]
-        model = dict(
-            zip(_MODEL, (task, family, scale, int(seed[1:]), spec["defense"], int(spec["round"])), strict=True)
-        )
-        name, kind, position = spec["attack"], settings["kind"], settings["position"]
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            f"{folder}/manifest.json: not the spec of an attack ({error}); build it with this version"
-        ) from error
-    rows = read_table(folder / "attack.parquet", ATTACK, columns=_ROWS).to_pandas()
-    return AttackRows(model, name, kind, position, bool(settings.get("gradient", True)), rows)
-
-
-def _is_gcg(attack: AttackRows) -> bool:
-    return attack.kind == "gcg" and attack.gradient
-
-
-def _is_control(attack: AttackRows) -> bool:
-    return attack.kind == "gcg" and not attack.gradient
-
-
-def _is_random(attack: AttackRows) -> bool:
-    return attack.kind == "random_token"
-
-
-def _last_common(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int]:
-    """The last iteration (1-based) that both attacks ran."""
-    last = min(_iterations(first), _iterations(second))
-    return last, last
-
-
-def _equal_compute(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, int]:
-    """For each attack the last iteration within the compute that both spent; 0 when its first is beyond.
-
-    Compute is the mean over examples of ``forward + 2 backward`` tokens: both attacks are on one model, so the 2N of
-    the convention cancels.
-    """
-    spent = [_mean_compute(first), _mean_compute(second)]
-    budget = min(curve[-1] for curve in spent)
-    within = [int(np.searchsorted(curve, budget * (1 + 1e-9), side="right")) for curve in spent]
-    return within[0], within[1]
-
-
-def _mean_compute(rows: pd.DataFrame) -> np.ndarray:
-    length = _iterations(rows)
-    forward, backward = (_matrix(rows[name], length) for name in ("forward_tokens", "backward_tokens"))
-    return (forward + 2 * backward).mean(axis=0)
-
-
-def _iterations(rows: pd.DataFrame) -> int:
-    return int(rows["successes"].map(len).max())
-
-
-def _matrix(lists: pd.Series, length: int) -> np.ndarray:
-    """Lists as ``(n, length)``; one that ended early (its example was given up or broken) holds its last value."""
-    return np.array([[*row, *[row[-1]] * (length - len(row))] for row in lists], dtype=float)
-
-
-def _at(rows: pd.DataFrame, iteration: int) -> np.ndarray:
-    """Success of the text held after an iteration; nothing succeeds at iteration 0."""
-    if iteration == 0:
-        return np.zeros(len(rows), dtype=bool)
-    return _matrix(rows["successes"], _iterations(rows))[:, iteration - 1].astype(bool)
-
-
-def _paired_claims(
-    claim: str, attacks: Sequence[AttackRows], of_first: Any, of_second: Any, pick: Any
-) -> Iterator[dict[str, Any]]:
-    pooled: dict[tuple[Any, ...], list[tuple[int, np.ndarray]]] = {}
-    for first in filter(of_first, attacks):
-        for second in filter(of_second, attacks):
-            if first.model != second.model or first.position != second.position:
-                continue
-            ids = np.intersect1d(first.rows["example_id"], second.rows["example_id"])
-            if not len(ids):
-                continue
-            left, right = (part.rows.set_index("example_id").loc[ids] for part in (first, second))
-            i, j = pick(left, right)
-            success, other = _at(left, i), _at(right, j)
-            names = {"attack": first.attack, "other": second.attack, "position": first.position}
-            yield _claim(claim, {**first.model, **names}, paired_difference(success, other), len(ids), +1)
-            key = tuple(first.model[name] for name in _MODEL if name != "seed") + tuple(names.values())
-            pooled.setdefault(key, []).append((first.model["seed"], success.astype(float) - other))
-    columns = [*(name for name in _MODEL if name != "seed"), "attack", "other", "position"]
-    for key, parts in pooled.items():
-        if len(parts) >= _SEEDS_TO_POOL:
-            parts.sort(key=lambda part: part[0])
-            seed = derive_seed(0, claim, *(str(part) for part in key))
-            estimate = bootstrap_seeds_examples([values for _, values in parts], seed=seed)
-            n = sum(len(values) for _, values in parts)
-            yield _claim(claim, {**dict(zip(columns, key, strict=True)), "seed": None}, estimate, n, +1)
-
-
-def _defense_claims(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    curve = ["task", "family", "scale", "seed", "defense", "attack", "position"]
-    cells_done = set()
-    for values, rows in frame[frame["defense"] != UNDEFENDED].groupby(curve):
-        key = dict(zip(curve, values, strict=True))
-        last = int(rows["round"].max())
-        before, after = rows[rows["round"] == 0], rows[rows["round"] == last]
-        common = sorted(set(before["iteration"]) & set(after["iteration"]))
-        if last == 0 or not common or common[-1] == 0:
-            continue
-        old, new = (part[part["iteration"] == common[-1]].iloc[0] for part in (before, after))
-        place = {**key, "round": last, "other": "round 0"}
-        difference = independent_difference(
-            int(new["n_success"]), int(new["n_attacked"]), int(old["n_success"]), int(old["n_attacked"])
-        )
-        yield _claim("defense_lowers_asr", place, difference, int(new["n_attacked"]), -1)
-        cell = values[:5]
-        if cell not in cells_done and np.isfinite([new["clean_accuracy"], old["clean_accuracy"]]).all():
-            cells_done.add(cell)
-            (k_new, n_new), (k_old, n_old) = _clean(new), _clean(old)
-            change = independent_difference(k_new, n_new, k_old, n_old)
-            yield _claim("defense_costs_accuracy", {**place, "attack": None, "position": None}, change, n_new, -1)
-
-
-def _clean(row: pd.Series) -> tuple[int, int]:
-    n = int(row["n_examples"] if pd.isna(row["n_clean_examples"]) else row["n_clean_examples"])
-    return round(float(row["clean_accuracy"]) * n), n
-
-
-def _size_claims(frame: pd.DataFrame, headline: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    keys = ["task", "family", "defense", "round", "attack", "position"]
-    for values, rows in frame.groupby(keys):
-        fit = fits_binomial.size(at_headline(rows, headline))
-        if fit.slope is not None and fit.ci_low is not None and fit.ci_high is not None:
-            place = {**dict(zip(keys, values, strict=True)), "other": "n_params"}
-            yield _claim("larger_is_more_robust", place, (fit.slope, fit.ci_low, fit.ci_high), fit.n_points, -1)
-
-
-def _claim(
-    claim: str, place: Mapping[str, Any], estimate: tuple[float, float, float], n: int, side: int
-) -> dict[str, Any]:
-    value, low, high = estimate
-    holds = low > 0 if side > 0 else high < 0
-    numbers = {"estimate": value, "ci_low": low, "ci_high": high, "n": n, "holds": bool(holds)}
-    return {**dict.fromkeys(CLAIMS.names), **place, "claim": claim, **numbers}
+def _like_at(found: Pooled) -> family.AtLevel:
+    """The interval of models like them at any level; there is one."""
+    return lambda level: found.models_like_them(level) or (float("nan"), float("nan"))
