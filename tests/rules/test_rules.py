@@ -79,7 +79,8 @@ def test_the_tables_are_made_again_by_hand(tiny, tmp_path):
     assert again.entry("collect", "--spec", jobs.specs.collect(), "--root", root, *outputs).status == 0
     runs = ["--runs", tables / "runs.parquet"]
     outputs = ["--out", tables / "claims.parquet", "--csv", tables / "claims.csv"]
-    assert again.entry("claims", *runs, "--attacks", root / "attacks", *outputs).status == 0
+    rows = ["--attacks", root / "attacks", "--models", root / "models"]
+    assert again.entry("claims", *runs, *rows, *outputs).status == 0
     said = ["--spec", jobs.specs.analysis(), "--deviations", jobs.specs.all_deviations()]
     assert again.entry("summary", *runs, *said, "--out", tables / "summary.md").status == 0
     assert {name: (tables / name).read_bytes() for name in kept} == kept

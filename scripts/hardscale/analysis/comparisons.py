@@ -120,8 +120,8 @@ def of_accuracy(clean: Sequence[CleanRows]) -> Iterator[Comparison]:
         ids = np.intersect1d(after.correct.index, before.correct.index)
         if len(ids):
             names = {"attack": None, "other": ROUND_ZERO, "position": None}
-            pair = (rows.correct.loc[ids].to_numpy(bool) for rows in (after, before))
-            yield Comparison("accuracy", after.model, names, ids, *pair, pools=True)
+            first, second = (rows.correct.loc[ids].to_numpy(bool) for rows in (after, before))
+            yield Comparison("accuracy", after.model, names, ids, first, second, pools=True)
 
 
 def equal_compute(first: AttackRows, second: AttackRows) -> tuple[int, int]:

@@ -1,4 +1,14 @@
-"""How closely two quantities go together over models, with an interval over the choice of models."""
+"""How closely two quantities go together over models, with an interval for models like them.
+
+Ranks do not see how skewed a quantity is, so Spearman's coefficient has an interval that covers for any: Fisher's
+transform with the standard error of Bonett and Wright, *Psychometrika* 65 (2000) 23-28,
+
+    ``tanh(atanh(rho) ± 1.96 sqrt((1 + rho^2 / 2) / (n - 3)))``,
+
+which covers in 95 to 98 % of draws of 5 to 20 models (``tests/unit/test_analysis_correlation.py``). Pearson's has none:
+Fisher's covers normal quantities alone, and in 81 % of draws of 8 lognormal ones that correlate by .9, a bootstrap in
+fewer. Models that were trained from one base are less independent than either supposes.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +18,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from hardscale.analysis.intervals import normal_quantile
 from hardscale.errors import DataError
 
 Array = NDArray[np.float64]
 
 #: Two points always lie on a line: a correlation says something from three up.
 FEWEST = 3
-#: Resamples of fewer points are mostly repeats, and their spread says nothing.
+#: Fisher's transform of fewer points has a standard error of 1 or more, and any coefficient in its interval.
 FEWEST_FOR_INTERVAL = 5
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """A correlation coefficient with its percentile bootstrap interval.
+    """A correlation coefficient with its interval.
 
     Attributes:
         value: the coefficient; None where it is not defined (fewer than three points, or a quantity is constant).
-        low: lower 95 % bound; None with the value, and below five points.
+        low: lower 95 % bound; None with the value, below five points, and of Pearson's coefficient.
         high: upper bound.
         n: points.
         p: two-sided p-value of no correlation, by permutation.
@@ -38,7 +49,7 @@ class Correlation:
 
 
 def pearson(x: ArrayLike, y: ArrayLike, *, seed: int = 0, n_resamples: int = 10_000) -> Correlation:
-    """Pearson's ``r = cov(x, y) / (sd x sd y)``."""
+    """Pearson's ``r = cov(x, y) / (sd x sd y)``; without an interval."""
     return _correlation(*_points(x, y), ranks=False, seed=seed, n_resamples=n_resamples)
 
 
@@ -61,19 +72,24 @@ def _points(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 
 def _correlation(x: Array, y: Array, *, ranks: bool, seed: int, n_resamples: int) -> Correlation:
-    """Resamples of models in which a quantity is constant have no coefficient and are left out."""
     n = len(x)
     if n < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(None, None, None, n)
-    rng = np.random.default_rng(seed)
     value = float(_rows(x[None], y[None], ranks)[0])
-    chosen = rng.integers(n, size=(n_resamples, n))
-    draws = _rows(x[chosen], y[chosen], ranks)
-    bounds = np.nanquantile(draws, [0.025, 0.975]) if n >= FEWEST_FOR_INTERVAL else (None, None)
-    low, high = (None if bound is None else float(bound) for bound in bounds)
-    shuffled = _rows(np.broadcast_to(x, (n_resamples, n)), rng.permuted(np.tile(y, (n_resamples, 1)), axis=1), ranks)
+    low, high = _rank_interval(value, n) if ranks and n >= FEWEST_FOR_INTERVAL else (None, None)
+    shuffles = np.random.default_rng(seed).permuted(np.tile(y, (n_resamples, 1)), axis=1)
+    shuffled = _rows(np.broadcast_to(x, (n_resamples, n)), shuffles, ranks)
     p = (1 + int(np.sum(np.abs(shuffled) >= abs(value) - 1e-12))) / (1 + n_resamples)
     return Correlation(value, low, high, n, p)
+
+
+def _rank_interval(rho: float, n: int) -> tuple[float, float]:
+    """Of ranks without ties the coefficient next to 1 is ``1 - 12 / (n^3 - n)``; 1 itself counts as half way to it."""
+    most = 1 - 6 / (n**3 - n)
+    z = np.arctanh(np.clip(rho, -most, most))
+    half = normal_quantile() * np.sqrt((1 + min(abs(rho), most) ** 2 / 2) / (n - 3))
+    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    return min(low, rho), max(high, rho)
 
 
 def _rows(x: Array, y: Array, ranks: bool) -> Array:

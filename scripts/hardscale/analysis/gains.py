@@ -12,7 +12,6 @@ import pyarrow as pa
 from hardscale.analysis.paired import common, paired_gain
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.evaluation.chat_tables import ChatAttack
-from hardscale.seeds import derive_seed
 from hardscale.study import UNDEFENDED
 
 BASE, REFUSAL_SFT, NO_ATTACK = "base", "refusal_sft", "no_attack"
@@ -72,7 +71,7 @@ def baseline_roles(root: Path, attacks: Sequence[ChatAttack]) -> dict[tuple[Any,
 def gains(attacks: Sequence[ChatAttack], roles: Mapping[tuple[Any, ...], str]) -> pd.DataFrame:
     """Rows of GAINS: every defended model against every baseline of its cell, under every attack and under none.
 
-    Losses are those after the last iteration. Intervals are 95 % percentile bootstraps over behaviours.
+    Losses are those after the last iteration. Intervals are of these models, over behaviors.
     """
     rows = [row for attack in [*_unattacked(attacks), *attacks] for row in _gains_of(attack, attacks, roles)]
     table = pd.DataFrame(rows, columns=GAINS.names)
@@ -112,8 +111,7 @@ def _gains_of(
         mine, theirs = common(last, {i: values[-1] for i, values in other.losses.items()})
         if not mine:
             continue
-        seed = derive_seed(0, "gain", *map(str, (*_model(attack), attack.attack["attack"], other.model["defense"])))
-        gain, low, high = paired_gain(mine, theirs, seed=seed)
+        gain, low, high = paired_gain(mine, theirs)
         yield {
             **{name: model[name] for name in (*_CELL, "defense", "round")},
             **{name: attack.attack[name] for name in ("attack", "attack_kind", "eps")},

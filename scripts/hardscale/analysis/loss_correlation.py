@@ -39,7 +39,7 @@ def paired_losses(losses: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlations(losses: pd.DataFrame) -> pd.DataFrame:
-    """Rows of CORRELATIONS: Spearman's and Pearson's coefficients with intervals over models; null for too few."""
+    """Rows of CORRELATIONS: Spearman's and Pearson's coefficients over models; intervals where they have one."""
     rows = []
     for (task, attack, other), part in paired_losses(losses).groupby(["task", "attack", "other"], sort=True):
         for method, correlate in _METHODS.items():

@@ -7,23 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hardscale.analysis.intervals import Estimate
+from hardscale.analysis.intervals import Estimate, mean_interval
 from hardscale.errors import DataError
 
 
-def paired_gain(
-    first: ArrayLike, second: ArrayLike, *, seed: int, n_resamples: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """``mean(first - second)`` with a percentile bootstrap over the pairs.
-
-    With one pair there is nothing to resample: both bounds are NaN.
+def paired_gain(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
+    """``mean(first - second)`` with the interval of a mean; see :func:`hardscale.analysis.intervals.mean_interval`.
 
     Args:
         first: ``(n,)`` numbers, one an example (say the target's loss of a defended model).
         second: ``(n,)`` numbers, the same examples in the same order (of the model it is compared with).
-        seed: of the random numbers.
-        n_resamples: bootstrap samples.
         level: confidence level.
+
+    Returns:
+        Mean difference, lower and upper bound; both bounds are NaN where too few examples give none.
 
     Raises:
         DataError: lengths differ, there are no examples, or a number is not finite.
@@ -34,12 +31,7 @@ def paired_gain(
     difference = a - b
     if not np.isfinite(difference).all():
         raise DataError("paired gain: a loss is not finite; leave that example out of both")
-    n = len(difference)
-    if n == 1:
-        return float(difference[0]), float("nan"), float("nan")
-    chosen = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
-    low, high = np.quantile(difference[chosen].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(difference.mean()), float(low), float(high)
+    return mean_interval(difference, level)
 
 
 def common(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[list[float], list[float]]:

@@ -111,14 +111,13 @@ def _entries(
 
 
 def _said(found: Sequence[Correlation]) -> str:
-    """Spearman's and Pearson's coefficients with their intervals."""
-    rho, r = (_with_interval(one) for one in found)
-    return f"Spearman ρ = {rho}\nPearson r = {r}\n{found[0].n} models"
+    """Spearman's coefficient with its interval, and Pearson's."""
+    rho, r = (_value(one) for one in found)
+    few = "" if found[0].low is not None or found[0].value is None else " (too few models for an interval)"
+    return f"Spearman ρ = {rho}{few}\nPearson r = {r}\n{found[0].n} models"
 
 
-def _with_interval(one: Correlation) -> str:
+def _value(one: Correlation) -> str:
     if one.value is None:
         return "not defined"
-    if one.low is None:
-        return f"{one.value:.2f} (too few models for an interval)"
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    return f"{one.value:.2f}" if one.low is None else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
