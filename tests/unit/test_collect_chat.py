@@ -223,14 +223,12 @@ def test_gains_are_paired_by_behaviour_and_against_every_baseline(study):
         "sft": "refusal_sft",
     }
     table = gains(attacks, roles)
-    found = {
-        (row.defense, row.attack, row.other_role): (row.gain, row.ci_low, row.ci_high, row.n)
-        for row in table.itertuples()
-    }
-    assert found["ul", "gcg", "base"] == pytest.approx((1.0, 1.0, 1.0, 4))
-    assert found["ipo", "gcg", "refusal_sft"] == pytest.approx((1.5, 1.5, 1.5, 4))
-    assert found["ipo", "gcg", "no_attack"] == pytest.approx((2.0, 2.0, 2.0, 4))
-    assert found["ipo", "none", "base"] == pytest.approx((3.0, 3.0, 3.0, 4)), "without an attack"
+    found = {(row.defense, row.attack, row.other_role): (row.gain, row.n) for row in table.itertuples()}
+    assert found["ul", "gcg", "base"] == pytest.approx((1.0, 4))
+    assert found["ipo", "gcg", "refusal_sft"] == pytest.approx((1.5, 4))
+    assert found["ipo", "gcg", "no_attack"] == pytest.approx((2.0, 4))
+    assert found["ipo", "none", "base"] == pytest.approx((3.0, 4)), "without an attack"
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None), "four behaviors are too few for an interval that covers"
     assert ("plain", "gcg", "no_attack") not in found and ("plain", "gcg", "base") in found
 
 

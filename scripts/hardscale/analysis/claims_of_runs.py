@@ -73,7 +73,7 @@ def size_rows(frame: pd.DataFrame, headline: Mapping[str, int], controls: Collec
 
     Args:
         frame: usable runs with round 0 in every defense.
-        headline: attack name -> iteration.
+        headline: entry -> iteration (:func:`hardscale.analysis.points.at_headline`).
         controls: attacks that no study is about, which are left out of means over tasks.
     """
     rows: list[dict[str, Any]] = []

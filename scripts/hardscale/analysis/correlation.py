@@ -5,7 +5,7 @@ transform with the standard error of Bonett and Wright, *Psychometrika* 65 (2000
 
     ``tanh(atanh(rho) ± 1.96 sqrt((1 + rho^2 / 2) / (n - 3)))``,
 
-which covers in 95 to 98 % of draws of 5 to 20 models (``tests/unit/test_analysis_correlation.py``). Pearson's has none:
+which covers in 95 to 98 % of draws of 6 to 20 models (``tests/unit/test_analysis_correlation.py``). Pearson's has none:
 Fisher's covers normal quantities alone, and in 81 % of draws of 8 lognormal ones that correlate by .9, a bootstrap in
 fewer. Models that were trained from one base are less independent than either supposes.
 """
@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 
 #: Two points always lie on a line: a correlation says something from three up.
 FEWEST = 3
-#: Fisher's transform of fewer points has a standard error of 1 or more, and any coefficient in its interval.
-FEWEST_FOR_INTERVAL = 5
+#: Ranks of fewer points can be ordered in few ways, and the interval of five covers in 99 % of draws.
+FEWEST_FOR_INTERVAL = 6
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Correlation:
 
     Attributes:
         value: the coefficient; None where it is not defined (fewer than three points, or a quantity is constant).
-        low: lower 95 % bound; None with the value, below five points, and of Pearson's coefficient.
+        low: lower 95 % bound; None with the value, below six points, and of Pearson's coefficient.
         high: upper bound.
         n: points.
         p: two-sided p-value of no correlation, by permutation.
