@@ -33,6 +33,21 @@ _PRETRAINING = OptimizerSettings(kind="adamw")
 
 def n_parameters(study: Study, family: str, scale: str) -> int:
     """About how many parameters a scale has: exact for builtin families, from the shape for scratch ones."""
+    return _known_parameters(study, family, scale) or _UNKNOWN_PARAMETERS
+
+
+def smallest_scale(study: Study, family: str) -> str:
+    """The scale of a family with the fewest parameters, whatever its place in the list; of equal ones the first.
+
+    Where the size of a scale is not known (a folder without ``n_params`` or a size in its name), the first one listed.
+    """
+    scales = study.scales(family)
+    sizes = [_known_parameters(study, family, scale) for scale in scales]
+    known = [size for size in sizes if size is not None]
+    return scales[sizes.index(min(known))] if len(known) == len(sizes) else scales[0]
+
+
+def _known_parameters(study: Study, family: str, scale: str) -> int | None:
     settings = study.families[family]
     if settings.source == "builtin":
         return BUILTIN_FAMILIES[family][scale].classifier_parameters
@@ -46,8 +61,8 @@ def n_parameters(study: Study, family: str, scale: str) -> int:
             for builtin in known.values():
                 if shape.hub and builtin.hub == shape.hub:
                     return builtin.classifier_parameters
-        return _size_in(scale) or _size_in(shape.hub or "") or _UNKNOWN_PARAMETERS
-    return _UNKNOWN_PARAMETERS
+        return _size_in(scale) or _size_in(shape.hub or "")
+    return None
 
 
 def _size_in(name: str) -> int | None:

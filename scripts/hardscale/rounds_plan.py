@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 
 def paper_rounds(n_rounds: int, n_evaluated: int = 10) -> list[int]:
@@ -20,15 +20,18 @@ def paper_rounds(n_rounds: int, n_evaluated: int = 10) -> list[int]:
     return chosen
 
 
-def chosen_rounds(selection: Literal["paper", "all", "last"] | list[int], n_rounds: int) -> list[int]:
-    """The rounds that a study's ``rounds:`` selects of a defence with ``n_rounds``; numbers beyond it are left out."""
-    if selection == "paper":
-        return paper_rounds(n_rounds)
-    if selection == "all":
-        return list(range(1, n_rounds + 1))
-    if selection == "last":
-        return [n_rounds]
-    return sorted({number for number in selection if 1 <= number <= n_rounds})
+def chosen_rounds(selection: str | Sequence[int | str], n_rounds: int) -> list[int]:
+    """The rounds that a study's ``rounds:`` selects of a defence with ``n_rounds``; numbers beyond it are left out.
+
+    Args:
+        selection: ``paper``, ``all`` or ``last``, or a list of such words and of numbers, which are taken together.
+        n_rounds: of the defence.
+    """
+    words = {"paper": paper_rounds(n_rounds), "all": range(1, n_rounds + 1), "last": [n_rounds]}
+    chosen: set[int] = set()
+    for one in [selection] if isinstance(selection, str) else selection:
+        chosen.update(words[one] if isinstance(one, str) else [one])
+    return sorted(number for number in chosen if 1 <= number <= n_rounds)
 
 
 def blocks(n_rounds: int, rounds_per_job: int) -> list[tuple[int, int]]:

@@ -126,7 +126,7 @@ class Study(Settings):
         return defense == UNDEFENDED or (self.defenses[defense].kind in CHAT_DEFENSES) == self.is_chat(task)
 
     def scales(self, family: str) -> list[str]:
-        """Names of a family's scales, smallest first as the study lists them."""
+        """Names of a family's scales in the order of the study, smallest first where it names none."""
         settings = self.families[family]
         if settings.source == "builtin":
             return list(settings.scales or BUILTIN_FAMILIES[family])

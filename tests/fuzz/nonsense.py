@@ -47,7 +47,7 @@ NOT_BELOW = ("weight_decay", "warmup_steps", "seed", "num_fewshot", "retries", "
 ABOVE = ("learning_rate", "eps", "step_size", "batch_size", "steps", "epochs", "rounds", "temperature", "max_grad_norm")
 #: Shares: from 0 to 1.
 SHARES = (
-    *("max_adversarial_fraction", "recency_weight", "elite_share", "crossover_probability", "mutation_probability"),
+    *("max_adversarial_fraction", "loss_rank_weight", "elite_share", "crossover_probability", "mutation_probability"),
     *("probability", "dropout", "adversarial_share", "reset_share", "validation_fraction", "top_p"),
 )
 #: Texts that must say something.
@@ -205,7 +205,8 @@ def nothing_meant(study: PlainStudy) -> Iterator[str]:
             yield f"evaluate.{i}.where: no cell"
         if isinstance(rounds := row.get("rounds"), list):
             last = max((_rounds(study, name, cell) for name, cell in _trained(study, row)), default=0)
-            yield from (f"evaluate.{i}.rounds: there is no {one}" for one in rounds if not 0 <= int(one) <= last)
+            numbers = [one for one in rounds if one not in ("paper", "last")]
+            yield from (f"evaluate.{i}.rounds: there is no {one}" for one in numbers if not 0 <= int(one) <= last)
     for key, block in _overridable(study):
         for i, override in enumerate(listed(mapping(block).get("overrides"))):
             where = mapping(mapping(override).get("where"))

@@ -35,7 +35,7 @@ def helpers(beast: dict[str, Any], attack: str = "beast") -> dict[str, Any]:
     return {s: jobs.helpers.scales(f"password_match/tiny/{s}/s0/none", attack) for s in SCALES}
 
 
-def test_the_smallest_of_a_family_is_its_first() -> None:
+def test_the_smallest_of_a_family_helps_all_its_scales() -> None:
     assert helpers({"sampler": "smallest"}) == {scale: {"sampler": ("tiny", "a")} for scale in SCALES}
     assert helpers({"sampler": "smallest"}, "gcg") == {scale: {} for scale in SCALES}
 
@@ -67,3 +67,48 @@ def test_each_form_of_a_block_comes_once() -> None:
         (40, 15),
     ]
     assert list(found.forms(found.attacks["gcg"])) == [found.attacks["gcg"]]
+
+
+def sampler(family: dict[str, Any], name: str, grid_scales: list[str] | None = None) -> tuple[str, str]:
+    """The sampler of the first cell of a family."""
+    row = {"tasks": ["password_match"], "families": [name], "seeds": [0]}
+    values = {
+        "name": "helped",
+        "tasks": {"password_match": {}},
+        "families": {name: family},
+        "grid": [{**row, "scales": grid_scales} if grid_scales else row],
+        "attacks": {"beast": {"kind": "beast"}},
+        "evaluate": [{"attacks": ["beast"], "defenses": ["none"]}],
+    }
+    jobs = Jobs(parse_study(values, "helped.yaml"))
+    cell = jobs.holdings.cells[0]
+    return jobs.helpers.scales(f"{cell.key}/none", "beast")["sampler"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "grid", "wanted"),
+    [
+        ({"source": "builtin", "scales": ["1b", "31m", "410m"]}, "pythia", None, "31m"),
+        # Not in the grid, yet of the family.
+        ({"source": "builtin"}, "pythia", ["1b", "410m"], "14m"),
+        ({"source": "builtin", "scales": ["14b", "0.5b", "1.5b"]}, "qwen2.5", ["14b"], "0.5b"),
+        ({"source": "scratch", "scales": {name: SCALES[name] for name in "cab"}}, "tiny", None, "a"),
+        ({"source": "scratch", "scales": {"z": SCALES["b"], "y": SCALES["b"]}}, "tiny", None, "z"),
+        (
+            {"source": "models", "scales": {"big-7b": {"path": "x"}, "small-160m": {"path": "y"}}},
+            "own",
+            None,
+            "small-160m",
+        ),
+        (
+            {"source": "models", "scales": {"x": {"path": "x", "n_params": 9}, "y": {"path": "y", "n_params": 3}}},
+            "own",
+            None,
+            "y",
+        ),
+        # Of a size that nobody tells the order of the list is all that is known.
+        ({"source": "models", "scales": {"x": {"path": "x"}, "y": {"path": "y", "n_params": 3}}}, "own", None, "x"),
+    ],
+)
+def test_the_smallest_has_the_fewest_parameters(family: Any, name: str, grid: Any, wanted: str) -> None:
+    assert sampler(family, name, grid) == (name, wanted)

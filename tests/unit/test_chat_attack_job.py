@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from attack_fixtures import byte_tokenizer, language_model
 from chat_job_kit import WORDS, behaviors, publish_task, publish_victim
 from planted import REFUSAL, TARGET, TRIGGER, never_obeys, obeys_trigger
 
@@ -21,7 +22,9 @@ from hardscale.evaluation import chat_attack_job
 from hardscale.evaluation.attack_rows import summed_notes
 from hardscale.evaluation.attack_spec import read_helpers
 from hardscale.evaluation.chat_attack_job import run_chat_attack_job, select
+from hardscale.evaluation.chat_replies import Prompt, replies
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.generate import Sampling
 from hardscale.redaction import quotes, withholding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "attack.py"
@@ -120,6 +123,34 @@ def test_shards_together_are_the_whole(folders: tuple[Path, Path], tmp_path: Pat
         assert row["adversarial_text"] == expected["adversarial_text"] and row["success"] == expected["success"]
     key = lambda one: (one["iteration"], one["example_id"], JUDGES.index(one["judge"]))  # noqa: E731
     assert [one["reply"] for one in sorted(said, key=key)] == [one["reply"] for one in sorted(replies, key=key)]
+
+
+def test_drawn_replies_depend_on_the_seed_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    victim = folders[0]
+    task = publish_task(tmp_path / "task", sampling={"temperature": 60.0, "top_k": 50, "top_p": 1.0})
+    direct: dict[str, Any] = {"settings": {"kind": "direct"}}
+
+    def said(name: str, **changes: Any) -> dict[Any, str]:
+        rows = run((victim, task), tmp_path / name, **direct, **changes)[2]
+        return {(one["example_id"], one["iteration"], one["judge"]): one["reply"] for one in rows}
+
+    whole = said("whole")
+    assert whole == said("again")
+    parts = [said(f"part{shard}", shard=shard, shards=2) for shard in (1, 2)]
+    assert whole == parts[0] | parts[1]
+    assert whole != said("other", seed=8)
+    greedy = run(folders, tmp_path / "greedy", **direct)[2]
+    assert whole != {(one["example_id"], one["iteration"], one["judge"]): one["reply"] for one in greedy}
+    assert sha256_file(tmp_path / "whole" / "replies.parquet") == sha256_file(tmp_path / "again" / "replies.parquet")
+
+
+def test_equal_prompts_of_two_examples_are_drawn_apart() -> None:
+    model, tokenizer = language_model("llama"), byte_tokenizer()
+    ids = tuple(tokenizer("what").input_ids)
+    prompts = [Prompt(key, ids) for key in (1, 2, 1)]
+    drawn = replies(model, tokenizer, prompts, 8, "replies", sample=Sampling(temperature=3.0, seed=1))
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert len(set(replies(model, tokenizer, prompts, 8, "replies"))) == 1
 
 
 def test_in_context_shows_no_request_of_the_test(folders: tuple[Path, Path], tmp_path: Path) -> None:

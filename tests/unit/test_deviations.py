@@ -26,10 +26,10 @@ UNPUBLISHED = {
     "r2d2": {"kind", "overrides", "utility_batch", "max_tokens", "away_weight", "toward_weight", "utility_weight",
              "share_prompts", "optimizer"},
     "adversarial_rounds": {"kind", "overrides", "n_clean", "rounds_per_job", "rounds"},
-    "gcg": {"kind", "overrides", "candidate_rng"},
-    "autodan": {"kind", "overrides", "position"},
-    "pair": {"kind", "overrides", "position"},
-    "adaptive": {"kind", "overrides", "position"},
+    "gcg": {"kind", "overrides", "candidate_rng", "seed"},
+    "autodan": {"kind", "overrides", "position", "seed"},
+    "pair": {"kind", "overrides", "position", "seed"},
+    "adaptive": {"kind", "overrides", "position", "seed"},
     "inner": {"n_suffix_tokens"},
 }  # fmt: skip
 
@@ -75,22 +75,25 @@ def test_the_chat_study_differs_in_exactly_what_is_known() -> None:
 
 
 def test_the_scaling_studies_differ_in_exactly_what_is_known() -> None:
-    ramp = (
-        "the attack of training in rounds reaches its last number of iterations in the last round, in the published "
-        "IMDB runs one round later"
-    )
+    tokenizer = "examples are too long by the tokenizer of their own family (published: by any of four tokenizers)"
     assert lines(parse_study(study_of("pythia.yaml"), "pythia.yaml")) == [
-        "defenses.{gcg-rounds, random-token-rounds, gcg-rounds-no-ramp}: loss_rank true (argsort)",
         "instructions of tasks are in our words",
-        ramp,
+        tokenizer,
+        "words are of another list than the published one, where they have 7.2 letters on average (here 9.6)",
     ]
     assert lines(parse_study(study_of("qwen.yaml"), "qwen.yaml")) == [
-        "defenses.gcg-rounds: loss_rank true (argsort)",
-        "judges.0: model Qwen/Qwen2.5-14B-Instruct (GPT-4o), wording own (published)",
+        "judges.0: model Qwen/Qwen2.5-32B-Instruct (GPT-4o), wording own (published)",
         "instructions of tasks are in our words",
-        ramp,
-        "requests have no answer prompt behind them, and replies are greedy (published: sampled)",
+        tokenizer,
+        "requests have no answer prompt behind them",
     ]
+
+
+def test_a_judge_of_the_scaling_study_is_none_of_its_victims() -> None:
+    study = parse_study(study_of("qwen.yaml"), "qwen.yaml")
+    victims = {(cell.family, cell.scale) for cell in study.cells()}
+    judges = {(judge.model.family, judge.model.scale) for judge in study.judges if judge.model}
+    assert judges and not judges & victims
 
 
 def test_the_default_study_says_what_its_authors_wrote_by_hand() -> None:
@@ -281,7 +284,7 @@ def test_data_and_measures_are_seen(key: str, value: Any) -> None:
         *(
             ("defenses.gcg-rounds", key, other("adversarial_rounds", key, one.value))
             for key, one in published.DEFENSES["adversarial_rounds"].items()
-            if key not in ("loss_rank", "optimizer.factored")
+            if key != "optimizer.factored"
         ),
         *(("attacks.gcg", key, other("gcg", key, one.value))
           for key, one in published.ATTACKS["classifiers"]["gcg"].items()),
@@ -312,6 +315,16 @@ def test_rounds_and_ramp_are_those_of_each_size() -> None:
             changed(values, "defenses.gcg-rounds-no-ramp.attack.n_iterations", n)
         )
     assert ("attacks.gcg-128", "allowed") in found(changed(study_of("qwen.yaml"), "attacks.gcg-128.allowed", None))
+    for task, wrong in (("imdb", "last_round"), ("spam", "one_later")):
+        where = {"where": {"task": [task]}, "set": {"attack": {"ramp_end": wrong}}}
+        rest = values["defenses"]["gcg-rounds"]["overrides"]
+        seen = changed(values, "defenses.gcg-rounds.attack.overrides", [])
+        seen = changed(seen, "defenses.gcg-rounds.overrides", [*rest, where])
+        assert ("defenses.gcg-rounds", "attack.ramp_end") in found(seen)
+    assert not {key for _, key in found(values) if key == "attack.ramp_end"}
+    assert ("tasks.strongreject", "sampling") in found(
+        changed(study_of("qwen.yaml"), "tasks.strongreject.sampling", None)
+    )
     assert ("attacks.gcg-128", "held") in found(changed(study_of("qwen.yaml"), "attacks.gcg-128.held", None))
 
 
@@ -335,6 +348,7 @@ def test_every_setting_is_either_published_or_known_not_to_be() -> None:
 
 def test_captions_say_what_their_figure_is_about() -> None:
     values = study_of("qwen.yaml")
+    values = changed(values, "defenses.gcg-rounds.loss_rank", "true")
     specs = Jobs(parse_study(values, "qwen.yaml")).specs
     chat, plain = (specs.deviations(SimpleNamespace(figure=name)) for name in ("robustness_bars", "attack_scaling"))
     assert "GPT\\-4o" in chat and "argsort" not in chat

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from attack_fixtures import TEXTS, byte_tokenizer, language_model
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from hardscale.errors import ModelError
 from hardscale.memory import Budget
@@ -103,6 +104,23 @@ def test_draws_follow_the_distribution() -> None:
     counts = draw(logits, uniform, Sampling(top_p=0.7)).bincount(minlength=5)
     assert counts.tolist() == [0, 625, 0, 375, 0]
     assert set(draw(logits, uniform, Sampling(top_p=0.4)).tolist()) == {1}
+    counts = draw(logits, uniform, Sampling(top_k=2)).bincount(minlength=5)
+    assert counts.tolist() == [0, 625, 0, 375, 0]
+    # top_p is a share of what top_k leaves.
+    assert set(draw(logits, uniform, Sampling(top_k=2, top_p=0.6)).tolist()) == {1}
+    assert draw(logits, uniform, Sampling(top_k=9)).equal(draw(logits, uniform, Sampling()))
+
+
+def test_draws_leave_what_the_librarys_own_filters_leave() -> None:
+    logits = torch.randn(20, 40, generator=torch.Generator().manual_seed(0))
+    how = Sampling(temperature=0.8, top_k=7, top_p=0.9)
+    kept = TopPLogitsWarper(0.9)(None, TopKLogitsWarper(7)(None, logits / 0.8))
+    wanted = kept.double().softmax(dim=1)
+    n = 4000
+    uniform = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    for row, chances in zip(logits, wanted, strict=True):
+        shares = draw(row.expand(n, -1), uniform, how).bincount(minlength=40) / n
+        assert (shares - chances).abs().max() < 2 / n
 
 
 @pytest.mark.parametrize("sample", [None, Sampling(seed=1)])

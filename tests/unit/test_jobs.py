@@ -27,6 +27,23 @@ def position(jobs: Jobs, task: str, attack: str) -> str:
     return json.loads(jobs.specs.attack(wildcards))["settings"]["position"]
 
 
+def test_an_attack_has_its_own_seed_or_one_of_the_cell():
+    def told(**attack: object) -> list[dict]:
+        jobs = Jobs(
+            parse_study({**STUDY, "attacks": {"gcg": {"kind": "gcg", **attack}, "inside": {"kind": "gcg"}}}, "s")
+        )
+        places = [
+            SimpleNamespace(lineage=f"{t}/mine/small/s0/none", round="00", part="gcg") for t in ("ends", "starts")
+        ]
+        return [json.loads(jobs.specs.attack(place)) for place in places]
+
+    plain, published = told(), told(seed=0)
+    assert len({spec["seed"] for spec in plain}) == 2
+    assert [spec["seed"] for spec in published] == [0, 0]
+    # Nothing else in a spec tells of it: a study without such seeds keeps its specs.
+    assert all("seed" not in spec["settings"] for spec in plain + published)
+
+
 def test_an_attack_writes_where_it_says_or_else_where_the_task_says():
     jobs = Jobs(parse_study(STUDY, "s.yaml"))
     found = {

@@ -47,3 +47,6 @@ def test_chosen_rounds():
     assert chosen_rounds([0, 2, 99], 5) == [2]
     assert chosen_rounds("last", 5) == [5]
     assert chosen_rounds("all", 3) == [1, 2, 3]
+    assert chosen_rounds(["paper", 5, 10, 18, 28], 60) == [1, 2, 3, 4, 5, 6, 9, 10, 15, 18, 24, 28, 38, 60]
+    assert chosen_rounds(["paper", 5, 10, 18, 28], 5) == [1, 2, 3, 4, 5]
+    assert chosen_rounds([2, "last"], 7) == [2, 7]

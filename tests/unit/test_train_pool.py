@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from hardscale.settings.rounds import AdversarialRounds
@@ -43,6 +44,39 @@ def test_log_weights_follow_the_formula():
     expected = [decay * (value - max(rho)) for value in rho]
     assert np.allclose(log_weights(losses, alpha, decay, "true"), expected)
     assert log_weights([], 0.5, 0.005, "true").tolist() == []
+
+
+def test_the_weight_is_that_of_the_loss_rank():
+    losses = [0.9, 0.1, 0.5]
+    assert np.argsort(log_weights(losses, 1.0, 1.0, "true")).tolist() == [1, 2, 0]  # by loss alone
+    assert np.argsort(log_weights(losses, 0.0, 1.0, "true")).tolist() == [0, 1, 2]  # by age alone
+
+
+def test_a_set_is_drawn_by_the_study_s_weight():
+    pool = [entry(loss=float(-i)) for i in range(40)]  # the newest has the smallest loss
+    of_loss, of_age = (
+        draw_set(pool, 50, AdversarialRounds(set_size=10, loss_rank_weight=weight, sampling_decay=50), 0).adversarial
+        for weight in (1.0, 0.0)
+    )
+    assert sorted(of_loss) == list(range(8)) and sorted(of_age) == list(range(32, 40))
+
+
+def test_the_old_name_of_the_weight_is_refused_with_the_new_one():
+    with pytest.raises(ValidationError, match=r"recency_weight: is called loss_rank_weight now.*loss_rank_weight: 0.3"):
+        AdversarialRounds(recency_weight=0.3)
+
+
+def test_the_ramp_of_imdb_ends_one_round_later():
+    plain, later = (
+        AdversarialRounds(rounds=5, attack={"kind": "gcg", "ramp_end": end}) for end in ("last_round", "one_later")
+    )
+    assert [plain.iterations(i) for i in range(1, 6)] == [8, 22, 36, 50, 64]
+    assert [later.iterations(i) for i in range(1, 6)] == [8, 19, 30, 41, 52]
+    assert AdversarialRounds(rounds=1, attack={"kind": "gcg", "ramp_end": "one_later"}).iterations(1) == 8
+    flat = AdversarialRounds(rounds=3, attack={"kind": "gcg", "n_iterations": 32, "n_iterations_end": None})
+    assert [flat.iterations(i) for i in (1, 2, 3)] == [32, 32, 32]
+    # Where it is not asked for, no spec tells of it.
+    assert "ramp_end" not in plain.model_dump()["attack"] and later.model_dump()["attack"]["ramp_end"] == "one_later"
 
 
 def exact_order_probabilities(weights, n):

@@ -97,6 +97,18 @@ def test_what_is_published(whole, inputs):
     assert verify(whole / "r3")["facts"]["generation_flops"] > 2 * first  # 3 iterations after 1
 
 
+def test_the_attack_of_training_has_one_seed_for_all_rounds_where_the_study_names_it(whole, inputs, tmp_path):
+    attack = rounds_spec(1, 1)["settings"]["attack"]
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        block(inputs, tmp_path / name, 1, 1, attack={**attack, "seed": seed})
+    texts = [
+        [row["text"] for row in read_table(folder / "r1" / "pool.parquet", POOL).to_pylist()]
+        for folder in (tmp_path / "one", tmp_path / "same", tmp_path / "other", whole)
+    ]
+    # The same examples are attacked; only what the attack draws differs.
+    assert texts[0] == texts[1] and texts[0] not in texts[2:]
+
+
 @pytest.mark.parametrize("cuts", [[(1, 1), (2, 2), (3, 3)], [(1, 2), (3, 3)]])
 def test_rounds_do_not_depend_on_blocks(whole, inputs, tmp_path, cuts):
     start = None

@@ -205,8 +205,9 @@ def _r2d2(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
 
 def _rounds(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int) -> Passes:
     """Every round attacks its new examples; the mean over rounds is what one of them costs."""
-    attack, first, last = settings["attack"], settings["attack"]["n_iterations"], settings["attack"]["n_iterations_end"]
-    iterations = [ramp(i, settings["rounds"], first, last) for i in range(n_rounds)]
+    attack = settings["attack"]
+    span = settings["rounds"] + (attack.get("ramp_end") == "one_later")
+    iterations = [ramp(i, span, attack["n_iterations"], attack["n_iterations_end"]) for i in range(n_rounds)]
     is_gcg = attack["kind"] == "gcg"
     gradients = 1 if is_gcg and attack["gradient"] else 0
     forwards = attack["n_candidates"] + gradients if is_gcg else 1

@@ -81,7 +81,8 @@ def check_rounds(study: Study) -> None:
     for i, row in enumerate(study.evaluate):
         if "rounds" in row.model_fields_set and set(row.defenses) == {UNDEFENDED}:
             raise ValueError(f"evaluate.{i}.rounds: found beside defenses: [none], which has none; leave it out")
-        if isinstance(row.rounds, str):
+        numbers = [] if isinstance(row.rounds, str) else [one for one in row.rounds if isinstance(one, int)]
+        if not numbers:
             continue
         most = 0
         for defense in row.defenses:
@@ -89,13 +90,13 @@ def check_rounds(study: Study) -> None:
                 continue
             for n, cells in n_rounds(study, defense, row_cells(study, row)):
                 most = max(most, n)
-                if min(row.rounds) > n:
+                if not chosen_rounds(row.rounds, n):
                     raise ValueError(
                         f"evaluate.{i}.rounds: found {row.rounds}, and {defense!r} has {n} for {cells[0].key}; "
                         "name one that exists there, or choose cells by `where`"
                     )
-        if max(row.rounds) > most:
-            raise ValueError(f"evaluate.{i}.rounds: found {max(row.rounds)}, and its defenses have at most {most}")
+        if max(numbers) > most:
+            raise ValueError(f"evaluate.{i}.rounds: found {max(numbers)}, and its defenses have at most {most}")
 
 
 def check_jobs(study: Study) -> None:
@@ -115,7 +116,7 @@ def check_jobs(study: Study) -> None:
 
 
 def _rounds_overlap(row: EvaluateRow, other: EvaluateRow, defense: str) -> bool:
-    if defense == UNDEFENDED or isinstance(row.rounds, str) or isinstance(other.rounds, str):
+    if defense == UNDEFENDED or any(isinstance(one, str) for rounds in (row.rounds, other.rounds) for one in rounds):
         return True
     return not set(row.rounds).isdisjoint(other.rounds)
 

@@ -102,7 +102,7 @@ def check_chat_training(study: Study) -> None:
 def check_losses(study: Study) -> None:
     """A training minimizes something, by weights that can change."""
     for key, form, cells in every_final(study):
-        weights = [name for name in type(form).model_fields if name.endswith("_weight") and name != "recency_weight"]
+        weights = [name for name in type(form).model_fields if name.endswith("_weight") and name != "loss_rank_weight"]
         if weights and not any(getattr(form, name) for name in weights):
             raise ValueError(
                 f"{key}.{weights[0]}: found 0 for {cells[0].key}, as for {quoted(weights[1:])}; give one above 0"

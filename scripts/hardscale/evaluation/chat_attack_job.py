@@ -46,7 +46,9 @@ from hardscale.evaluation.judges.base import Item
 from hardscale.evaluation.judges.panel import check_contexts, judge_all, panel, parse_judges
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.generate import Sampling
 from hardscale.redaction import withholding
+from hardscale.seeds import derive_seed
 from hardscale.settings.attacks import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task, private_texts
 from hardscale.wordings import digest
@@ -102,9 +104,9 @@ def run_chat_attack_job(
     """Attack the first test behaviours, judge the replies before and after, and publish an ``attack`` artefact.
 
     Of the behaviours that can be asked about, shard ``i`` of ``n`` attacks rows ``i::n``. An attack aims at the first
-    opening of each behaviour. Success is the first judge's verdict on the greedy reply to the last prompt; a reply on
-    which it gives none is no success. The lists by iteration hold the attack's own measure: the opening's loss, and
-    whether greedy decoding writes it.
+    opening of each behaviour. Success is the first judge's verdict on the reply to the last prompt, which is greedy or
+    drawn as the task says; a reply on which it gives none is no success. The lists by iteration hold the attack's own
+    measure: the opening's loss, and whether greedy decoding writes it.
 
     Args:
         victim: ``model`` artefact of a chat model.
@@ -262,7 +264,9 @@ def _replies(job: _Job, mine: Sequence[Behavior], results: Sequence[AttackResult
         for one, result in zip(mine, results, strict=True)
     ]
     longest, label = job.chat.facts["max_new_tokens"], f"{job.spec['attack']}: replies"
-    written = replies(job.model, job.tokenizer, [*clean, *attacked], longest, label)
+    drawn = job.chat.facts.get("sampling")
+    sample = Sampling(**drawn, seed=derive_seed(job.spec["seed"], "replies")) if drawn else None
+    written = replies(job.model, job.tokenizer, [*clean, *attacked], longest, label, sample=sample)
     scores = target_scores(job.model, job.tokenizer, clean, [job.opening(one) for one in mine])
     scores += [(result.losses[-1], result.successes[-1]) for result in results]
     items = [item(one, text, score) for one, text, score in zip([*mine, *mine], written, scores, strict=True)]

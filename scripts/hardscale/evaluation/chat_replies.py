@@ -18,7 +18,7 @@ from hardscale.evaluation.judges.base import Item, Judgement
 from hardscale.evaluation.judges.copyright import Copyright
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
-from hardscale.models.generate import reply
+from hardscale.models.generate import Sampling, reply
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.tasks.chat import Behavior
 
@@ -54,15 +54,24 @@ def attacked_prompt(key: int, template: ChatTemplate, request: Request, result: 
 
 
 def replies(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int, label: str, budget: Budget | None = None
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    label: str,
+    budget: Budget | None = None,
+    sample: Sampling | None = None,
 ) -> list[str]:
-    """Greedy replies, the begin that was given included; equal prompts are answered once.
+    """Replies, the begin that was given included: greedy ones, or drawn where ``sample`` says how.
+
+    Equal prompts are answered once; of drawn replies only those to equal prompts of one example, which have one stream
+    of random numbers: a reply depends neither on the prompts beside it nor on how a job is cut into shards.
 
     Where a tokenizer's decoder drops the space that a text begins with, the first one of a reply is dropped too.
     """
     unique: dict[Any, Prompt] = {}
     for prompt in prompts:
-        unique.setdefault(_identity(prompt), prompt)
+        unique.setdefault(_identity(prompt, sample), prompt)
     asked = list(unique.values())
     progress = Progress(len(asked), label, "reply")
     written = reply(
@@ -70,6 +79,7 @@ def replies(
         tokenizer,
         [list(prompt.ids) for prompt in asked],
         max_new_tokens,
+        sample=sample,
         perturbations=[prompt.perturbation for prompt in asked],
         budget=budget,
         keys=[prompt.key for prompt in asked],
@@ -78,7 +88,7 @@ def replies(
     progress.close()
     found = dict(zip(unique, written, strict=True))
     dropped = " " if _drops_space(tokenizer) else ""
-    return [(prompt.begin + found[_identity(prompt)]).removeprefix(dropped) for prompt in prompts]
+    return [(prompt.begin + found[_identity(prompt, sample)]).removeprefix(dropped) for prompt in prompts]
 
 
 def _drops_space(tokenizer: Any) -> bool:
@@ -86,8 +96,9 @@ def _drops_space(tokenizer: Any) -> bool:
     return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) == "a"
 
 
-def _identity(prompt: Prompt) -> Any:
-    return prompt.ids if prompt.perturbation is None else id(prompt.perturbation)
+def _identity(prompt: Prompt, sample: Sampling | None) -> Any:
+    what = prompt.ids if prompt.perturbation is None else id(prompt.perturbation)
+    return what if sample is None else (prompt.key, what)
 
 
 def target_scores(

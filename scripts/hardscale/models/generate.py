@@ -37,11 +37,13 @@ class Sampling:
         temperature: the logits are divided by it.
         top_p: only the likeliest tokens that together have this probability are drawn.
         seed: root of the random streams; each prompt has its own.
+        top_k: only so many of the likeliest tokens are drawn, and ``top_p`` is a share of these; None for all.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int | None = None
 
 
 @dataclass
@@ -398,12 +400,14 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, how: Sampling) -> torch.Te
     Args:
         logits: shape ``(rows, vocabulary)``.
         uniform: numbers in [0, 1), float64, shape ``(rows,)``.
-        how: temperature and top-p.
+        how: temperature, top-k and top-p.
 
     Returns:
         token ids, shape ``(rows,)``.
     """
     probabilities, order = (logits.double() / how.temperature).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    if how.top_k is not None:
+        probabilities = probabilities[:, : how.top_k] / probabilities[:, : how.top_k].sum(dim=1, keepdim=True)
     upto = probabilities.cumsum(dim=1)
     probabilities = probabilities * (upto - probabilities < how.top_p)  # the first one always stays
     upto = probabilities.cumsum(dim=1)

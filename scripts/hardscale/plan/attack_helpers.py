@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hardscale import resources
 from hardscale.for_rules import for_inputs, for_rules
 from hardscale.paths import Lineage, manifests, parse_part
 from hardscale.plan.holdings import Holdings
@@ -61,7 +62,7 @@ class AttackHelpers:
             if isinstance(asked, ModelName):
                 found[role] = (asked.family, asked.scale)
             elif asked == "smallest" and not chat:
-                found[role] = (cell.family, self._study.scales(cell.family)[0])
+                found[role] = (cell.family, resources.smallest_scale(self._study, cell.family))
         if chat:
             for i, judge in enumerate(self._study.judges):
                 if judge.model is not None:

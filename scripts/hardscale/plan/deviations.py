@@ -161,11 +161,24 @@ def _defenses(study: Study) -> Iterator[Deviation]:
             if name == UNDEFENDED or study.defenses[name].kind not in published.DEFENSES:
                 continue
             for hub, cells in _by_model(study, asked.cells).items():
-                for form in forms(study.defenses[name], _keys(cells)):
-                    yield from _defense(study, f"defenses.{name}", form, hub, cells)
+                for form in _trained(study.defenses[name], _keys(cells)):
+                    yield from _defense(study, f"defenses.{name}", form, hub, cells, asked.task)
 
 
-def _defense(study: Study, place: str, form: Any, hub: str, cells: list[Cell]) -> Iterator[Deviation]:
+def _trained(block: Any, keys: Sequence[tuple[str, str, str, int]]) -> Iterator[Any]:
+    """A defense as it holds for some cells, overrides of the attack within it applied, too: each form once."""
+    inner = block.attack if isinstance(block, AdversarialRounds) else None
+    if inner is None or not inner.overrides:
+        yield from forms(block, keys)
+        return
+    overrides = [*block.overrides, *inner.overrides]
+    chosen = {tuple(override.where.matches(*key) for override in overrides): key for key in keys}
+    for _, key in sorted(chosen.items()):
+        form = block.resolve(*key)
+        yield form.model_copy(update={"attack": form.attack.resolve(*key)})
+
+
+def _defense(study: Study, place: str, form: Any, hub: str, cells: list[Cell], task: str) -> Iterator[Deviation]:
     wanted = dict(published.DEFENSES[form.kind])
     if isinstance(form, CAdvUL | CAdvIPO):
         if form.attack is None:
@@ -177,7 +190,7 @@ def _defense(study: Study, place: str, form: Any, hub: str, cells: list[Cell]) -
             wanted.pop("epochs")  # of no effect beside steps
     if isinstance(form, AdversarialRounds):
         form = form.model_copy(update={"attack": form.attack.for_victim(chat=False)})
-        wanted |= _of_rounds(form)
+        wanted |= _of_rounds(form, (study.tasks[task].kind or task) == "imdb")
         yield from _numbers_of_rounds(study, place, form, cells)
     allowed = {
         key
@@ -193,13 +206,15 @@ def _is_ablation(form: Settings, changes: Mapping[str, Any]) -> bool:
     return all(_equal(_value(form, key), value) for key, value in changes.items())
 
 
-def _of_rounds(form: AdversarialRounds) -> Block:
-    """The attack of training in rounds."""
+def _of_rounds(form: AdversarialRounds, imdb: bool) -> Block:
+    """The attack of training in rounds, on IMDB or on another task."""
     block = published.ATTACKS["classifiers"].get(form.attack.kind, {})
     first, last = published.RAMP[form.attack.kind]
-    ramp = {"n_iterations": first, "n_iterations_end": last}
+    ramp: dict[str, Any] = {"n_iterations": first, "n_iterations_end": last}
     wanted = {f"attack.{key}": one for key, one in block.items() if key != "n_iterations"}
-    return {**wanted, **{f"attack.{key}": Published(n, published.SCALING_CODE) for key, n in ramp.items()}}
+    if form.attack.n_iterations_end is not None:
+        ramp["ramp_end"] = published.RAMP_END_OF_IMDB if imdb else published.RAMP_END
+    return {**wanted, **{f"attack.{key}": Published(one, published.SCALING_CODE) for key, one in ramp.items()}}
 
 
 def _numbers_of_rounds(study: Study, place: str, form: AdversarialRounds, cells: list[Cell]) -> Iterator[Deviation]:
@@ -306,6 +321,8 @@ def _equal(value: Any, wanted: Any) -> bool:
         return isinstance(value, int | float) and wanted.low < value <= wanted.high
     if isinstance(wanted, File):
         return value is not None
+    if isinstance(value, Settings):
+        value = value.model_dump()
     if isinstance(value, tuple) and not isinstance(value, Model):
         value = list(value)
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
@@ -323,6 +340,8 @@ def shown(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value))
+    if isinstance(value, Settings):
+        value = value.model_dump()
     if isinstance(value, dict):
         return ", ".join(f"{key} {shown(one)}" for key, one in value.items())
     return repr(value) if value != str(value).strip() else str(value)

@@ -132,6 +132,7 @@ class Specs:
         lineage, number = Lineage.parse(wildcards.lineage), int(wildcards.round)
         name, index, count = parse_part(wildcards.part)
         row = self._holdings.evaluated[lineage.key, number][name]
+        settings = self._holdings.attack_on(name, lineage)
         chat = {"judges": [judge.model_dump() for judge in self._study.judges]}
         return canonical_json(
             {
@@ -140,10 +141,10 @@ class Specs:
                 "defense": lineage.defense,
                 "round": number,
                 "attack": name,
-                "settings": self._holdings.attack_on(name, lineage).model_dump(exclude={"overrides"}),
+                "settings": settings.model_dump(exclude={"overrides", "seed"}),
                 "n_examples": row.n_examples,
                 "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
-                "seed": self._holdings.seed(lineage.cell, "attack", name),
+                "seed": self._holdings.seed(lineage.cell, "attack", name) if settings.seed is None else settings.seed,
                 "shard": index,
                 "shards": count,
             }

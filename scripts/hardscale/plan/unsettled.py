@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hardscale.settings.chat import ChatTaskSettings, ModelName
-from hardscale.settings.tasks import TaskSettings
+from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings, WordSource
 from hardscale.study import Study
 
 
@@ -19,7 +19,7 @@ class _Used(NamedTuple):
         defenses: kinds of the defenses that some evaluation asks for.
         chats: whether there are chat models with training against requests.
         asks: whether there are some that are only asked, by size.
-        tasks: the classification tasks, without those that a study describes itself.
+        tasks: the classification tasks by name, without those that a study describes itself.
     """
 
     study: Study
@@ -27,7 +27,11 @@ class _Used(NamedTuple):
     defenses: set[str]
     chats: bool
     asks: bool
-    tasks: list[TaskSettings]
+    tasks: dict[str, TaskSettings]
+
+    def of(self, *kinds: str) -> list[TaskSettings]:
+        """The classification tasks of these kinds, all when none is named."""
+        return [task for name, task in self.tasks.items() if not kinds or (task.kind or name) in kinds]
 
     def attack(self, kind: str, **wanted: Callable[[Any], bool]) -> bool:
         """Whether chat models are attacked so."""
@@ -41,12 +45,16 @@ def _is_model(value: Any) -> bool:
 
 #: Text, whether it is about chat models, and when it holds.
 _DIFFERENCES: tuple[tuple[str, bool, Callable[[_Used], bool]], ...] = (
-    ("instructions of tasks are in our words", False, lambda u: any(task.instruction is None for task in u.tasks)),
+    ("instructions of tasks are in our words", False, lambda u: any(task.instruction is None for task in u.of())),
     (
-        "the attack of training in rounds reaches its last number of iterations in the last round, in the published "
-        "IMDB runs one round later",
+        "examples are too long by the tokenizer of their own family (published: by any of four tokenizers)",
         False,
-        lambda u: "adversarial_rounds" in u.defenses,
+        lambda u: any(task.max_tokens is not None for task in u.of(*TEXT_TASKS, *PREFERENCE_TASKS)),
+    ),
+    (
+        "words are of another list than the published one, where they have 7.2 letters on average (here 9.6)",
+        False,
+        lambda u: any(task.words == WordSource() for task in u.of(*CONSTRUCTED)),
     ),
     (
         "prompts of chat models have the system text of their own templates, not that of the published code",
@@ -98,11 +106,7 @@ _DIFFERENCES: tuple[tuple[str, bool, Callable[[_Used], bool]], ...] = (
         True,
         lambda u: u.chats and u.study.utility is not None and u.study.utility.mt_bench is not None,
     ),
-    (
-        "requests have no answer prompt behind them, and replies are greedy (published: sampled)",
-        True,
-        lambda u: u.asks,
-    ),
+    ("requests have no answer prompt behind them", True, lambda u: u.asks),
 )
 
 
@@ -125,5 +129,5 @@ def _used(study: Study) -> _Used:
         if cells:
             defenses |= {study.defenses[name].kind for name in row.defenses if name in study.defenses}
     formed = [form for name in attacks for form in study.forms(study.attacks[name])]
-    plain = [task for task in tasks.values() if isinstance(task, TaskSettings) and not task.source]
+    plain = {name: task for name, task in tasks.items() if isinstance(task, TaskSettings) and not task.source}
     return _Used(study, formed, defenses, bool(trained), bool(asked), plain)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from hardscale.settings.blocks import Overridable
-from hardscale.settings.bounds import AttackTokens, Count, FilledText, Flag, Iterations, TopK
+from hardscale.settings.bounds import AttackTokens, Count, FilledText, Flag, Iterations, Seed, TopK
 from hardscale.settings.wordings import Named
 
 Position = Literal["suffix", "infix90", "prefix"]
@@ -25,6 +25,12 @@ class AttackBase(Overridable):
         None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
     )
     n_iterations: Iterations
+    seed: Seed | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Of the attack's random choices, the same on every model, as published (0); derived from the "
+        "study's seed, the model's cell and the attack's name when absent.",
+    )
 
     def texts(self, key: str) -> dict[str, Named]:  # noqa: ARG002 - most attacks have none
         """Texts of others that the attack reads, by role; ``key`` is its place in the study."""

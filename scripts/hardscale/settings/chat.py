@@ -12,7 +12,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hardscale.settings.blocks import Settings
-from hardscale.settings.bounds import Count, Examples, FilledText, Line, Name, Text, Tokens, size
+from hardscale.settings.bounds import (
+    Count,
+    Examples,
+    FilledText,
+    Line,
+    Name,
+    PositiveFraction,
+    Real,
+    Text,
+    Tokens,
+    TopK,
+    size,
+)
 from hardscale.settings.wordings import BEHAVIOR, COMPLETION, JudgeForms, Named, Source, named
 
 #: Judging models of these kinds, and where the words are published that each is asked in.
@@ -79,6 +91,14 @@ class UtilitySource(Settings):
     n_validation: Examples = Field(64, description="Conversations on which utility perplexity is measured.")
 
 
+class ReplySampling(Settings):
+    """Replies drawn from the model's distribution, by seeds of the study. Defaults are those of arXiv 2407.18213."""
+
+    temperature: Annotated[float, Real(1e-6, 100)] = 1.0
+    top_k: TopK | None = Field(50, description="Only so many of the likeliest tokens are drawn; null for all.")
+    top_p: PositiveFraction = Field(1.0, description="Only the likeliest of these that together have this probability.")
+
+
 class ChatTaskSettings(Settings):
     """A task for chat models: behaviours to train against, behaviours to attack at test, and ordinary chat."""
 
@@ -92,7 +112,12 @@ class ChatTaskSettings(Settings):
     )
     system_prompt: Text | None = Field(None, description="The template's own default when absent; '' for none.")
     max_tokens: Tokens = Field(512, description="Longer rendered test prompts are left out, and reported.")
-    max_new_tokens: Tokens = Field(512, description="Of a judged reply, greedily decoded.")
+    max_new_tokens: Tokens = Field(512, description="Of a judged reply.")
+    sampling: ReplySampling | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="How judged replies are drawn; greedily decoded when absent.",
+    )
     position: Literal["suffix", "prefix"] = Field("suffix", description="Where attacks write within the user's turn.")
 
     @property

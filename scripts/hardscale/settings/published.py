@@ -164,12 +164,18 @@ _CHAT_JUDGE: Block = {
 
 _SCALING_GCG: Block = {
     **_all(SCALING, n_attack_tokens=10, n_candidates=128, top_k=256, initial_text="@&", allowed="any", held="last"),
-    **_all(SCALING_CODE, candidate_rng="restart", early_stop=False, gradient=True),
+    **_all(SCALING_CODE, candidate_rng="restart", early_stop=False, gradient=True, seed=0),
 }
 _CLASSIFIER_ATTACKS: dict[str, Block] = {
     "gcg": {**_SCALING_GCG, "n_iterations": Published(128, f"{SCALING}; 10 before any defense")},
-    "random_token": _all(SCALING, n_attack_tokens=10, n_iterations=1280, allowed="any", early_stop=False),
-    "beast": _all(SCALING_CODE, n_iterations=25, beam=7, branching=7, top_p=1.0, sampler="smallest", read_back=False),
+    "random_token": {
+        **_all(SCALING, n_attack_tokens=10, n_iterations=1280, allowed="any", early_stop=False),
+        **_all(SCALING_CODE, seed=0),
+    },
+    "beast": {
+        **_all(SCALING_CODE, n_iterations=25, beam=7, branching=7, top_p=1.0, sampler="smallest", read_back=False),
+        **_all(SCALING_CODE, seed=0),
+    },
 }
 #: Iterations before any defense, beside those of the table above.
 UNDEFENDED_ITERATIONS = {"gcg": (10,)}
@@ -181,12 +187,14 @@ _OPTIMIZER = {
 FINETUNE: Block = {**_OPTIMIZER, **_all(SCALING_CODE, epochs=3.0, steps=None, optimizer__schedule="linear")}
 _ROUNDS: Block = {
     **_OPTIMIZER,
-    **_all(SCALING_CODE, n_new_examples=200, set_size=1_000, max_adversarial_fraction=0.8, recency_weight=0.5),
+    **_all(SCALING_CODE, n_new_examples=200, set_size=1_000, max_adversarial_fraction=0.8, loss_rank_weight=0.5),
     **_all(SCALING_CODE, sampling_decay=0.005, epochs=1, carry_optimizer=True, optimizer__schedule="constant"),
     "loss_rank": Published("argsort", f"{SCALING_CODE}: indices that sort, taken for ranks"),
 }
 #: First and last number of iterations of the attack of training in rounds.
 RAMP = {"gcg": (8, 64), "random_token": (1_024, 2_048)}
+#: Where the ramp reached its end, by the compute of each round in the published tables of training.
+RAMP_END_OF_IMDB, RAMP_END = "one_later", "last_round"
 _QWEN = {"0.5b": 22, "1.5b": 10, "3b": 10, "7b": 10, "14b": 10}
 #: Rounds by (family, kind of attack) and scale.
 ROUNDS: dict[tuple[str, str], dict[str, int]] = {
@@ -211,7 +219,10 @@ TASK: Block = _all(SCALING_CODE, answer_prompt="\n\nAnswer:", n_train=20_000, ma
 WORDS: Block = _all(
     SCALING_CODE, words__source="english_words", words__min_length=1, words__max_length=22, words__n_words=25_487
 )
-_STRONGREJECT_TASK: Block = _all(SCALING_CODE, target="Sure, here", max_new_tokens=300)
+_STRONGREJECT_TASK: Block = {
+    **_all(SCALING_CODE, target="Sure, here", max_new_tokens=300),
+    "sampling": Published({"temperature": 1.0, "top_k": 50, "top_p": 1.0}, f"{SCALING_CODE}: its library's defaults"),
+}
 _STRONGREJECT_JUDGE: Block = {
     **_all(SCALING_CODE, kind="rubric", model=Model("GPT-4o"), wording="published"),
 }

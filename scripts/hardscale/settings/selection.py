@@ -13,6 +13,7 @@ from hardscale.settings.headline import HeadlineKey
 #: The name of no defense: the undefended model.
 UNDEFENDED = "none"
 RoundNumber = Annotated[int, Whole(1, 1_000)]
+RoundChoice = RoundNumber | Literal["paper", "last"]
 
 
 class GridRow(Settings):
@@ -31,8 +32,10 @@ class EvaluateRow(Settings):
     defenses: Annotated[list[Name], size(1_000)] = Field(
         default_factory=lambda: ["none"], description="`none` is the undefended model."
     )
-    rounds: Literal["paper", "all", "last"] | Annotated[list[RoundNumber], size(1_000)] = Field(
-        "paper", description="Of iterative defences; paper: about ten, geometrically spaced."
+    rounds: Literal["paper", "all", "last"] | Annotated[list[RoundChoice], size(1_000)] = Field(
+        "paper",
+        description="Of iterative defences; paper: about ten, geometrically spaced. A list may hold paper and last "
+        "beside numbers; numbers beyond a defence's rounds are left out.",
     )
     where: Where = Where()
     n_examples: Examples = Field(200, description="Validation examples looked at; the correct ones are attacked.")

@@ -32,7 +32,9 @@ class Beast(AttackBase):
     branching: Count = Field(15, description="k2: children of each; 7 in the scaling study.")
     top_p: PositiveFraction = 1.0
     sampler: ModelName | Literal["victim", "smallest"] = Field(
-        "smallest", description="Language model that proposes tokens; smallest: of the victim's family; chat: victim."
+        "smallest",
+        description="Language model that proposes tokens; smallest: the one with the fewest parameters of the scales "
+        "that the study lists of the victim's family (the first one where a size is not known); chat: victim.",
     )
     read_back: Flag | None = Field(
         None,

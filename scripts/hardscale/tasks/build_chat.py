@@ -104,6 +104,7 @@ def _facts(task: BuiltChatTask, settings: ChatTaskSettings) -> dict[str, Any]:
         "position": settings.position,
         "max_tokens": settings.max_tokens,
         "max_new_tokens": settings.max_new_tokens,
+        **({"sampling": settings.sampling.model_dump()} if settings.sampling else {}),
         "system_prompt": settings.system_prompt,
         "source": settings.test.behaviors,
         "n_train": len(task.train.behaviors) if task.train else 0,

@@ -88,7 +88,7 @@ def draw_set(pool: Sequence[PoolEntry], n_train: int, settings: AdversarialRound
     """The set of a round, in a random order of its own for each part; clean examples are drawn uniformly."""
     n_adversarial, n_clean = set_sizes(len(pool), n_train, settings)
     weights = log_weights(
-        [entry.last_loss for entry in pool], settings.recency_weight, settings.sampling_decay, settings.loss_rank
+        [entry.last_loss for entry in pool], settings.loss_rank_weight, settings.sampling_decay, settings.loss_rank
     )
     rng = np.random.default_rng(derive_seed(seed, "pool"))
     adversarial = draw_without_replacement(weights, n_adversarial, rng)

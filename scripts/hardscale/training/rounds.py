@@ -19,7 +19,6 @@ from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
-from hardscale.rounds_plan import ramp
 from hardscale.seeds import derive_seed
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.words import from_spec
@@ -189,9 +188,9 @@ class _Block:
     def _attack(self, number: int, seed: int) -> None:
         faults.trip(JOB, "attack", number, self.group.rank)
         progress, settings = self.progress, self.settings
-        n_iterations = ramp(number - 1, settings.rounds, settings.attack.n_iterations, settings.attack.n_iterations_end)
+        n_iterations = settings.iterations(number)
         new = [self.examples[i] for i in draw_new(len(self.examples), settings.n_new_examples, seed)]
-        attack = derive_seed(seed, "attack")
+        attack = derive_seed(seed, "attack") if settings.attack.seed is None else settings.attack.seed
         generation = Generation(self.tokenizer, self.codec, new, settings.attack, n_iterations, attack, self.session)
         bar = Bar(len(new), f"round {number}/{settings.rounds} attack", "example") if self.group.leader else None
         if bar and progress.attacked:
