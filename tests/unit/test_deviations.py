@@ -322,9 +322,8 @@ def test_rounds_and_ramp_are_those_of_each_size() -> None:
         seen = changed(seen, "defenses.gcg-rounds.overrides", [*rest, where])
         assert ("defenses.gcg-rounds", "attack.ramp_end") in found(seen)
     assert not {key for _, key in found(values) if key == "attack.ramp_end"}
-    assert ("tasks.strongreject", "sampling") in found(
-        changed(study_of("qwen.yaml"), "tasks.strongreject.sampling", None)
-    )
+    greedy = changed(study_of("qwen.yaml"), "tasks.strongreject.sampling", None)
+    assert ("tasks.strongreject", "sampling") in found(greedy)
     assert ("attacks.gcg-128", "held") in found(changed(study_of("qwen.yaml"), "attacks.gcg-128.held", None))
 
 
@@ -387,3 +386,9 @@ def test_a_study_like_none_of_these_has_no_lines() -> None:
         "mine.yaml",
     )
     assert lines(study) == []
+
+
+def test_seeds_of_each_model_are_no_difference_and_another_one_for_all_is() -> None:
+    values = study_of("pythia.yaml")
+    assert "attacks.gcg" not in {place for place, _ in found(changed(values, "attacks.gcg.seed", None))}
+    assert ("attacks.gcg", "seed") in found(changed(values, "attacks.gcg.seed", 7))

@@ -162,19 +162,22 @@ _CHAT_JUDGE: Block = {
 
 # --- classifiers, and the refusal of requests by size ---------------------------------------------------------------
 
+#: One for all models; which numbers are drawn is no setting, so that a seed for each model is as good.
+_SEED = Published(0, SCALING_CODE, (None,))
 _SCALING_GCG: Block = {
     **_all(SCALING, n_attack_tokens=10, n_candidates=128, top_k=256, initial_text="@&", allowed="any", held="last"),
-    **_all(SCALING_CODE, candidate_rng="restart", early_stop=False, gradient=True, seed=0),
+    **_all(SCALING_CODE, candidate_rng="restart", early_stop=False, gradient=True),
+    "seed": _SEED,
 }
 _CLASSIFIER_ATTACKS: dict[str, Block] = {
     "gcg": {**_SCALING_GCG, "n_iterations": Published(128, f"{SCALING}; 10 before any defense")},
     "random_token": {
         **_all(SCALING, n_attack_tokens=10, n_iterations=1280, allowed="any", early_stop=False),
-        **_all(SCALING_CODE, seed=0),
+        "seed": _SEED,
     },
     "beast": {
         **_all(SCALING_CODE, n_iterations=25, beam=7, branching=7, top_p=1.0, sampler="smallest", read_back=False),
-        **_all(SCALING_CODE, seed=0),
+        "seed": _SEED,
     },
 }
 #: Iterations before any defense, beside those of the table above.

@@ -69,7 +69,7 @@ class ChatTask:
         test: behaviours to attack.
         utility_train: conversations to train on.
         utility_validation: conversations to measure perplexity on.
-        facts: of the manifest: ``position``, ``max_tokens``, ``max_new_tokens``, ``sampling`` (where replies are drawn),
+        facts: of the manifest: ``position``, ``max_tokens``, ``max_new_tokens``, ``sampling`` (of drawn replies),
             ``system_prompt`` among others.
     """
 
