@@ -95,7 +95,8 @@ def test_known_slopes_are_recovered(exact: pd.DataFrame, method: str) -> None:
         assert attack["slope"] == pytest.approx(steep, abs=2e-3)
         assert attack["n_points"] == 12
         assert attack["n_seeds"] == 2
-        assert attack["ci_low"] <= attack["slope"] <= attack["ci_high"]
+        if method == "binomial":
+            assert attack["ci_low"] <= attack["slope"] <= attack["ci_high"]
         defense = _pick(exact, method, "defense_scaling", scale=scale)
         assert defense["slope"] == pytest.approx(-0.6, abs=2e-3)
         assert defense["n_points"] == 8
@@ -138,6 +139,7 @@ def test_published_offense_defense_is_least_squares_of_crossings() -> None:
     assert fit["n_points"] == len(x) >= 3
     assert (fit["intercept"], fit["slope"]) == pytest.approx(tuple(ols.params))
     assert (fit["ci_low"], fit["ci_high"]) == pytest.approx(tuple(ols.conf_int()[1]))
+    assert fit["estimand"] == "rounds that are broken"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,8 @@ def test_published_attack_scaling_is_textbook_least_squares_without_the_infinite
     ols = sm.OLS(y[kept], sm.add_constant(x[kept])).fit()
     fit = _pick(fit_all(runs, {}, []), "published", "attack_scaling", scale="s")
     assert (fit["slope"], fit["intercept"]) == pytest.approx((ols.params[1], ols.params[0]))
-    assert (fit["ci_low"], fit["ci_high"]) == pytest.approx(tuple(ols.conf_int()[1]))
+    # Iterations are not independent points, so that the interval of least squares would be about nothing.
+    assert pd.isna(fit["ci_low"]) and pd.isna(fit["ci_high"]) and pd.isna(fit["estimand"])
     assert fit["n_points"] == kept.sum()
 
 

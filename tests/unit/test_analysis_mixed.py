@@ -1,5 +1,7 @@
 """The penalised mixed logit model against closed forms, statsmodels, numerical integration and brute force."""
 
+import itertools
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -8,7 +10,7 @@ from scipy.special import expit, logit
 
 from hardscale.analysis.firth import firth, jeffreys
 from hardscale.analysis.mixed import Counts, fit_mixed, marginal
-from hardscale.analysis.variances import cluster_variance, model_variance, shared_examples_variance
+from hardscale.analysis.variances import BETWEEN_ROUNDS, BETWEEN_SEEDS, cluster_variance, examples_variance
 
 SLOPE = np.array([0.0, 1.0])
 
@@ -43,10 +45,6 @@ def test_one_model_of_many_examples_is_maximum_likelihood() -> None:
     assert model.sigma == 0
     assert model.beta == pytest.approx(glm.params, abs=1e-5)
     assert np.sqrt(np.diag(model.bread)) == pytest.approx(glm.bse, rel=1e-4)
-    pi = glm.fittedvalues
-    scatter = np.sum((k - n * pi) ** 2 / (n * pi * (1 - pi))) / (8 - 2)
-    assert scatter > 1
-    assert model_variance(model, SLOPE) == pytest.approx(scatter * glm.bse[1] ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("k", [[0, 0, 0, 0], [9, 9, 9, 9], [0, 0, 9, 9], [9, 9, 0, 0]])
@@ -56,8 +54,8 @@ def test_saturated_counts_give_finite_slopes_and_widths(k: list[int], groups: li
     assert model is not None
     assert np.isfinite(model.beta).all()
     assert np.abs(model.beta[1]) < 20
-    assert 0 < model_variance(model, SLOPE) < 1e3
-    assert 0 < shared_examples_variance(model, SLOPE, np.zeros(4)) < 1e3
+    assert 0 < SLOPE @ model.bread @ SLOPE < 1e3
+    assert 0 < examples_variance(model, SLOPE, np.zeros(4), np.array(groups)) < 1e3
 
 
 def test_constant_or_collinear_columns_have_no_fit() -> None:
@@ -76,8 +74,7 @@ def test_units_of_the_columns_do_not_matter() -> None:
     assert here is not None
     assert there is not None
     assert there.beta[1] * 1e-2 == pytest.approx(here.beta[1], rel=1e-6)
-    for variance in (model_variance(there, SLOPE), cluster_variance(there, SLOPE, groups)):
-        assert variance > 0
+    assert there.bread[1, 1] * 1e-4 == pytest.approx(here.bread[1, 1], rel=1e-5)
     assert cluster_variance(there, SLOPE, groups) * 1e-4 == pytest.approx(
         cluster_variance(here, SLOPE, groups), rel=1e-5
     )
@@ -131,21 +128,22 @@ def test_random_intercepts_recover_a_conditional_slope() -> None:
     assert abs(pooled.params[1]) < model.beta[1] - 0.2  # what the random intercepts are there for
 
 
-def test_frechet_variance_is_the_double_sum() -> None:
-    x, k = np.linspace(0, 2, 6), np.array([1.0, 5, 4, 12, 18, 17])
-    model = fit_mixed(x[:, None], k, np.full(6, 20.0), np.zeros(6))
+def test_examples_variance_is_the_double_sum() -> None:
+    x, k = np.linspace(0, 2, 8), np.array([1.0, 5, 4, 12, 18, 17, 6, 9])
+    seeds, models = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    model = fit_mixed(x[:, None], k, np.full(8, 20.0), models)
     assert model is not None
     a, pi = model.influence(SLOPE), model.pi
-    expected = sum(
-        20 * a[i] * a[j] * (min(pi[i], pi[j]) - pi[i] * pi[j]) for i in range(6) for j in range(6) if a[i] * a[j] > 0
-    )
-    assert shared_examples_variance(model, SLOPE, np.zeros(6)) == pytest.approx(expected, rel=1e-9)
-    separate = shared_examples_variance(model, SLOPE, np.arange(6))
-    assert separate == pytest.approx(float(SLOPE @ model.bread @ SLOPE), rel=1e-6)
-    assert separate < expected
+    expected = 0.0
+    for i, j in itertools.product(range(8), repeat=2):
+        shared = 0.7 if models[i] == models[j] else BETWEEN_ROUNDS if seeds[i] == seeds[j] else BETWEEN_SEEDS
+        expected += (1.0 if i == j else shared) * 20 * a[i] * a[j] * (min(pi[i], pi[j]) - pi[i] * pi[j])
+    assert examples_variance(model, SLOPE, seeds, models, 0.7) == pytest.approx(expected, rel=1e-9)
+    alone = np.sum(20 * a**2 * pi * (1 - pi))
+    assert examples_variance(model, SLOPE, seeds, models, 0.0) == pytest.approx(alone, rel=1e-9)
 
 
-def test_shared_examples_variance_covers_an_attack_whose_successes_stay() -> None:
+def test_examples_variance_covers_an_attack_whose_successes_stay() -> None:
     rng = np.random.default_rng(11)
     x, n = np.linspace(-2, 1, 10), 100
     pi = expit(0.5 + 1.2 * x)
@@ -155,10 +153,10 @@ def test_shared_examples_variance_covers_an_attack_whose_successes_stay() -> Non
         model = fit_mixed(x[:, None], k, np.full(10, float(n)), np.zeros(10))
         assert model is not None
         error = abs(model.beta[1] - 1.2)
-        covered += error < 1.96 * np.sqrt(shared_examples_variance(model, SLOPE, np.zeros(10)))
+        covered += error < 1.96 * np.sqrt(examples_variance(model, SLOPE, np.zeros(10), np.zeros(10), 1.0))
         naive += error < 1.96 * np.sqrt(model.bread[1, 1])
-    assert covered >= 0.94 * 300
-    assert naive <= covered
+    assert 0.92 * 300 <= covered <= 0.98 * 300
+    assert naive < covered
 
 
 def test_cluster_variance_of_independent_clusters_matches_statsmodels() -> None:

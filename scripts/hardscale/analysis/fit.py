@@ -109,4 +109,5 @@ def _row(kind: str, key: Mapping[str, Any], method: Method, fit: LineFit) -> dic
         "ci_high": fit.ci_high,
         "n_points": fit.n_points,
         "n_seeds": fit.n_seeds,
+        "estimand": fit.estimand,
     }

@@ -1,23 +1,20 @@
-"""Lines by binomial likelihood, saturated points kept, with intervals that do not count one example many times.
+"""Lines by binomial likelihood, saturated points kept, with intervals that say what they are about.
 
-*Estimate*: logit regression of successes out of the number attacked with a random intercept for each model, i.e. each
-scale, seed and round (:mod:`hardscale.analysis.mixed`). 0/n and n/n are data like any other; Firth's penalty, used in
-every cell alike, keeps slopes finite where nothing else is there. Slopes are log10 odds per factor 10.
+*Within a scale* (attack scaling, defense scaling): logit regression of successes out of the number attacked with a
+random intercept for each model, i.e. each seed and round (:mod:`hardscale.analysis.mixed`). 0/n and n/n are data like
+any other; Firth's penalty keeps slopes finite where nothing else is there. Offense-defense has a likelihood of its own
+(:mod:`hardscale.analysis.crossing`). Intervals are Wald's, 95 %:
 
-*Interval*, 95 %, Wald: the widest of
+* below five seeds *these models*: the variance from drawing examples (normal quantile), which iterations, rounds and
+  seeds share (:mod:`hardscale.analysis.variances`); it is no smaller for counting an example once an iteration;
+* from five seeds *models like them*: a sandwich over seeds (Student's t, seeds - 1), and the part of the examples'
+  variance that all seeds share and their differences can not show.
 
-* examples (normal quantile): the largest variance that examples shared by all iterations of an attack and all rounds of
-  a training allow. Plain binomial standard errors are too small because they take each iteration for fresh examples. It
-  assumes that successes of one example under two conditions are not negatively correlated;
-* within a scale (attack scaling, defence scaling, offense-defense), seeds: with three or more a sandwich over seeds
-  (Student's t, seeds - 1); with fewer the model's own variance, scaled up by the scatter about the line (Student's t,
-  points - coefficients). With one or two seeds the interval therefore says little of how seeds differ;
-* across scales (size): the model's own variance, and with three scales or more a sandwich over scales, whose seeds
-  share a pretrained model (Student's t, scales - 2).
+*Over scales* (size, slope of slopes): one estimate a scale, and a line through them with a variance between scales
+(:mod:`hardscale.analysis.meta`): from three scales *models like them*, by Student's t with scales - 2; of two scales
+*these models*, from examples alone.
 
-Sandwiches were preferred to a bootstrap over seeds: three to five seeds can be resampled in few ways, which makes a
-bootstrap interval too short, and it needs random numbers. Slope of slopes: least squares weighted by the precision of
-each slope, residual scale never below 1, Student's t with scales - 2; with two scales precisions and normal quantile.
+Slopes are log10 odds per factor 10. How often each interval covers is measured: ``docs/statistics.md``.
 """
 
 from __future__ import annotations
@@ -26,19 +23,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from scipy.special import logit
 from scipy.stats import t as student
 
 from hardscale.analysis.crossing import SLOPE, fit_crossing
+from hardscale.analysis.estimands import ALIKE, ENOUGH_SCALES, ENOUGH_SEEDS, THESE
 from hardscale.analysis.intervals import normal_quantile
 from hardscale.analysis.line import LineFit, finite, no_line, spread_out
 from hardscale.analysis.logodds import LN10, log10_positive
+from hardscale.analysis.meta import meta_line
 from hardscale.analysis.mixed import MixedModel, fit_mixed
+from hardscale.analysis.persistence import persistence
 from hardscale.analysis.points import log_attack_share, log_defense_share
-from hardscale.analysis.variances import cluster_variance, model_variance, shared_examples_variance
+from hardscale.analysis.variances import BETWEEN_SEEDS, cluster_variance, examples_variance, shared_variance
 
 METHOD = "binomial"
-_ENOUGH = 3
 _SLOPE = np.array([0.0, 1.0])
 
 
@@ -55,33 +54,24 @@ def defense_scaling(rows: pd.DataFrame) -> LineFit:
 
 
 def size(rows: pd.DataFrame) -> LineFit:
-    """Log odds at the headline iteration against log10 parameters, one point per scale and seed."""
-    model, rows = _fit([log10_positive(rows["n_params"])], rows)
-    if model is None:
-        return no_line(rows)
-    scales = rows["n_params"].to_numpy()
-    n_scales = len(np.unique(scales))
-    half = _quantile(len(rows) - 2) * np.sqrt(model_variance(model, _SLOPE))
-    if n_scales >= _ENOUGH:
-        half = max(half, _quantile(n_scales - 2) * np.sqrt(cluster_variance(model, _SLOPE, scales)))
-    return _line(model.beta[1], model.beta[0], half, rows)
+    """Log odds at the headline iteration against log10 parameters, one estimate per scale.
+
+    A scale's estimate is the mean over its seeds of the log odds, half a success and half a failure added.
+    """
+    x, y, v = [], [], []
+    for n_params, of_scale in rows.groupby("n_params"):
+        k, n = of_scale["n_success"].to_numpy(float), of_scale["n_attacked"].to_numpy(float)
+        x.append(float(n_params))
+        y.append(float(np.mean(logit((k + 0.5) / (n + 1)))) / LN10)
+        v.append(_mean_log_odds_variance((k + 0.5) / (n + 1), n) / LN10**2)
+    return _over_scales(x, np.array(y), np.array(v), len(rows), rows)
 
 
 def slope_of_slopes(n_params: Sequence[float], fits: Sequence[LineFit], rows: pd.DataFrame) -> LineFit:
-    """Attack-scaling slopes against log10 parameters, weighted by their precision."""
+    """Attack-scaling slopes against log10 parameters, each with its variance from examples."""
     kept = [(n, fit.slope, fit.se) for n, fit in zip(n_params, fits, strict=True) if fit.slope is not None and fit.se]
-    seeds = int(rows["seed"].nunique())
-    x = log10_positive([n for n, _, _ in kept])
-    if not spread_out(x):
-        return LineFit(None, None, None, None, len(kept), seeds)
-    y, weight = np.array([b for _, b, _ in kept]), np.array([1 / float(se) ** 2 for _, _, se in kept if se])
-    fit = sm.WLS(y, sm.add_constant(x), weights=weight).fit()
-    degrees = len(kept) - 2
-    scale = max(1.0, float(fit.scale)) if degrees else 1.0
-    se = float(np.sqrt(scale * fit.normalized_cov_params[1, 1]))
-    half = _quantile(degrees) * se
-    intercept, slope = (float(value) for value in fit.params)
-    return LineFit(slope, intercept, slope - half, slope + half, len(kept), seeds, se)
+    y, v = np.array([b for _, b, _ in kept]), np.array([float(se) ** 2 for _, _, se in kept if se])
+    return _over_scales([n for n, _, _ in kept], y, v, len(kept), rows)
 
 
 def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
@@ -97,20 +87,34 @@ def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
     rows = rows[known]
     if not len(rows):
         return no_line(rows)
-    models = rows.groupby(["n_params", "seed", "round"]).ngroup().to_numpy()
     counts = rows["n_success"].to_numpy(), rows["n_attacked"].to_numpy()
-    model = fit_crossing(attack[known], defense[known], *counts, models, target)
+    model = fit_crossing(attack[known], defense[known], *counts, models_of(rows), target)
     if model is None:
         return no_line(rows)
-    contrast = np.eye(len(model.beta))[SLOPE]
-    return _line(model.beta[SLOPE], model.beta[0], _half_width(model, contrast, rows), rows, unit=1.0)
+    return _line(model, np.eye(len(model.beta))[SLOPE], rows, unit=1.0)
 
 
 def _within_scale(x: np.ndarray, rows: pd.DataFrame) -> LineFit:
     model, rows = _fit([x], rows)
     if model is None:
         return no_line(rows)
-    return _line(model.beta[1], model.beta[0], _half_width(model, _SLOPE, rows), rows)
+    return _line(model, _SLOPE, rows)
+
+
+def _over_scales(n_params: Sequence[float], y: np.ndarray, v: np.ndarray, n_points: int, rows: pd.DataFrame) -> LineFit:
+    seeds, x = int(rows["seed"].nunique()), log10_positive(n_params)
+    if not spread_out(x):
+        return LineFit(None, None, None, None, n_points, seeds)
+    line = meta_line(x, y, v)
+    estimand = ALIKE if len(x) >= ENOUGH_SCALES else THESE
+    low, high = line.slope - line.half, line.slope + line.half
+    return LineFit(line.slope, line.intercept, low, high, n_points, seeds, None, estimand)
+
+
+def _mean_log_odds_variance(p: np.ndarray, n: np.ndarray) -> float:
+    """Variance from drawing examples of the mean log odds of the seeds of a scale."""
+    own = 1 / (n * p * (1 - p))
+    return float((1 - BETWEEN_SEEDS) * np.sum(own) + BETWEEN_SEEDS * np.sum(np.sqrt(own)) ** 2) / len(p) ** 2
 
 
 def _fit(columns: Sequence[np.ndarray], rows: pd.DataFrame) -> tuple[MixedModel | None, pd.DataFrame]:
@@ -120,28 +124,39 @@ def _fit(columns: Sequence[np.ndarray], rows: pd.DataFrame) -> tuple[MixedModel 
     rows, x = rows[known], x[known]
     if not len(rows):
         return None, rows
-    models = rows.groupby(["n_params", "seed", "round"]).ngroup().to_numpy()
-    return fit_mixed(x, rows["n_success"].to_numpy(), rows["n_attacked"].to_numpy(), models), rows
+    return fit_mixed(x, rows["n_success"].to_numpy(), rows["n_attacked"].to_numpy(), models_of(rows)), rows
 
 
-def _half_width(model: MixedModel, contrast: np.ndarray, rows: pd.DataFrame) -> float:
-    """Half the 95 % interval of ``contrast @ beta`` for points within a scale."""
+def models_of(rows: pd.DataFrame) -> np.ndarray:
+    """Index of the model (scale, seed and round) of each row."""
+    return rows.groupby(["n_params", "seed", "round"]).ngroup().to_numpy()
+
+
+def _line(model: MixedModel, contrast: np.ndarray, rows: pd.DataFrame, unit: float = LN10) -> LineFit:
+    """The line within a scale with the interval of ``contrast @ beta``."""
     seeds = rows["seed"].to_numpy()
     n_seeds = len(np.unique(seeds))
-    examples = normal_quantile() * np.sqrt(shared_examples_variance(model, contrast, seeds))
-    if n_seeds >= _ENOUGH:
-        models = _quantile(n_seeds - 1) * np.sqrt(cluster_variance(model, contrast, seeds))
-    else:
-        models = _quantile(len(rows) - len(model.beta)) * np.sqrt(model_variance(model, contrast))
-    return float(max(examples, models))
+    variance = examples_variance(model, contrast, seeds, models_of(rows), persistence_of(rows))
+    half, estimand = normal_quantile() * np.sqrt(variance), THESE
+    if n_seeds >= ENOUGH_SEEDS:
+        quantile = float(student.ppf(0.975, n_seeds - 1))
+        between = quantile**2 * cluster_variance(model, contrast, seeds)
+        half = np.sqrt(between + normal_quantile() ** 2 * shared_variance(model, contrast))
+        estimand = ALIKE
+    slope = float(contrast @ model.beta)
+    low, high = finite((slope - half) / unit), finite((slope + half) / unit)
+    intercept, se = float(model.beta[0]) / unit, float(np.sqrt(variance)) / unit
+    return LineFit(slope / unit, intercept, low, high, len(rows), n_seeds, se, None if low is None else estimand)
 
 
-def _quantile(degrees: int) -> float:
-    return float(student.ppf(0.975, degrees)) if degrees > 0 else normal_quantile()
-
-
-def _line(slope: float, intercept: float, half: float, rows: pd.DataFrame, unit: float = LN10) -> LineFit:
-    low, high = (slope - half) / unit, (slope + half) / unit
-    se = half / normal_quantile() / unit
-    n_seeds = int(rows["seed"].nunique())
-    return LineFit(slope / unit, intercept / unit, finite(low), finite(high), len(rows), n_seeds, se)
+def persistence_of(rows: pd.DataFrame) -> float | None:
+    """Persistence of the iterations of each model, from the counts of examples that were broken once."""
+    curves = []
+    for _, curve in rows.groupby(models_of(rows)):
+        curve = curve[curve["iteration"] >= 1].sort_values("iteration")
+        once = pd.to_numeric(curve["n_success_any"]).to_numpy(float)
+        k, n = curve["n_success"].to_numpy(float), curve["n_attacked"].to_numpy(float)
+        complete = np.array_equal(curve["iteration"], np.arange(1, len(curve) + 1))
+        if complete and len(once) and np.all(once >= np.maximum.accumulate(k)) and np.all(n == n[0]):
+            curves.append((k / n, float(once[-1]), float(n[0])))
+    return persistence(curves)

@@ -1,45 +1,44 @@
 """Lines as the paper fits them: least squares on raw log10 odds, saturated points left out.
 
 Points at 0/n and n/n have infinite log odds and are dropped, which bends slopes where attacks saturate;
-:mod:`hardscale.analysis.fits_binomial` keeps them. Intervals are those of ordinary least squares with Student's t; the
-paper gives none.
+:mod:`hardscale.analysis.fits_binomial` keeps them. The paper gives no intervals, and those of least squares would take
+the iterations of an attack and the seeds of a scale for independent points: there are none. Offense-defense has one
+point a round; its interval (Student's t) is about the line through the rounds that are broken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
-from hardscale.analysis.line import LineFit, finite, no_line, spread_out
+from hardscale.analysis.estimands import CROSSED
+from hardscale.analysis.line import LineFit, no_line, spread_out
 from hardscale.analysis.logodds import log10_odds, log10_positive
 
 METHOD = "published"
 
 
-def least_squares(x: np.ndarray, y: np.ndarray, rows: pd.DataFrame) -> LineFit:
-    """Ordinary least squares through the points whose x and y are finite; ``rows`` tells their seeds."""
+def least_squares(x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, estimand: str | None = None) -> LineFit:
+    """Ordinary least squares through the points whose x and y are finite; ``rows`` tells their seeds.
+
+    Bounds are null unless ``estimand`` says what they would be about.
+    """
     kept = np.isfinite(x) & np.isfinite(y)
     x, y, rows = x[kept], y[kept], rows[kept]
     if not spread_out(x):
         return no_line(rows)
     fit = sm.OLS(y, sm.add_constant(x)).fit()
     intercept, slope = fit.params
-    low, high, se = np.nan, np.nan, np.nan
-    if len(x) > 2:
-        low, high = fit.conf_int()[1]
-        se = fit.bse[1]
-    return LineFit(
-        float(slope),
-        float(intercept),
-        finite(low),
-        finite(high),
-        len(x),
-        int(rows["seed"].nunique()),
-        finite(se),
-    )
+    seeds = int(rows["seed"].nunique())
+    line = LineFit(float(slope), float(intercept), None, None, len(x), seeds)
+    if estimand is None or len(x) <= 2:
+        return line
+    low, high = (float(bound) for bound in fit.conf_int()[1])
+    return replace(line, ci_low=low, ci_high=high, estimand=estimand)
 
 
 def attack_scaling(rows: pd.DataFrame) -> LineFit:
@@ -77,7 +76,7 @@ def slope_of_slopes(n_params: Sequence[float], fits: Sequence[LineFit], rows: pd
     """Attack-scaling slopes against log10 parameters, one point per scale."""
     slopes = np.array([np.nan if fit.slope is None else fit.slope for fit in fits])
     line = least_squares(log10_positive(n_params), slopes, pd.DataFrame({"seed": np.zeros(len(slopes))}))
-    return _with_seeds(line, rows)
+    return replace(line, n_seeds=int(rows["seed"].nunique()))
 
 
 def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
@@ -95,8 +94,8 @@ def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
         x.append(of_round["defense_flops"].mean())
         y.append(flops_for_target(asr.index.to_numpy(float), asr.to_numpy(), flops.to_numpy(), target))
     logs = log10_positive(np.array(x, dtype=float)), log10_positive(np.array(y, dtype=float))
-    line = least_squares(*logs, pd.DataFrame({"seed": np.zeros(len(x))}))
-    return _with_seeds(line, rows)
+    line = least_squares(*logs, pd.DataFrame({"seed": np.zeros(len(x))}), CROSSED)
+    return replace(line, n_seeds=int(rows["seed"].nunique()))
 
 
 def flops_for_target(iterations: np.ndarray, asr: np.ndarray, flops: np.ndarray, target: float) -> float:
@@ -124,9 +123,3 @@ def first_crossing(iterations: np.ndarray, asr: np.ndarray, target: float) -> fl
         return float(iterations[i])
     share = (target - asr[i - 1]) / (asr[i] - asr[i - 1])
     return float(iterations[i - 1] + share * (iterations[i] - iterations[i - 1]))
-
-
-def _with_seeds(line: LineFit, rows: pd.DataFrame) -> LineFit:
-    return LineFit(
-        line.slope, line.intercept, line.ci_low, line.ci_high, line.n_points, int(rows["seed"].nunique()), line.se
-    )

@@ -19,7 +19,8 @@ class LineFit:
         ci_high: upper bound.
         n_points: usable points.
         n_seeds: distinct seeds among them.
-        se: standard error of the slope, for fits of fits.
+        se: standard error of the slope from drawing examples, for fits of fits.
+        estimand: what the interval is about (:mod:`hardscale.analysis.estimands`), null with the bounds.
     """
 
     slope: float | None
@@ -29,6 +30,7 @@ class LineFit:
     n_points: int
     n_seeds: int
     se: float | None = None
+    estimand: str | None = None
 
 
 def no_line(rows: pd.DataFrame) -> LineFit:

@@ -9,15 +9,13 @@ from hardscale.analysis.mixed import MixedModel
 
 Array = NDArray[np.float64]
 
-
-def model_variance(model: MixedModel, contrast: Array) -> float:
-    """Variance of ``contrast @ beta`` by the model, scaled up where scatter about the line exceeds it.
-
-    The factor is Pearson's chi-square over its degrees of freedom and never below 1: less scatter is no evidence.
-    """
-    degrees = len(model.n) - len(model.beta)
-    factor = max(1.0, model.chi_square / degrees) if degrees > 0 else 1.0
-    return float(factor * contrast @ model.bread @ contrast)
+#: Persistence (:mod:`hardscale.analysis.persistence`) of iterations where no count tells it.
+WITHIN_MODEL = 0.8
+#: ... of two rounds of one training: other models, which descend from each other.
+BETWEEN_ROUNDS = 0.4
+#: ... of two seeds. Counts can not tell it: that examples are hard for all looks like no difference between seeds. It
+#: is small because what is hard for all moves the level of a curve, and hardly its slope.
+BETWEEN_SEEDS = 0.05
 
 
 def cluster_variance(model: MixedModel, contrast: Array, clusters: NDArray) -> float:
@@ -28,21 +26,46 @@ def cluster_variance(model: MixedModel, contrast: Array, clusters: NDArray) -> f
     return float(len(names) / (len(names) - 1) * np.sum(sums**2))
 
 
-def shared_examples_variance(model: MixedModel, contrast: Array, clusters: NDArray) -> float:
-    """Largest variance of ``contrast @ beta`` from drawing examples, when rows of a cluster share their examples.
+def examples_variance(
+    model: MixedModel, contrast: Array, seeds: NDArray, models: NDArray, persistence: float | None = None
+) -> float:
+    """Variance of ``contrast @ beta`` from drawing examples, on which every model of the cell is attacked.
 
-    Success of one example under two conditions with probabilities p <= q has a covariance of at most ``p (1 - q)``
-    (Fréchet's bound, reached when what is once broken stays broken) and, for attacks, at least 0. The bound is taken
-    for pairs that add to the variance, 0 for pairs that would lower it. Counting the iterations of one attack as fresh
-    examples is what this avoids.
+    Success of one example under two conditions with rates ``p <= q`` has the covariance ``c p (1 - q)``, where ``c`` is
+    the persistence within a model, :data:`BETWEEN_ROUNDS` within a seed and :data:`BETWEEN_SEEDS` between seeds.
+
+    Args:
+        model: the fit.
+        contrast: ``(p,)`` weights of the coefficients.
+        seeds: ``(m,)`` seed of each row.
+        models: ``(m,)`` label of the model (scale, seed and round) of each row.
+        persistence: of the iterations of one model; :data:`WITHIN_MODEL` where unknown.
     """
+    weight, pi = model.influence(contrast) * np.sqrt(model.n), model.pi
+    within = WITHIN_MODEL if persistence is None else persistence
+    rounds = min(BETWEEN_ROUNDS, within)
+    between = min(BETWEEN_SEEDS, rounds)
+    alone = float(np.sum(weight**2 * pi * (1 - pi)))
+    by_model = _frechet_of(weight, pi, models)
+    by_seed = _frechet_of(weight, pi, seeds)
+    return (
+        (1 - within) * alone
+        + (within - rounds) * by_model
+        + (rounds - between) * by_seed
+        + between * _frechet(weight, pi)
+    )
+
+
+def shared_variance(model: MixedModel, contrast: Array) -> float:
+    """The part of :func:`examples_variance` that all seeds share, and that differences between seeds do not show."""
     weight = model.influence(contrast) * np.sqrt(model.n)
-    total = 0.0
-    for cluster in np.unique(clusters):
-        for sign in (1.0, -1.0):
-            rows = (clusters == cluster) & (sign * weight > 0)
-            total += _frechet(sign * weight[rows], model.pi[rows])
-    return total
+    return BETWEEN_SEEDS * _frechet(weight, model.pi)
+
+
+def _frechet_of(weight: Array, pi: Array, groups: NDArray) -> float:
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(np.unique(groups[order], return_inverse=True)[1].reshape(-1))) + 1
+    return sum(_frechet(weight[rows], pi[rows]) for rows in np.split(order, starts))
 
 
 def _frechet(weight: Array, pi: Array) -> float:

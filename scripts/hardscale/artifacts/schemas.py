@@ -201,6 +201,7 @@ _FITS = (
     ("ci_high", _f64),
     ("n_points", _i64),
     ("n_seeds", _i64),
+    ("estimand", _str),
 )
 #: Slopes with intervals; a column that has no meaning for a kind of fit is null.
 FITS = _schema(
@@ -217,5 +218,6 @@ FITS = _schema(
         "intercept",
         "ci_low",
         "ci_high",
+        "estimand",
     ),
 )
