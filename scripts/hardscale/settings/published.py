@@ -51,6 +51,8 @@ Block = dict[str, Published]
 
 SCALING = "arXiv 2407.18213, appendices on training and attacks"
 SCALING_CODE = "code of arXiv 2407.18213"
+PLOTS = "code of arXiv 2407.18213, its plots"
+LEDGERS = "tables of training published with arXiv 2407.18213: compute of each round"
 UL = "code of arXiv 2405.15589, config/adv_train_ul.yaml"
 IPO = "code of arXiv 2405.15589, config/adv_train_ipo.yaml"
 BASE = "code of arXiv 2405.15589, its base configuration"
@@ -252,6 +254,17 @@ EXAMPLES: dict[Run, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "strongreject": ((313,), (313,)),
     "chat": ((40,), (40,)),
 }
+
+#: (Task, kind of attack, whether defended) -> iteration that plots over sizes and over defense compute show.
+HEADLINES: dict[tuple[str, str, bool], int] = {
+    **{(task, "gcg", False): 10 for task in ("imdb", "spam", "password_match")},
+    **{(task, "gcg", False): 2 for task in ("helpful", "harmless", "word_length")},
+    **{("imdb", "random_token", False): 1_200, ("harmless", "beast", False): 2, ("spam", "beast", False): 10},
+    **{(task, "gcg", True): 128 for task in ("imdb", "spam", "password_match", "word_length", "harmless")},
+    **{("harmless", "beast", True): 25, ("strongreject", "gcg", False): 128},
+}
+#: Success rates of the offense-defense curves.
+TARGET_ASR = [0.01, 0.02, 0.05]
 
 #: Trainings that are published beside the main one: kind of defense, what differs, and on which models alone.
 ABLATIONS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
