@@ -32,10 +32,11 @@ from hardscale.analysis import family
 from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows
 from hardscale.analysis.claims_of_runs import size_rows, unpaired_rows
 from hardscale.analysis.comparisons import Comparison, of_accuracy, of_attacks, of_defenses, of_iterations, of_kinds
+from hardscale.analysis.estimands import ALIKE, THESE
 from hardscale.analysis.intervals import paired_difference
 from hardscale.analysis.points import of_chat, usable, with_round_zero
 from hardscale.analysis.pooled import ModelDifference, Pooled, pool
-from hardscale.analysis.verdict import LIKE, STATEMENTS, THESE
+from hardscale.analysis.verdict import STATEMENTS
 
 _str, _f64, _i64 = pa.string(), pa.float64(), pa.int64()
 #: Columns of tables/claims.*; ``task``, ``scale``, ``seed`` and ``round`` are null where several are pooled.
@@ -165,7 +166,7 @@ def _pooled_rows(group: Sequence[Comparison], cell: Sequence[str], of_study: boo
     yield {**row, "interval": THESE, "ci_low": low, "ci_high": high}
     like = found.models_like_them()
     if like is not None:
-        like_row = {**row, "interval": LIKE, "ci_low": like[0], "ci_high": like[1]}
+        like_row = {**row, "interval": ALIKE, "ci_low": like[0], "ci_high": like[1]}
         yield {**like_row, **({family.AT_LEVEL: _like_at(found)} if of_study else {})}
 
 

@@ -11,13 +11,13 @@ from scipy.stats import t as student
 
 from hardscale.analysis import family, fits_binomial
 from hardscale.analysis.comparisons import ROUND_ZERO
+from hardscale.analysis.estimands import ENOUGH_SCALES
 from hardscale.analysis.intervals import independent_difference
 from hardscale.analysis.points import UNDEFENDED, at_headline
-from hardscale.analysis.verdict import LIKE, UNPAIRED
+from hardscale.analysis.verdict import UNPAIRED
 
 _CURVE = ["task", "family", "scale", "seed", "defense", "attack", "position"]
 _LINE = ["task", "family", "defense", "round", "attack", "position"]
-_FEWEST_SCALES = 3
 
 
 def unpaired_rows(frame: pd.DataFrame, known: Collection[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
@@ -85,9 +85,9 @@ def size_rows(frame: pd.DataFrame, headline: Mapping[str, int], controls: Collec
         place = dict(zip(_LINE, values, strict=True))
         counts = {"n": fit.n_points, "n_models": fit.n_points, "n_cells": int(points["n_params"].nunique())}
         bounds = {"estimate": fit.slope, "ci_low": fit.ci_low, "ci_high": fit.ci_high}
-        rows.append({"about": "size", **place, "other": "n_params", "interval": LIKE, **bounds, **counts})
+        rows.append({"about": "size", **place, "other": "n_params", "interval": fit.estimand, **bounds, **counts})
         defended = place["defense"] != UNDEFENDED
-        if counts["n_cells"] >= _FEWEST_SCALES and place["attack"] not in controls and (place["round"] > 0) == defended:
+        if counts["n_cells"] >= ENOUGH_SCALES and place["attack"] not in controls and (place["round"] > 0) == defended:
             key = tuple(place[name] for name in ("family", "defense", "attack", "position"))
             of_tasks = standing.setdefault(key, {})
             if place["round"] >= of_tasks.get(place["task"], place)["round"]:
@@ -114,7 +114,8 @@ def _mean_slope(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _at_level(rows: list[dict[str, Any]]) -> family.AtLevel:
     """Interval of a mean slope at any level, from the 95 % intervals of its tasks.
 
-    Of all degrees of freedom that a 95 % interval can have come of, the fewest widen it most at a higher level.
+    These are Student's with scales - 2 degrees of freedom (:mod:`hardscale.analysis.meta`); the fewest of them widen
+    the mean most at a higher level.
     """
     estimate = float(np.mean([row["estimate"] for row in rows]))
     half = float(np.mean([(row["ci_high"] - row["ci_low"]) / 2 for row in rows]))

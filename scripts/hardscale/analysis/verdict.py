@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Literal
 
+from hardscale.analysis.estimands import THESE
+
 Outcome = Literal["supported", "refuted", "undecided"]
 
-#: What an interval is about. Of these models: another draw of examples. Of models like them: of models too.
-THESE, LIKE = "these models", "models like them"
-#: Two shares of largely the same examples, whose rows are not at hand, as if they were of different ones.
-UNPAIRED = "these models, unpaired"
+#: About these models, of two shares of largely the same examples, whose rows are not at hand: as if of different ones.
+UNPAIRED = f"{THESE}, unpaired"
 
 #: Share of clean accuracy that a defense may cost and still be said to keep it.
 MARGIN = 0.02
