@@ -7,6 +7,9 @@ from typing import Any
 
 from hardscale.study import Study
 
+#: Between alternatives of a type in a cell of a table.
+_OR = " \\| "
+
 
 def study_schema() -> dict[str, Any]:
     """JSON schema of a study file, for editors and for validation outside Python."""
@@ -62,14 +65,15 @@ def _type(value: dict[str, Any]) -> str:
         name = value["$ref"].rsplit("/", 1)[-1]
         return f"[{name}](#{name.lower()})"
     if "enum" in value:
-        return " \\| ".join(_code(json.dumps(item)) for item in value["enum"])
+        return _OR.join(_code(json.dumps(item)) for item in value["enum"])
     if "const" in value:
         return _code(json.dumps(value["const"]))
     for several in ("anyOf", "oneOf"):
         if several in value:
-            return " \\| ".join(_type(item) for item in value[several])
+            return _OR.join(_type(item) for item in value[several])
     if value.get("type") == "array":
-        return f"list of {_type(value['items'])}" if "items" in value else "list"
+        kinds = _type(value["items"]).split(_OR) if "items" in value else []
+        return _OR.join(f"list of {kind}" for kind in kinds) or "list"
     if value.get("type") == "object":
         inner = value.get("additionalProperties") or next(iter(value.get("patternProperties", {}).values()), None)
         return f"mapping to {_type(inner)}" if isinstance(inner, dict) else "mapping"

@@ -68,7 +68,9 @@ def parse_types(text: str) -> tuple[Type, ...]:
         assert match, part
         holder, block, literal, word = match.groups()
         one = Type("literal", literal=literal) if literal is not None else Type(block or word)
-        if holder:
+        if holder and found and found[-1].name == holder.split()[0]:
+            found[-1] = Type(found[-1].name, (*found[-1].of, one))
+        elif holder:
             found.append(Type(holder.split()[0], (one,)))
         elif block and found and found[-1].of and found[-1].of[0].name in blocks_named():
             found[-1] = Type(found[-1].name, (*found[-1].of, one))
