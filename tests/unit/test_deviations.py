@@ -75,7 +75,7 @@ def test_the_chat_study_differs_in_exactly_what_is_known() -> None:
 
 
 def test_the_scaling_studies_differ_in_exactly_what_is_known() -> None:
-    tokenizer = "examples are too long by the tokenizer of their own family (published: by any of four tokenizers)"
+    tokenizer = "an example is left out as too long by the tokenizer of its own family (published: by any of four)"
     assert lines(parse_study(study_of("pythia.yaml"), "pythia.yaml")) == [
         "instructions of tasks are in our words",
         tokenizer,

@@ -47,7 +47,7 @@ def _is_model(value: Any) -> bool:
 _DIFFERENCES: tuple[tuple[str, bool, Callable[[_Used], bool]], ...] = (
     ("instructions of tasks are in our words", False, lambda u: any(task.instruction is None for task in u.of())),
     (
-        "examples are too long by the tokenizer of their own family (published: by any of four tokenizers)",
+        "an example is left out as too long by the tokenizer of its own family (published: by any of four)",
         False,
         lambda u: any(task.max_tokens is not None for task in u.of(*TEXT_TASKS, *PREFERENCE_TASKS)),
     ),
