@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from hardscale.analysis.csv import write_csv
 from hardscale.analysis.gains import GAINS, baseline_roles, gains
+from hardscale.analysis.intervals import mean_interval
 from hardscale.analysis.loss_correlation import CORRELATIONS, correlations
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.tables import write_table
@@ -35,7 +36,7 @@ def main() -> None:
         study = args.spec["study"], args.spec["defense_kinds"]
         attacks = read_attacks(args.root, *study)
         _write(utility_table(args.root, *study), UTILITIES, args.out / "utility.parquet", args.out / "utility.csv")
-        losses = loss_table(attacks)
+        losses = loss_table(attacks, mean_interval)
         _write(losses, LOSSES, args.out / "losses.parquet")
         _write(worst_table(attacks), WORST, args.out / "worst.parquet", args.out / "worst.csv")
         frames = (

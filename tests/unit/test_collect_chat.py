@@ -28,6 +28,7 @@ from hardscale.analysis.attacked import read_attacks
 from hardscale.analysis.claims import claims
 from hardscale.analysis.fit import fit_all
 from hardscale.analysis.gains import baseline_role, baseline_roles, gains
+from hardscale.analysis.intervals import mean_interval
 from hardscale.analysis.points import of_chat, usable
 from hardscale.analysis.summary import summary_table
 from hardscale.artifacts import publish
@@ -137,14 +138,15 @@ def test_the_summary_has_a_row_a_judge_and_no_more_columns_without_chat(study):
     assert not {"judge", "refused"} & set(summary_table(make_runs({"30k": 35_000}, rounds=(0,))).columns)
 
 
-def test_losses_are_means_with_t_intervals(study):
-    table = chat_tables.loss_table(chat_tables.read_attacks(study, "s", KINDS)).to_pylist()
+def test_losses_are_means_with_the_interval_that_they_are_given(study):
+    attacks = chat_tables.read_attacks(study, "s", KINDS)
+    table = chat_tables.loss_table(attacks, lambda values: (values.mean(), values.min(), values.max())).to_pylist()
     assert [row["iteration"] for row in table] == [0, 1, 2, 3]
     assert [row["loss"] for row in table] == pytest.approx([3.5, 3.4, 3.0, 2.5])
     last = table[-1]
-    se = np.std([1, 2, 3, 4], ddof=1) / 2
-    assert last["se"] == pytest.approx(se) and last["n"] == 4
-    assert last["ci_high"] - last["loss"] == pytest.approx(3.18244630528 * se)
+    assert last["se"] == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2) and last["n"] == 4
+    assert (last["ci_low"], last["ci_high"]) == (1, 4)
+    assert all(row["ci_low"] is None for row in chat_tables.loss_table(attacks, mean_interval).to_pylist()), "of four"
 
 
 def test_a_lone_behaviour_has_no_interval_and_bad_losses_are_left_out(study):
@@ -152,7 +154,7 @@ def test_a_lone_behaviour_has_no_interval_and_bad_losses_are_left_out(study):
     make_attack(study, "ul", [(float("nan"), [1.0, float("inf"), 2.0], False, False)])
     rows = [
         row
-        for row in chat_tables.loss_table(chat_tables.read_attacks(study, "s", KINDS)).to_pylist()
+        for row in chat_tables.loss_table(chat_tables.read_attacks(study, "s", KINDS), mean_interval).to_pylist()
         if row["defense"] == "ul"
     ]
     assert [(row["iteration"], row["loss"], row["se"]) for row in rows] == [(1, 1.0, None), (3, 2.0, None)]

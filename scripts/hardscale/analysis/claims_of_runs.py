@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from scipy.stats import t as student
 
 from hardscale.analysis import family, fits_binomial
 from hardscale.analysis.comparisons import ROUND_ZERO
-from hardscale.analysis.estimands import ENOUGH_SCALES
+from hardscale.analysis.estimands import ALIKE, ENOUGH_SCALES
 from hardscale.analysis.intervals import independent_difference
 from hardscale.analysis.points import UNDEFENDED, at_headline
+from hardscale.analysis.size_over_tasks import shared_scales, size_over_tasks
 from hardscale.analysis.verdict import UNPAIRED
 
 _CURVE = ["task", "family", "scale", "seed", "defense", "attack", "position"]
 _LINE = ["task", "family", "defense", "round", "attack", "position"]
+#: What a study's claim about sizes is about.
+_STUDY = ("family", "defense", "attack", "position")
 
 
 def unpaired_rows(frame: pd.DataFrame, known: Collection[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
@@ -66,60 +70,67 @@ def _clean(row: pd.Series) -> tuple[int, int]:
 
 
 def size_rows(frame: pd.DataFrame, headline: Mapping[str, int], controls: Collection[str]) -> list[dict[str, Any]]:
-    """Slopes over sizes: one a task, defense, round and attack, and their mean over tasks at the last round.
-
-    Models of one scale share a pretrained model over all tasks, so the slopes of tasks are not independent. The mean's
-    half-width is the mean of their half-widths, which is right when tasks move together and too wide otherwise.
+    """Slopes over sizes: one a task, defense, round and attack, and one of all tasks together at the last round.
 
     Args:
         frame: usable runs with round 0 in every defense.
         headline: entry -> iteration (:func:`hardscale.analysis.points.at_headline`).
-        controls: attacks that no study is about, which are left out of means over tasks.
+        controls: attacks that no study is about, which stay out of what is said of all tasks.
     """
     rows: list[dict[str, Any]] = []
-    standing: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for values, points in frame.groupby(_LINE):
-        fit = fits_binomial.size(at_headline(points, headline))
+    standing: dict[tuple[Any, ...], dict[str, _Line]] = {}
+    for values, of_line in frame.groupby(_LINE):
+        points = at_headline(of_line, headline)
+        fit = fits_binomial.size(points)
         if fit.slope is None or fit.ci_low is None or fit.ci_high is None:
             continue
         place = dict(zip(_LINE, values, strict=True))
-        counts = {"n": fit.n_points, "n_models": fit.n_points, "n_cells": int(points["n_params"].nunique())}
         bounds = {"estimate": fit.slope, "ci_low": fit.ci_low, "ci_high": fit.ci_high}
-        rows.append({"about": "size", **place, "other": "n_params", "interval": fit.estimand, **bounds, **counts})
+        rows.append(
+            {"about": "size", **place, "other": "n_params", "interval": fit.estimand, **bounds, **_sizes(points)}
+        )
         defended = place["defense"] != UNDEFENDED
-        if counts["n_cells"] >= ENOUGH_SCALES and place["attack"] not in controls and (place["round"] > 0) == defended:
-            key = tuple(place[name] for name in ("family", "defense", "attack", "position"))
-            of_tasks = standing.setdefault(key, {})
-            if place["round"] >= of_tasks.get(place["task"], place)["round"]:
-                of_tasks[place["task"]] = rows[-1]
+        if fit.estimand == ALIKE and place["attack"] not in controls and (place["round"] > 0) == defended:
+            of_tasks = standing.setdefault(tuple(place[name] for name in _STUDY), {})
+            if place["task"] not in of_tasks or place["round"] >= of_tasks[place["task"]].row["round"]:
+                of_tasks[place["task"]] = _Line(rows[-1], points)
     for of_tasks in standing.values():
-        members = list(of_tasks.values())
-        if len(members) > 1:
-            rows.append(_mean_slope(members))
-        else:
-            members[0][family.AT_LEVEL] = _at_level(members)
+        rows += _over_tasks(list(of_tasks.values()))
     return rows
 
 
-def _mean_slope(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over tasks of slopes."""
-    common = {name: rows[0][name] if len({row[name] for row in rows}) == 1 else None for name in ("task", "round")}
-    counts = {name: sum(row[name] for row in rows) for name in ("n", "n_models", "n_cells")}
-    at = _at_level(rows)
-    low, high = at(family.LEVEL)
-    bounds = {"estimate": (low + high) / 2, "ci_low": low, "ci_high": high}
-    return {**rows[0], **common, **bounds, **counts, family.AT_LEVEL: at}
+@dataclass(frozen=True)
+class _Line:
+    """A task's slope and the points that it goes through."""
+
+    row: dict[str, Any]
+    points: pd.DataFrame
 
 
-def _at_level(rows: list[dict[str, Any]]) -> family.AtLevel:
-    """Interval of a mean slope at any level, from the 95 % intervals of its tasks.
+def _sizes(points: pd.DataFrame) -> dict[str, int]:
+    cells = points[["task", "n_params"]].drop_duplicates()
+    return {"n": len(points), "n_models": len(points), "n_cells": len(cells)}
 
-    These are Student's with scales - 2 degrees of freedom (:mod:`hardscale.analysis.meta`); the fewest of them widen
-    the mean most at a higher level.
-    """
-    estimate = float(np.mean([row["estimate"] for row in rows]))
-    half = float(np.mean([(row["ci_high"] - row["ci_low"]) / 2 for row in rows]))
-    degrees = min(row["n_cells"] for row in rows) - 2
+
+def _over_tasks(lines: list[_Line]) -> list[dict[str, Any]]:
+    """The row of several tasks together, when they have enough scales in common; a lone task's row stands for all."""
+    if len(lines) == 1:
+        lines[0].row[family.AT_LEVEL] = _at_level(lines[0].row)
+        return []
+    points = shared_scales(pd.concat([line.points for line in lines], ignore_index=True))
+    if points["n_params"].nunique() < ENOUGH_SCALES:
+        return []
+    first = lines[0].row
+    rounds = {line.row["round"] for line in lines}
+    place = {**first, "task": None, "round": rounds.pop() if len(rounds) == 1 else None, **_sizes(points)}
+    slope, low, high = size_over_tasks(points)
+    bounds = {"estimate": slope, "ci_low": low, "ci_high": high}
+    return [{**place, **bounds, family.AT_LEVEL: lambda level: size_over_tasks(points, level)[1:]}]
+
+
+def _at_level(row: dict[str, Any]) -> family.AtLevel:
+    """Interval of a slope at any level from its 95 % one, which is Student's with scales - 2 degrees of freedom."""
+    estimate, half, degrees = row["estimate"], (row["ci_high"] - row["ci_low"]) / 2, row["n_cells"] - 2
 
     def at(level: float) -> tuple[float, float]:
         wider = half * float(student.ppf(0.5 + level / 2, degrees) / student.ppf(0.975, degrees))

@@ -5,8 +5,8 @@ estimate is the mean over cells of the mean over a cell's seeds. Two questions, 
 
 *these models*, another draw of examples. A validation example is met by every model of its task, so what it adds to
 all of them is summed first: ``V_e = n / (n - 1) x sum_i (sum_m w_m (d_mi - d_m) / n_m)^2``, with ``w_m`` the weight of
-a model, ``d_m`` its mean and ``i`` an example of one task. Two more examples a task, of difference +1 and -1, keep it
-above 0 where no example differs (as Bonett and Price, *JEBS* 37 (2012) 479-488, do for one pair of proportions).
+a model, ``d_m`` its mean and ``i`` an example of one task. Two more examples of each model, of difference +1 and -1,
+keep it above 0 where none differs (as Bonett and Price, *JEBS* 37 (2012) 479-488, do for one pair of proportions).
 Interval: normal quantile.
 
 *models like them*, another draw of cells, seeds and examples. Cells vary by their own nature and by what their seeds
@@ -31,6 +31,8 @@ from scipy.stats import t as student
 from hardscale.analysis.intervals import Interval
 from hardscale.errors import DataError
 
+#: Differences of two more examples that each model is given, for its variance alone.
+_ADDED = np.array([-1.0, 1.0])
 #: Two cells leave one degree of freedom, whose interval is 13 standard errors to either side.
 FEWEST_CELLS = 3
 
@@ -127,11 +129,13 @@ def _examples_variance(
     total = 0.0
     for unit in dict.fromkeys(units):
         own = [(one, w) for one, w, u in zip(differences, weights, units, strict=True) if u == unit]
-        ids = np.unique(np.concatenate([[-2, -1], *(one.example_ids for one, _ in own)]))
-        influence = np.zeros(len(ids))
+        ids = np.unique(np.concatenate([one.example_ids for one, _ in own]))
+        influence, added = np.zeros(len(ids)), 0.0
         for one, weight in own:
-            values = np.concatenate([[-1.0, 1.0], one.values])
-            places = np.searchsorted(ids, np.concatenate([[-2, -1], one.example_ids]))
-            influence[places] += weight * (values - values.mean()) / len(values)
-        total += float((influence**2).sum()) * len(ids) / (len(ids) - 1)
+            values = np.concatenate([_ADDED, one.values])
+            moved = weight * (values - values.mean()) / len(values)
+            added += float((moved[: len(_ADDED)] ** 2).sum())
+            influence[np.searchsorted(ids, one.example_ids)] += moved[len(_ADDED) :]
+        n = len(ids) + len(_ADDED)
+        total += (float((influence**2).sum()) + added) * n / (n - 1)
     return total

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from scipy.stats import norm
-from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
 from hardscale.artifacts.manifest import MANIFEST, open_artifact
@@ -27,6 +26,9 @@ FEWEST_ANSWERED, MOST_PERPLEXITY = 0.8, 1.3
 #: Metrics of lm-evaluation-harness that are shares of questions.
 _SHARES = frozenset({"acc", "acc_norm", "exact_match"})
 _NORMAL = float(norm.ppf(0.975))
+
+#: Values -> mean, lower and upper bound.
+IntervalOfMean = Callable[[np.ndarray], tuple[float, float, float]]
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
 _MODEL = [
@@ -138,29 +140,32 @@ def _model(spec: dict[str, Any], n_params: int, study: str, defense_kinds: dict[
     }
 
 
-def loss_table(attacks: Sequence[ChatAttack]) -> pa.Table:
-    """Rows of LOSSES: means over behaviours with their 95 % t intervals; losses that are not finite are left out."""
-    rows = [row for attack in attacks for row in _loss_rows(attack)]
+def loss_table(attacks: Sequence[ChatAttack], of_mean: IntervalOfMean) -> pa.Table:
+    """Rows of LOSSES: means over behaviors with their 95 % intervals; losses that are not finite are left out.
+
+    Args:
+        attacks: on chat models.
+        of_mean: values -> mean, lower and upper bound, NaN where there is none.
+    """
+    rows = [row for attack in attacks for row in _loss_rows(attack, of_mean)]
     return pa.Table.from_pylist(rows, schema=LOSSES)
 
 
-def _loss_rows(attack: ChatAttack) -> Iterator[dict[str, Any]]:
+def _loss_rows(attack: ChatAttack, of_mean: IntervalOfMean) -> Iterator[dict[str, Any]]:
     n_iterations = max((len(values) for values in attack.losses.values()), default=0)
     for i in range(n_iterations):
         values = np.array([values[i] for values in attack.losses.values() if i < len(values)])
         values = values[np.isfinite(values)]
         if len(values):
-            yield {**attack.model, **attack.attack, "iteration": i, **_mean(values)}
+            yield {**attack.model, **attack.attack, "iteration": i, **_mean(values, of_mean)}
 
 
-def _mean(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard error and interval; the last three are null for a single value."""
-    n, mean = len(values), float(values.mean())
-    if n < 2:
-        return {"loss": mean, "n": n, "se": None, "ci_low": None, "ci_high": None}
-    se = float(values.std(ddof=1) / np.sqrt(n))
-    half = float(student.ppf(0.975, n - 1)) * se
-    return {"loss": mean, "n": n, "se": se, "ci_low": mean - half, "ci_high": mean + half}
+def _mean(values: np.ndarray, of_mean: IntervalOfMean) -> dict[str, Any]:
+    """Mean, standard error and interval; what is not known is null."""
+    n, (mean, *bounds) = len(values), of_mean(values)
+    low, high = (None if np.isnan(bound) else bound for bound in bounds)
+    se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+    return {"loss": mean, "n": n, "se": se, "ci_low": low, "ci_high": high}
 
 
 def worst_table(attacks: Sequence[ChatAttack]) -> pa.Table:

@@ -27,9 +27,10 @@ trains other models unless a study pins its instruction set ([numerics.md](numer
 this page and the README's sentences are made again: [upkeep.md](upkeep.md), *Results in the repository*. Every column
 and every kind of interval: [results/README.md](../results/README.md).
 
-Tables of claims hold what a study says of *models like its own*: means over cells, which are tasks at one scale, with
-all intervals of a run together covering at {level:.0%} (Bonferroni). Differences are shares, slopes are log10 odds for
-ten times the parameters. *Undecided* is no evidence of absence: the interval includes the number in question.
+Tables of claims hold what a study says of *models like its own* ([claims.md](claims.md)): means over cells, which are
+tasks at one scale, with all intervals of a run together covering at {level:.0%} (Bonferroni). Differences are shares,
+slopes are log10 odds for ten times the parameters. *Undecided* is no evidence of absence: the interval includes the
+number in question.
 """
 
 
