@@ -20,6 +20,7 @@ from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import CLEAN
 from hardscale.artifacts.tables import write_table
 from hardscale.errors import DataError
+from hardscale.statements import stored
 from hardscale.statements.page import BEGIN, END, readme_block, results_page, with_block
 from hardscale.statements.sentences import chosen, sentence, supported
 from hardscale.statements.stored import StoredRun, store, stored_runs
@@ -100,11 +101,9 @@ def test_markers_are_needed_once() -> None:
             with_block(text, "new")
 
 
-def _results(root: Path, monkeypatch: pytest.MonkeyPatch, machine: dict[str, Any] | None) -> Path:
+def _results(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run with one model."""
     monkeypatch.setattr(publish, "_sync", lambda path: None)
-    if machine is not None:
-        monkeypatch.setattr(publish, "machine", lambda: machine, raising=False)
     results = root / "results" / "nano"
     with publishing(results / "models" / "m", "model", {}) as draft:
         (draft.path / "model").mkdir()
@@ -117,7 +116,7 @@ def _results(root: Path, monkeypatch: pytest.MonkeyPatch, machine: dict[str, Any
 
 
 def test_a_run_is_stored_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results, home = _results(tmp_path, monkeypatch, None), tmp_path / "docs" / "results"
+    results, home = _results(tmp_path, monkeypatch), tmp_path / "docs" / "results"
     folder = store(results, home, "here")
     assert folder == store(results, home, "here") == home / "nano" / "here"
     (run,) = stored_runs(home)["nano"]
@@ -135,8 +134,36 @@ def test_a_run_is_stored_and_read_again(tmp_path: Path, monkeypatch: pytest.Monk
         store(results, home, "here")
 
 
+@pytest.mark.parametrize(
+    ("machine", "name", "label"),
+    [
+        (
+            {"processor": "AMD EPYC 7B13", "instruction_set": "avx2", "torch": "AVX2"},
+            "amd-epyc-7b13-avx2",
+            "AMD EPYC 7B13, avx2",
+        ),
+        (
+            {"processor": "Intel(R) Xeon(R) @ 2.20GHz", "instruction_set": "native", "torch": "AVX512"},
+            "intel-xeon-2-20ghz-native-avx512",
+            "Intel(R) Xeon(R) @ 2.20GHz, native (AVX512)",
+        ),
+    ],
+)
+def test_a_run_is_named_after_its_machine_and_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: dict[str, str], name: str, label: str
+) -> None:
+    results = _results(tmp_path, monkeypatch)
+    plain = stored.open_artifact
+    monkeypatch.setattr(stored, "open_artifact", lambda *args: {**plain(*args), "machine": machine})
+    assert store(results, tmp_path / "home").name == name
+    assert stored_runs(tmp_path / "home")["nano"][0].label == label
+    monkeypatch.setattr(stored, "open_artifact", lambda *args: {**plain(*args), "machine": None})
+    with pytest.raises(DataError, match="--name NAME"):
+        store(results, tmp_path / "home")
+
+
 def test_the_command_writes_both_pages_and_checks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = _results(tmp_path, monkeypatch, None)
+    results = _results(tmp_path, monkeypatch)
     (tmp_path / "README.md").write_text(f"# x\n{BEGIN}\n{END}\n")
     command = [sys.executable, str(ROOT / "scripts" / "results_page.py"), "--root", str(tmp_path)]
 

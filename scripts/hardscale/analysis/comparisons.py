@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hardscale.analysis.attacked import AttackRows, CleanRows, matrix
+from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows, matrix
 from hardscale.analysis.points import UNDEFENDED
 
 CELL = ("task", "family", "scale", "seed")
@@ -46,15 +46,14 @@ def of_attacks(attacks: Sequence[AttackRows]) -> Iterator[Comparison]:
     The control is compared at the last iteration that both ran, RandomToken at equal compute.
     """
     last = _last_rounds(attacks)
+    of_model = _grouped(attacks, MODEL)
     for about, wanted, pick in (
         ("gradient", lambda a: a.is_control, _last_common),
         ("random", lambda a: a.kind == "random_token", equal_compute),
     ):
-        for first in attacks:
-            for second in attacks:
-                if not (first.is_gcg and wanted(second)) or dict(first.model) != dict(second.model):
-                    continue
-                if first.position == second.position:
+        for first in filter(lambda a: a.is_gcg, attacks):
+            for second in of_model[tuple(first.model[name] for name in MODEL)]:
+                if wanted(second) and first.position == second.position:
                     yield from _pair(about, first, second, pick(first, second), _stands(first.model, last))
 
 
@@ -72,10 +71,11 @@ def of_iterations(attacks: Sequence[AttackRows]) -> Iterator[Comparison]:
 def of_defenses(attacks: Sequence[AttackRows]) -> Iterator[Comparison]:
     """The last round of a defense against round 0, one attack, on examples that both models get right before it."""
     last = _last_rounds(attacks)
+    of_cell = _grouped(attacks, CELL)
     for after in attacks:
         if after.model["defense"] == UNDEFENDED or not _stands(after.model, last) or after.model["round"] == 0:
             continue
-        before = _round_zero(after, attacks)
+        before = _round_zero(after, of_cell[tuple(after.model[name] for name in CELL)])
         if before is not None:
             yield from _pair("defense", after, before, _last_common(after, before), True, ROUND_ZERO)
 
@@ -92,15 +92,16 @@ def of_kinds(attacks: Sequence[AttackRows], runs: pd.DataFrame) -> Iterator[Comp
     """
     facts = dict(_defense_facts(runs))
     last = _last_rounds(attacks)
+    of_cell = _grouped(attacks, CELL)
     for continuous in attacks:
         kind, budget = facts.get(_key(continuous.model), (None, np.nan))
         if kind not in _CONTINUOUS or not _stands(continuous.model, last) or not np.isfinite(budget):
             continue
         within: dict[str, AttackRows] = {}
-        for discrete in attacks:
+        for discrete in of_cell[tuple(continuous.model[name] for name in CELL)]:
             kind, cost = facts.get(_key(discrete.model), (None, np.nan))
             affordable = kind in _DISCRETE and discrete.model["round"] >= 1 and cost <= budget * (1 + 1e-9)
-            if affordable and _same(CELL, discrete.model, continuous.model) and _same_attack(discrete, continuous):
+            if affordable and _same_attack(discrete, continuous):
                 best = within.setdefault(discrete.model["defense"], discrete)
                 if discrete.model["round"] > best.model["round"]:
                     within[discrete.model["defense"]] = discrete
@@ -159,11 +160,17 @@ def _pair(
         yield Comparison(about, first.model, names, ids, first.success(ids, at[0]), second.success(ids, at[1]), pools)
 
 
-def _round_zero(after: AttackRows, attacks: Iterable[AttackRows]) -> AttackRows | None:
+def _grouped(attacks: Iterable[AttackRows], names: Sequence[str]) -> dict[tuple[Any, ...], list[AttackRows]]:
+    """Attacks by some facts of their model."""
+    groups: dict[tuple[Any, ...], list[AttackRows]] = {}
+    for attack in attacks:
+        groups.setdefault(tuple(attack.model[name] for name in names), []).append(attack)
+    return groups
+
+
+def _round_zero(after: AttackRows, of_cell: Iterable[AttackRows]) -> AttackRows | None:
     """The same attack on the model that a defense began with: its own round 0, or the undefended model."""
-    found = [
-        a for a in attacks if a.model["round"] == 0 and _same(CELL, a.model, after.model) and _same_attack(a, after)
-    ]
+    found = [a for a in of_cell if a.model["round"] == 0 and _same_attack(a, after)]
     own = [a for a in found if a.model["defense"] == after.model["defense"]]
     undefended = [a for a in found if a.model["defense"] == UNDEFENDED]
     return next(iter([*own, *undefended]), None)
@@ -171,10 +178,6 @@ def _round_zero(after: AttackRows, attacks: Iterable[AttackRows]) -> AttackRows 
 
 def _same_attack(first: AttackRows, second: AttackRows) -> bool:
     return (first.attack, first.position) == (second.attack, second.position)
-
-
-def _same(names: Iterable[str], first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    return all(first[name] == second[name] for name in names)
 
 
 def _last_rounds(parts: Iterable[AttackRows | CleanRows]) -> dict[tuple[Any, ...], int]:
