@@ -13,6 +13,7 @@ from hardscale.cli import (
     environment_file,
     makes_environments,
     prepare_environment,
+    say_what_computes,
     study_files,
     study_of,
 )
@@ -39,6 +40,7 @@ check_plan(JOBS.holdings, LAUNCH, NEEDS)
 mend_arrays()
 if workflow.is_main_process:
     claim()
+    say_what_computes(STUDY)
 prepare_environment(workflow.basedir, JOBS.data_root, LAUNCH.site)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.console import console, say
+from hardscale.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     spec = json.loads(args.spec)
     with console(args.log, f"adopt {spec['cell']}/{spec.get('defense', 'none')}"):
+        settle(spec.get(KEY, PINNED))
         from hardscale.artifacts.manifest import read_manifest
         from hardscale.training.adopt import adopt, adopt_external
 

@@ -1,5 +1,7 @@
 """Write tables/claims: what a study supports, with intervals."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 from pathlib import Path
 

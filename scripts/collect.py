@@ -1,5 +1,7 @@
 """Collect every attack of a study into tables/runs.parquet."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Collect what chat models are good for, the losses of the openings aimed at, and what defences gain in them."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

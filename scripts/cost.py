@@ -1,5 +1,7 @@
 """Write tables/cost: what every defence cost in passes, FLOPs and time."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

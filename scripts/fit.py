@@ -1,5 +1,7 @@
 """Fit every scaling line of a table of runs: size, attack, defence, offense-defense and slope of slopes."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 from pathlib import Path
 

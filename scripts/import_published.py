@@ -1,5 +1,7 @@
 """Convert result tables published with "Effects of Scale on Language Model Robustness" to runs.parquet."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 from pathlib import Path
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.console import console, say
+from hardscale.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     # The worker is a process of its own, which ends with this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with console(args.log, f"lm_eval {'/'.join(args.out.absolute().parts[-6:])}"):
+        settle(args.spec.get(KEY, PINNED))  # for the worker too, which inherits the environment
         from hardscale.evaluation.lm_eval_job import run_lm_eval
 
         root = Path(args.root).expanduser() if args.root else None

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.console import console, say
+from hardscale.evaluation.spec_check import read_spec
+from hardscale.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:
@@ -21,12 +23,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     with console(args.log, f"mt_bench {'/'.join(args.out.absolute().parts[-6:])}"):
-        from hardscale.evaluation.attack_spec import read_spec
+        spec = read_spec(args.spec)
+        settle(spec.get(KEY, PINNED))
         from hardscale.evaluation.mt_bench_job import run_mt_bench
 
         sys.path.append(str(Path.cwd()))  # a user's own judge may lie beside the results
         root = Path(args.root).expanduser() if args.root else None
-        run_mt_bench(args.victim, args.task, read_spec(args.spec), args.out, root, args.judge)
+        run_mt_bench(args.victim, args.task, spec, args.out, root, args.judge)
         say(f"published in {args.out}")
 
 

@@ -6,6 +6,8 @@ Example:
 
 from __future__ import annotations
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 import os

@@ -1,5 +1,7 @@
 """Write tables/summary.md: clean accuracy and attack success, ready to paste."""
 
+import hardscale.pinned  # noqa: F401
+
 import argparse
 import json
 from pathlib import Path

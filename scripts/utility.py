@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.console import console, say
+from hardscale.evaluation.spec_check import read_spec
+from hardscale.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:
@@ -21,11 +23,12 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     with console(args.log, f"utility {'/'.join(args.out.absolute().parts[-6:])}"):
-        from hardscale.evaluation.attack_spec import read_spec
+        spec = read_spec(args.spec)
+        settle(spec.get(KEY, PINNED))
         from hardscale.evaluation.utility_job import run_utility
 
         root = Path(args.root).expanduser() if args.root else None
-        run_utility(args.victim, args.task, read_spec(args.spec), args.out, root)
+        run_utility(args.victim, args.task, spec, args.out, root)
         say(f"utility published in {args.out}")
 
 

@@ -36,8 +36,8 @@ def canonical_json(value: Any) -> str:
 
 
 def self_digest(manifest: dict[str, Any]) -> str:
-    """Digest of a manifest's content without its own digest."""
-    content = {key: value for key, value in manifest.items() if key != "self"}
+    """Digest of a manifest's content without its own digest and the machine: another may make the same."""
+    content = {key: value for key, value in manifest.items() if key not in ("self", "machine")}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ from hardscale import pulse
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest, sha256_file
 from hardscale.artifacts.retry import SHAKY, rename
 from hardscale.errors import ArtifactError
+from hardscale.processor import machine
 
 #: Files that legitimately differ between equal runs; they ride along unhashed.
 UNHASHED = frozenset({"timing.parquet"})
@@ -95,6 +96,7 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
         "inputs": {name: read_manifest(path)["self"] for name, path in sorted(inputs.items())},
         "facts": draft.facts,
         "versions": versions(),
+        "machine": machine(),
     }
     manifest["self"] = self_digest(manifest)
     path = draft.path / MANIFEST

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hardscale import pulse
 from hardscale.attacks.victim import whole_weight
 from hardscale.errors import AttackError
+from hardscale.instruction_set import is_pinned
 from hardscale.seeds import derive_seed
 from hardscale.settings.embedding import Perturbation
 
@@ -246,8 +247,19 @@ class _Direction:
         first = _BETAS[0] * first + (1 - _BETAS[0]) * gradient
         second = _BETAS[1] * second + (1 - _BETAS[1]) * gradient.square()
         self._moments = first, second
-        unbiased = (second / (1 - _BETAS[1] ** self._n)).sqrt() + _ADAM_EPS
+        unbiased = square_root(second / (1 - _BETAS[1] ** self._n)) + _ADAM_EPS
         return first / (1 - _BETAS[0] ** self._n) / unbiased
+
+
+def square_root(values: Tensor) -> Tensor:
+    """Square roots: of float32 on a CPU exact to the last bit where no number may depend on the processor.
+
+    MKL's are not: it starts from an estimate that each maker's processors give in their own way, and on AMD's heeds no
+    switch. Rounded from float64 they are the same from whatever estimate.
+    """
+    if is_pinned() and values.device.type == "cpu" and values.dtype == torch.float32:
+        return values.double().sqrt().float()
+    return values.sqrt()
 
 
 class _Best:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,21 +26,6 @@ KEYS = frozenset(
 )
 #: Roles of judging models, which an attack itself does not see.
 _JUDGE = re.compile(r"judge\d+")
-
-
-def read_spec(text: str) -> dict[str, Any]:
-    """The spec of a command line: one JSON object.
-
-    Raises:
-        AttackError: it is something else.
-    """
-    try:
-        spec = json.loads(text)
-    except ValueError as error:
-        raise AttackError(f"--spec: not JSON ({error})") from error
-    if not isinstance(spec, dict):
-        raise AttackError(f"--spec: found {type(spec).__name__}, must be an object")
-    return spec
 
 
 def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:

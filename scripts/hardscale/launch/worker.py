@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale import pulse
+from hardscale.instruction_set import KEY, PINNED, settle
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.full_disk import naming_a_full_disk
 from hardscale.launch.records import keep
@@ -27,6 +28,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
     began = time.monotonic()
     arguments = parser(job).parse_args(argv)
     spec = read_spec(arguments.spec)
+    settle(spec.get(KEY, PINNED))
     from hardscale.training.options import RunOptions
 
     options = RunOptions(

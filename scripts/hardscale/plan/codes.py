@@ -21,7 +21,7 @@ class Codes:
 
     def of(self, *modules: str) -> str:
         """Digest of the code of a job; with ``versions: strict`` of the versions of its libraries too."""
-        digest = code_digest(*modules)
+        digest = code_digest(*modules, "hardscale.instruction_set")  # which every job settles
         return f"{digest}-{versions_digest(*modules)}" if self._study.versions == "strict" else digest
 
     @for_rules

@@ -10,6 +10,7 @@ from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.for_rules import for_rules, with_signature
+from hardscale.instruction_set import KEY
 from hardscale.literal import restructured
 from hardscale.paths import Lineage, parse_part, undefended
 from hardscale.plan import deviations
@@ -27,6 +28,8 @@ class Specs:
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings, self._study = holdings, holdings.study
+        #: Told to every job that trains or measures; all others compute the same way whatever the study says.
+        self._numerics = {KEY: self._study.instruction_set}
 
     # --- before attacks and defences --------------------------------------------------------------------------------
 
@@ -57,7 +60,7 @@ class Specs:
         settings = pretrain.resolve("", wildcards.family, wildcards.scale, 0).model_dump(exclude={"overrides"})
         seed = derive_seed(self._study.seed, wildcards.family, wildcards.scale, "pretrain")
         spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": seed}
-        return canonical_json({**spec, "ranks": self._study.ranks_of(wildcards.scale)})
+        return canonical_json({**spec, **self._numerics, "ranks": self._study.ranks_of(wildcards.scale)})
 
     @for_rules
     def finetune(self, wildcards: Any) -> str:
@@ -65,6 +68,7 @@ class Specs:
         cell = Cell.parse(wildcards.cell)
         return canonical_json(
             {
+                **self._numerics,
                 "cell": cell.key,
                 "seed": self._holdings.seed(cell, "finetune"),
                 "ranks": self._study.ranks_of(cell.scale),
@@ -83,7 +87,7 @@ class Specs:
             external = self._holdings.defense_settings(lineage)
             assert isinstance(external, External)
             settings = external.model_dump(exclude={"overrides"})
-        spec = {"cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
+        spec = {**self._numerics, "cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
         return canonical_json({**spec, "round": 0 if lineage.defense == UNDEFENDED else 1})
 
     # --- defences ---------------------------------------------------------------------------------------------------
@@ -116,6 +120,7 @@ class Specs:
     def _training(self, lineage: Lineage, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
         """What every defence is told; of its settings not ``left_out``, the overrides when absent."""
         return {
+            **self._numerics,
             "cell": lineage.cell.key,
             "defense": lineage.defense,
             "seed": self._holdings.seed(lineage.cell, lineage.defense),
@@ -137,6 +142,7 @@ class Specs:
         return canonical_json(
             {
                 **(chat if self._study.is_chat(lineage.cell.task) else {}),
+                **self._numerics,
                 "cell": lineage.cell.key,
                 "defense": lineage.defense,
                 "round": number,
@@ -157,7 +163,8 @@ class Specs:
         assert self._study.utility is not None
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
         settings = self._study.utility.model_dump(exclude=set(OTHER_JOBS))
-        return canonical_json({**spec, "settings": settings, "seed": self._holdings.seed(lineage.cell, "utility")})
+        seed = self._holdings.seed(lineage.cell, "utility")
+        return canonical_json({**spec, **self._numerics, "settings": settings, "seed": seed})
 
     # --- tables and figures -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.errors import DataError
 from hardscale.for_rules import for_inputs, for_rules
+from hardscale.instruction_set import KEY
 from hardscale.lm_eval_tool import PYTHON, task_folder
 from hardscale.paths import Lineage, manifests
 from hardscale.plan.chat_holdings import ChatHoldings
@@ -73,7 +74,7 @@ class UtilityJobs:
     def _spec(self, wildcards: Any, settings: dict[str, Any], **more: Any) -> str:
         lineage = Lineage.parse(wildcards.lineage)
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
-        return canonical_json({**spec, "settings": settings, **more})
+        return canonical_json({**spec, KEY: self._study.instruction_set, "settings": settings, **more})
 
     @for_inputs
     def lm_eval_files(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002

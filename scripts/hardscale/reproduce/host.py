@@ -8,10 +8,10 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
-from pathlib import Path
 
 from hardscale.artifacts.publish import versions
 from hardscale.digest import ROOT, code_digest
+from hardscale.processor import processor
 
 #: Besides the packages that every manifest names.
 _PACKAGES = ("snakemake", "submitit", "pandas", "statsmodels", "safetensors", "matplotlib", "english-words")
@@ -28,7 +28,7 @@ def host_facts() -> dict[str, str]:
     gpu, driver = _gpu()
     return {
         **facts,
-        "CPU": _cpu(),
+        "CPU": processor(),
         "GPU": gpu,
         "driver": driver,
         "kernel": f"{platform.system()} {platform.release()}",
@@ -58,15 +58,6 @@ def code() -> str:
             if path.name != "__init__.py":
                 modules.append(".".join([ROOT.name, *path.relative_to(ROOT).with_suffix("").parts]))
     return code_digest(*modules)
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return " ".join(value.split())
-    return platform.processor() or platform.machine()
 
 
 def _gpu() -> tuple[str, str]:

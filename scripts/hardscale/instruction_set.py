@@ -1,0 +1,122 @@
+"""Which instructions the libraries of a process compute with: the same on every processor, or each processor's best.
+
+Wider registers add up in another order, so a library that picks its code by the processor gives other last digits on
+another one, and a training makes another model of them. Every library has a switch of its own and reads it while it
+is loaded: :func:`settle` comes before the first import of one. docs/numerics.md has what was measured. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+
+from hardscale.console import say
+from hardscale.errors import StudyError
+
+#: A study's ``instruction_set``, and the key of specs.
+KEY = "instruction_set"
+PINNED, NATIVE = "avx2", "native"
+CHOICES = (PINNED, NATIVE)
+#: What a processor needs for the pinned one, as Linux names it; glibc's own choice for ``exp`` and its like is then
+#: the same everywhere too.
+NEEDED = ("avx2", "fma")
+_LIBRARIES = ("numpy", "pyarrow", "scipy", "torch")
+_settled: str | None = None
+
+
+def switches() -> dict[str, str | None]:
+    """The environment of the pinned instruction set; None for a variable that must be absent."""
+    return {
+        "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own loops, and SLEEF's functions in them
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "DNNL_MAX_CPU_ISA": "AVX2",  # the same by its older name
+        # Its branch AVX2 is for Intel's processors alone: those of others take another one without a word.
+        "MKL_CBWR": "COMPATIBLE",
+        "OPENBLAS_CORETYPE": "Haswell",  # of numpy, and the other copy of scipy
+        "NPY_DISABLE_CPU_FEATURES": _wider_than_avx2(),
+        "NPY_ENABLE_CPU_FEATURES": None,  # numpy takes one of the two
+        "ARROW_USER_SIMD_LEVEL": "AVX2",
+    }
+
+
+def _wider_than_avx2() -> str:
+    """What numpy calls its code for wider registers; it warns of names that its version does not know."""
+    try:
+        major, minor = (int(part) for part in importlib.metadata.version("numpy").split(".")[:2])
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        major, minor = 2, 4
+    if (major, minor) >= (2, 4):
+        return "X86_V4,AVX512_ICL,AVX512_SPR"
+    return "AVX512F,AVX512CD,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL,AVX512_SPR"
+
+
+@cache
+def why_not(flags: Path = Path("/proc/cpuinfo")) -> str | None:
+    """What keeps this machine from the pinned instruction set; None where it can be had."""
+    system, machine = platform.system(), platform.machine()
+    if system != "Linux" or machine not in ("x86_64", "AMD64"):
+        return f"{system} on {machine}; it needs Linux on x86-64"
+    try:
+        lines = flags.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"{flags}: {error.strerror}, so nobody knows what the processor can do"
+    known = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    missing = [name for name in NEEDED if name not in known]
+    return f"the processor has no {' and no '.join(missing)}" if missing else None
+
+
+def settle(choice: object = PINNED, quiet: bool = False) -> None:
+    """Decide, once and before any library that computes is loaded, what the libraries of this process compute with.
+
+    ``native`` leaves the environment as it is, with whatever switches the user set in it. ``avx2`` overrides these,
+    and says so; where the machine can not have it (:func:`why_not`), the process stays native and says so.
+
+    Args:
+        choice: of the study.
+        quiet: say nothing of a machine that can not have it.
+
+    Raises:
+        StudyError: another choice.
+        RuntimeError: a library is loaded already and the switches would come too late.
+    """
+    global _settled
+    if choice not in CHOICES:
+        raise StudyError(f"--spec: {KEY}: found {choice!r}, must be one of {', '.join(CHOICES)}")
+    reason = why_not() if choice == PINNED else None
+    if reason and not quiet:
+        # In the log alone: the controller has said it for the machine that it runs on, and every manifest holds it.
+        print(f"{KEY}: {choice} can not be had here ({reason}): computing natively", flush=True)
+    if choice == PINNED and not reason:
+        _switch_on()
+    _settled = NATIVE if reason else str(choice)
+
+
+def _switch_on() -> None:
+    wanted = switches()
+    changed = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
+    loaded = [name for name in _LIBRARIES if name in sys.modules]
+    if changed and loaded:
+        raise RuntimeError(f"{', '.join(loaded)} loaded before the instruction set was settled")
+    theirs = [f"{name}={os.environ[name]}" for name in changed if name in os.environ]
+    if theirs:
+        say(f"{KEY}: {PINNED} of the study overrides {', '.join(theirs)} of the environment; {NATIVE} would keep it")
+    for name, value in wanted.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def settled() -> str | None:
+    """What :func:`settle` came to in this process: ``avx2``, ``native``; None where nobody asked."""
+    return _settled
+
+
+def is_pinned() -> bool:
+    """Whether this process computes the same on every processor."""
+    return _settled == PINNED
