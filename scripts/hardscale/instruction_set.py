@@ -81,13 +81,14 @@ def settle(choice: object = PINNED, quiet: bool = False) -> None:
         quiet: say nothing of a machine that can not have it.
 
     Raises:
-        StudyError: another choice.
-        RuntimeError: a library is loaded already and the switches would come too late.
+        StudyError: another choice, or a library is loaded already and the switches would come too late.
     """
     global _settled
     if choice not in CHOICES:
         raise StudyError(f"--spec: {KEY}: found {choice!r}, must be one of {', '.join(CHOICES)}")
     reason = why_not() if choice == PINNED else None
+    if reason:
+        _set(dict.fromkeys(name for name, value in switches().items() if value == os.environ.get(name)))
     if reason and not quiet:
         # In the log alone: the controller has said it for the machine that it runs on, and every manifest holds it.
         print(f"{KEY}: {choice} can not be had here ({reason}): computing natively", flush=True)
@@ -98,16 +99,25 @@ def settle(choice: object = PINNED, quiet: bool = False) -> None:
 
 def _switch_on() -> None:
     wanted = switches()
+    theirs = [f"{name}={os.environ[name]}" for name in wanted if os.environ.get(name, wanted[name]) != wanted[name]]
+    if theirs:
+        say(f"{KEY}: {PINNED} of the study overrides {', '.join(theirs)} of the environment; {NATIVE} would keep it")
+    _set(wanted)
+
+
+def _set(wanted: dict[str, str | None]) -> None:
+    """Set variables of the environment and remove those of None."""
     changed = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
     loaded = [name for name in _LIBRARIES if name in sys.modules]
     if changed and loaded:
-        raise RuntimeError(f"{', '.join(loaded)} loaded before the instruction set was settled")
-    theirs = [f"{name}={os.environ[name]}" for name in changed if name in os.environ]
-    if theirs:
-        say(f"{KEY}: {PINNED} of the study overrides {', '.join(theirs)} of the environment; {NATIVE} would keep it")
-    for name, value in wanted.items():
+        # Ranks start with numpy loaded; on a cluster their switches come with the environment of the job.
+        raise StudyError(
+            f"{KEY}: {', '.join(loaded)} loaded before {', '.join(changed)} could be set in this process; on a cluster "
+            f"pass the environment on (sbatch --export=ALL) and use nodes of one kind, or give {KEY}: {NATIVE}"
+        )
+    for name, value in changed.items():
         if value is None:
-            os.environ.pop(name, None)
+            del os.environ[name]
         else:
             os.environ[name] = value
 

@@ -15,9 +15,9 @@ KEYS = frozenset({"cell", "settings"})
 
 def test_keys_are_exactly_those_expected():
     check_keys({"cell": "a", "settings": {}}, KEYS)
-    with pytest.raises(StudyError, match=r"missing key\(s\) settings; allowed: cell, settings"):
+    with pytest.raises(StudyError, match=r"missing key\(s\) settings; allowed: cell, instruction_set, settings"):
         check_keys({"cell": "a"}, KEYS)
-    with pytest.raises(StudyError, match=r"unknown key\(s\) sede; allowed: cell, settings"):
+    with pytest.raises(StudyError, match=r"unknown key\(s\) sede; allowed: cell, instruction_set, settings"):
         check_keys({"cell": "a", "settings": {}, "sede": 1}, KEYS)
 
 

@@ -14,6 +14,7 @@ from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.console import console, say
 from hardscale.errors import ArtifactError, TrainingError
+from hardscale.instruction_set import KEY, PINNED, settle
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.gang import run_gang
 from hardscale.launch.records import RECORD, restore
@@ -32,6 +33,7 @@ def drive(job: str, argv: list[str] | None = None) -> None:
     label = _label(job, arguments.spec)
     with console(arguments.log, label):
         spec = read_spec(arguments.spec)
+        settle(spec.get(KEY, PINNED))  # for the ranks, which load numpy before they know what they are
         identity = identity_of(job, spec, arguments)
         state = arguments.state.absolute()
         began = _now(state)
