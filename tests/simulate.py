@@ -36,7 +36,11 @@ class World:
         steeper: change of that slope for a factor 10 of parameters.
         size_slope: of log odds at the last iteration over log parameters.
         defense_slope: of log odds over log defense compute, at the last iteration.
-        turns: change of the attack slope for a factor 10 of defense compute: planes are not parallel.
+        crossing_slope: where given, the attack compute that reaches ``target`` is a line in defense compute with this
+            slope, and ``defense_slope`` is not used.
+        target: success rate at that line.
+        turns: natural logarithm by which the attack slope grows for a factor 10 of defense compute: planes are not
+            parallel.
         seed_sd: between seeds of a scale.
         seed_slope_sd: the same of attack slopes.
         round_sd: between rounds of one training.
@@ -57,6 +61,8 @@ class World:
     steeper: float = 0.0
     size_slope: float = -0.3
     defense_slope: float = -0.5
+    crossing_slope: float | None = None
+    target: float = 0.05
     turns: float = 0.0
     seed_sd: float = 0.0
     seed_slope_sd: float = 0.0
@@ -82,7 +88,7 @@ class Drawn:
     rates: np.ndarray
     flops: np.ndarray = field(repr=False)
 
-    def truth(self, examples: int = 10**9) -> pd.DataFrame:
+    def truth(self, examples: int = 10**6) -> pd.DataFrame:
         """The table that ever more examples on these very models tend to."""
         k = np.round(self.rates * examples)
         return self._table(k, np.maximum.accumulate(k, axis=1), examples, know_any=False)
@@ -129,11 +135,16 @@ def draw(world: World, rng: np.random.Generator) -> Drawn:
             for round_ in range(world.rounds + 1):
                 defense = np.log10(round_) if round_ else 0.0
                 slope = world.attack_slope + world.steeper * (size - middle) + scale_slope + slope_shift
-                slope += world.turns * defense
+                slope *= np.exp(world.turns * defense)
                 top = world.level + world.size_slope * (size - middle) + scale_shift + shift
                 if round_:
-                    top += world.defense_slope * (1 + defense) + rng.normal(scale=world.round_sd)
+                    top += world.defense_slope * (1 + defense)
+                    top += rng.normal(scale=world.round_sd) if world.crossing_slope is None else 0.0
                 odds = top + slope * (steps - steps[-1])
+                if round_ and world.crossing_slope is not None:
+                    moved = (scale_shift + shift + rng.normal(scale=world.round_sd)) / world.attack_slope
+                    crossing = world.crossing_slope * defense - moved
+                    odds = np.log10(world.target / (1 - world.target)) + slope * (steps - crossing)
                 rates.append(np.clip(expit(LN10 * odds), 1e-12, 1 - 1e-12))
                 flops.append(10**steps * world.n_params[i] * 1e3)
                 rows.append(_key(world, i, seed, round_, defense))

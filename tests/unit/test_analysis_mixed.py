@@ -10,7 +10,13 @@ from scipy.special import expit, logit
 
 from hardscale.analysis.firth import firth, jeffreys
 from hardscale.analysis.mixed import Counts, fit_mixed, marginal
-from hardscale.analysis.variances import BETWEEN_ROUNDS, BETWEEN_SEEDS, cluster_variance, examples_variance
+from hardscale.analysis.variances import (
+    BETWEEN_ROUNDS,
+    BETWEEN_SEEDS,
+    cluster_variance,
+    examples_variance,
+    scatter_half_width,
+)
 
 SLOPE = np.array([0.0, 1.0])
 
@@ -178,3 +184,26 @@ def test_jeffreys_penalty_is_worth_one_trial_a_coefficient() -> None:
     beta = np.array([-30.0, 0.0])  # pi = 0: every leverage counts in full
     _, _, penalty = jeffreys(beta, x, np.full(5, 10.0))
     assert penalty.sum() == pytest.approx(1.0, rel=1e-6)  # two coefficients, half a success each
+
+
+def test_scatter_of_scales_is_least_squares_of_their_means() -> None:
+    rng = np.random.default_rng(8)
+    sizes = np.repeat(np.arange(6.0), 3)
+    eta = 0.2 - 0.4 * sizes / 3 + np.repeat(rng.normal(scale=0.6, size=6), 3) + rng.normal(scale=0.4, size=18)
+    k = np.round(1e6 * expit(eta))
+    model = fit_mixed(sizes[:, None], k, np.full(18, 1e6), np.arange(18))
+    assert model is not None
+    means = logit(k / 1e6).reshape(6, 3).mean(axis=1)
+    ols = sm.OLS(means, sm.add_constant(np.arange(6.0))).fit()
+    assert model.beta == pytest.approx(ols.params, abs=6e-3)  # the penalty: half a success a coefficient
+    half = scatter_half_width(model, SLOPE, sizes)
+    assert half == pytest.approx((ols.conf_int()[1][1] - ols.conf_int()[1][0]) / 2, rel=3e-2)
+
+
+def test_scales_whose_counts_are_stuck_keep_the_models_width() -> None:
+    sizes = np.repeat(np.arange(5.0), 2)
+    model = fit_mixed(sizes[:, None], np.zeros(10), np.full(10, 50.0), np.arange(10))
+    assert model is not None
+    assert scatter_half_width(model, SLOPE, sizes, saturated=True) == pytest.approx(
+        1.959964 * np.sqrt(model.bread[1, 1]), rel=1e-5
+    )

@@ -10,9 +10,9 @@ any other; Firth's penalty keeps slopes finite where nothing else is there. Offe
 * from five seeds *models like them*: a sandwich over seeds (Student's t, seeds - 1), and the part of the examples'
   variance that all seeds share and their differences can not show.
 
-*Over scales* (size, slope of slopes): one estimate a scale, and a line through them with a variance between scales
-(:mod:`hardscale.analysis.meta`): from three scales *models like them*, by Student's t with scales - 2; of two scales
-*these models*, from examples alone.
+*Over scales*: from three scales *models like them*, by Student's t with scales - 2, of two scales *these models*, from
+examples alone. Size is one such regression over all scales, whose variance is that of the scatter of scales; slope of
+slopes is a line through one slope a scale with a variance between scales (:mod:`hardscale.analysis.meta`).
 
 Slopes are log10 odds per factor 10. How often each interval covers is measured: ``docs/statistics.md``.
 """
@@ -23,7 +23,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 from scipy.stats import t as student
 
 from hardscale.analysis.crossing import SLOPE, fit_crossing
@@ -35,9 +34,16 @@ from hardscale.analysis.meta import meta_line
 from hardscale.analysis.mixed import MixedModel, fit_mixed
 from hardscale.analysis.persistence import persistence
 from hardscale.analysis.points import log_attack_share, log_defense_share
-from hardscale.analysis.variances import BETWEEN_SEEDS, cluster_variance, examples_variance, shared_variance
+from hardscale.analysis.variances import (
+    cluster_variance,
+    examples_variance,
+    scatter_half_width,
+    shared_variance,
+)
 
 METHOD = "binomial"
+#: Share of counts within one success of 0 or of all above which their scatter says little.
+_MOSTLY = 0.5
 _SLOPE = np.array([0.0, 1.0])
 
 
@@ -54,24 +60,31 @@ def defense_scaling(rows: pd.DataFrame) -> LineFit:
 
 
 def size(rows: pd.DataFrame) -> LineFit:
-    """Log odds at the headline iteration against log10 parameters, one estimate per scale.
-
-    A scale's estimate is the mean over its seeds of the log odds, half a success and half a failure added.
-    """
-    x, y, v = [], [], []
-    for n_params, of_scale in rows.groupby("n_params"):
-        k, n = of_scale["n_success"].to_numpy(float), of_scale["n_attacked"].to_numpy(float)
-        x.append(float(n_params))
-        y.append(float(np.mean(logit((k + 0.5) / (n + 1)))) / LN10)
-        v.append(_mean_log_odds_variance((k + 0.5) / (n + 1), n) / LN10**2)
-    return _over_scales(x, np.array(y), np.array(v), len(rows), rows)
+    """Log odds at the headline iteration against log10 parameters, one point per scale and seed."""
+    model, rows = _fit([log10_positive(rows["n_params"])], rows)
+    if model is None:
+        return no_line(rows)
+    scales = rows["n_params"].to_numpy()
+    if len(np.unique(scales)) < ENOUGH_SCALES:
+        variance = examples_variance(model, _SLOPE, rows["seed"].to_numpy(), models_of(rows))
+        half, estimand = normal_quantile() * np.sqrt(variance), THESE
+    else:
+        k, n = rows["n_success"].to_numpy(), rows["n_attacked"].to_numpy()
+        stuck = bool(np.mean((k <= 1) | (k >= n - 1)) > _MOSTLY)
+        half, estimand = scatter_half_width(model, _SLOPE, scales, saturated=stuck), ALIKE
+    return _with_interval(model, _SLOPE, float(half), estimand, rows)
 
 
 def slope_of_slopes(n_params: Sequence[float], fits: Sequence[LineFit], rows: pd.DataFrame) -> LineFit:
     """Attack-scaling slopes against log10 parameters, each with its variance from examples."""
     kept = [(n, fit.slope, fit.se) for n, fit in zip(n_params, fits, strict=True) if fit.slope is not None and fit.se]
-    y, v = np.array([b for _, b, _ in kept]), np.array([float(se) ** 2 for _, _, se in kept if se])
-    return _over_scales([n for n, _, _ in kept], y, v, len(kept), rows)
+    seeds, x = int(rows["seed"].nunique()), log10_positive([n for n, _, _ in kept])
+    if not spread_out(x):
+        return LineFit(None, None, None, None, len(kept), seeds)
+    line = meta_line(x, np.array([b for _, b, _ in kept]), np.array([float(se) ** 2 for _, _, se in kept if se]))
+    estimand = ALIKE if len(x) >= ENOUGH_SCALES else THESE
+    low, high = line.slope - line.half, line.slope + line.half
+    return LineFit(line.slope, line.intercept, low, high, len(kept), seeds, None, estimand)
 
 
 def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
@@ -101,22 +114,6 @@ def _within_scale(x: np.ndarray, rows: pd.DataFrame) -> LineFit:
     return _line(model, _SLOPE, rows)
 
 
-def _over_scales(n_params: Sequence[float], y: np.ndarray, v: np.ndarray, n_points: int, rows: pd.DataFrame) -> LineFit:
-    seeds, x = int(rows["seed"].nunique()), log10_positive(n_params)
-    if not spread_out(x):
-        return LineFit(None, None, None, None, n_points, seeds)
-    line = meta_line(x, y, v)
-    estimand = ALIKE if len(x) >= ENOUGH_SCALES else THESE
-    low, high = line.slope - line.half, line.slope + line.half
-    return LineFit(line.slope, line.intercept, low, high, n_points, seeds, None, estimand)
-
-
-def _mean_log_odds_variance(p: np.ndarray, n: np.ndarray) -> float:
-    """Variance from drawing examples of the mean log odds of the seeds of a scale."""
-    own = 1 / (n * p * (1 - p))
-    return float((1 - BETWEEN_SEEDS) * np.sum(own) + BETWEEN_SEEDS * np.sum(np.sqrt(own)) ** 2) / len(p) ** 2
-
-
 def _fit(columns: Sequence[np.ndarray], rows: pd.DataFrame) -> tuple[MixedModel | None, pd.DataFrame]:
     """The model of the rows whose covariates are known, and those rows."""
     x = np.column_stack(columns)
@@ -143,10 +140,23 @@ def _line(model: MixedModel, contrast: np.ndarray, rows: pd.DataFrame, unit: flo
         between = quantile**2 * cluster_variance(model, contrast, seeds)
         half = np.sqrt(between + normal_quantile() ** 2 * shared_variance(model, contrast))
         estimand = ALIKE
-    slope = float(contrast @ model.beta)
-    low, high = finite((slope - half) / unit), finite((slope + half) / unit)
-    intercept, se = float(model.beta[0]) / unit, float(np.sqrt(variance)) / unit
-    return LineFit(slope / unit, intercept, low, high, len(rows), n_seeds, se, None if low is None else estimand)
+    return _with_interval(model, contrast, float(half), estimand, rows, unit, float(np.sqrt(variance)))
+
+
+def _with_interval(
+    model: MixedModel,
+    contrast: np.ndarray,
+    half: float,
+    estimand: str,
+    rows: pd.DataFrame,
+    unit: float = LN10,
+    se: float | None = None,
+) -> LineFit:
+    slope, intercept = float(contrast @ model.beta) / unit, float(model.beta[0]) / unit
+    low, high = finite(slope - half / unit), finite(slope + half / unit)
+    named = None if low is None else estimand
+    seeds = int(rows["seed"].nunique())
+    return LineFit(slope, intercept, low, high, len(rows), seeds, None if se is None else se / unit, named)
 
 
 def persistence_of(rows: pd.DataFrame) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from hardscale.analysis.mixed import MixedModel
 
@@ -24,6 +26,35 @@ def cluster_variance(model: MixedModel, contrast: Array, clusters: NDArray) -> f
     names, index = np.unique(clusters, return_inverse=True)
     sums = np.bincount(index.reshape(-1), weights=scores)
     return float(len(names) / (len(names) - 1) * np.sum(sums**2))
+
+
+def scatter_half_width(
+    model: MixedModel, contrast: Array, clusters: NDArray, *, saturated: bool = False, level: float = 0.95
+) -> float:
+    """Half an interval of ``contrast @ beta`` for new clusters (scales), from how far the clusters scatter.
+
+    Linearized at its maximum the model is a weighted regression of clusters: with ``r_c`` the sum of the residuals of a
+    cluster and ``W_c`` that of its weights, ``s^2 = sum_c r_c^2 / W_c / (C - p)`` scales the model's variance, and
+    Student's t has ``C - p`` degrees of freedom. With equal weights that is least squares of cluster means, and exact.
+
+    Args:
+        model: the fit.
+        contrast: ``(p,)`` weights of the coefficients.
+        clusters: ``(m,)`` labels, more than coefficients.
+        saturated: counts are stuck at 0 or at all and scatter less than the rates behind them: the half width is no
+            smaller than the model's own (normal quantile).
+        level: confidence level.
+    """
+    names, index = np.unique(clusters, return_inverse=True)
+    index = index.reshape(-1)
+    weight = model.n * model.pi * (1 - model.pi) * model.within[:, 0]
+    residual, weights = (np.bincount(index, weights=w, minlength=len(names)) for w in (model.residual, weight))
+    squares, degrees = float(np.sum(residual**2 / weights)), len(names) - len(model.beta)
+    variance = float(contrast @ model.bread @ contrast)
+    half = student.ppf(0.5 + level / 2, degrees) * np.sqrt(squares / degrees * variance)
+    if saturated:
+        half = max(half, norm.ppf(0.5 + level / 2) * np.sqrt(variance))
+    return float(half)
 
 
 def examples_variance(
