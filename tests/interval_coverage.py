@@ -61,7 +61,7 @@ def quick_cases() -> list[Case]:
     one = World(n_params=(10**7,), examples=100, seed_sd=0.3, common=0.2)
     return [
         Case("attack_scaling", replace(one, seeds=2)),
-        Case("defense_scaling", replace(one, seeds=2, rounds=5, round_sd=0.2, iterations=(10,), level=1.0)),
+        Case("defense_scaling", replace(one, seeds=1, rounds=4, round_sd=0.2, iterations=(10,), level=1.0)),
         Case("size", World(n_params=_sizes(4), scale_sd=0.5, seed_sd=0.3, iterations=(10,))),
         Case("share", replace(one, seeds=4, iterations=(10,))),
         Case("typical share", replace(one, seeds=5, iterations=(10,))),
