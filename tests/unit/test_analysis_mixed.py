@@ -140,11 +140,16 @@ def test_examples_variance_is_the_double_sum() -> None:
     model = fit_mixed(x[:, None], k, np.full(8, 20.0), models)
     assert model is not None
     a, pi = model.influence(SLOPE), model.pi
-    expected = 0.0
+    apart, shared = 0.0, 0.0
     for i, j in itertools.product(range(8), repeat=2):
-        shared = 0.7 if models[i] == models[j] else BETWEEN_ROUNDS if seeds[i] == seeds[j] else BETWEEN_SEEDS
-        expected += (1.0 if i == j else shared) * 20 * a[i] * a[j] * (min(pi[i], pi[j]) - pi[i] * pi[j])
-    assert examples_variance(model, SLOPE, seeds, models, 0.7) == pytest.approx(expected, rel=1e-9)
+        bound = 20 * a[i] * a[j] * (min(pi[i], pi[j]) - pi[i] * pi[j])
+        apart += bound * (1.0 if i == j else 0.7 if models[i] == models[j] else 0.0)
+        if models[i] != models[j]:
+            shared += bound * (BETWEEN_ROUNDS if seeds[i] == seeds[j] else BETWEEN_SEEDS)
+    found = examples_variance(model, SLOPE, seeds, models, 0.7)
+    assert found == pytest.approx(apart + max(0.0, shared), rel=1e-9)
+    level = np.array([1.0, 1.0])  # at the middle x: there errors add up, nothing cancels
+    assert examples_variance(model, level, seeds, models, 0.7) > examples_variance(model, level, models, models, 0.7)
     alone = np.sum(20 * a**2 * pi * (1 - pi))
     assert examples_variance(model, SLOPE, seeds, models, 0.0) == pytest.approx(alone, rel=1e-9)
 

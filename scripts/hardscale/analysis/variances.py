@@ -63,7 +63,9 @@ def examples_variance(
     """Variance of ``contrast @ beta`` from drawing examples, on which every model of the cell is attacked.
 
     Success of one example under two conditions with rates ``p <= q`` has the covariance ``c p (1 - q)``, where ``c`` is
-    the persistence within a model, :data:`BETWEEN_ROUNDS` within a seed and :data:`BETWEEN_SEEDS` between seeds.
+    the persistence within a model, :data:`BETWEEN_ROUNDS` within a seed and :data:`BETWEEN_SEEDS` between seeds. What
+    two models share may as well cancel in a slope: where models that share nothing have the larger variance, it is
+    theirs.
 
     Args:
         model: the fit.
@@ -79,12 +81,9 @@ def examples_variance(
     alone = float(np.sum(weight**2 * pi * (1 - pi)))
     by_model = _frechet_of(weight, pi, models)
     by_seed = _frechet_of(weight, pi, seeds)
-    return (
-        (1 - within) * alone
-        + (within - rounds) * by_model
-        + (rounds - between) * by_seed
-        + between * _frechet(weight, pi)
-    )
+    apart = (1 - within) * alone + within * by_model
+    shared = rounds * (by_seed - by_model) + between * (_frechet(weight, pi) - by_seed)
+    return apart + max(0.0, shared)
 
 
 def shared_variance(model: MixedModel, contrast: Array) -> float:
