@@ -11,8 +11,7 @@ from typing import Any
 from hardscale.artifacts.lease import lease
 from hardscale.artifacts.manifest import artifact_folder, read_manifest
 from hardscale.console import console, say
-from hardscale.evaluation.spec_check import read_spec
-from hardscale.instruction_set import KEY, PINNED, settle
+from hardscale.evaluation.spec_check import settled_spec
 
 
 def main() -> None:
@@ -39,13 +38,11 @@ def main() -> None:
 
 
 def _run(args: argparse.Namespace, held: Any) -> None:
-    asked = read_spec(args.spec)
-    settle(asked.get(KEY, PINNED))
+    given = {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
+    spec = {"shard": 1, "shards": 1, **settled_spec(args.spec), **given}
     from hardscale.evaluation.attack_spec import read_helpers
     from hardscale.tasks.chat import KIND
 
-    given = {key: value for key in ("shard", "shards") if (value := getattr(args, key)) is not None}
-    spec = {"shard": 1, "shards": 1, **asked, **given}
     helpers = read_helpers(args.helper)
     inputs = {"victim": args.victim, "task": args.task, **helpers}
     if held is not None and held.done_before(args.out, "attack", spec, inputs):

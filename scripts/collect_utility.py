@@ -15,15 +15,7 @@ from hardscale.analysis.loss_correlation import CORRELATIONS, correlations
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.tables import write_table
 from hardscale.console import console
-from hardscale.evaluation.chat_tables import (
-    LOSSES,
-    UTILITIES,
-    WORST,
-    loss_table,
-    read_attacks,
-    utility_table,
-    worst_table,
-)
+from hardscale.evaluation import chat_tables as chats
 
 
 def main() -> None:
@@ -36,11 +28,16 @@ def main() -> None:
     args = parser.parse_args()
     with console(args.log, "collect_utility"):
         study = args.spec["study"], args.spec["defense_kinds"]
-        attacks = read_attacks(args.root, *study)
-        _write(utility_table(args.root, *study), UTILITIES, args.out / "utility.parquet", args.out / "utility.csv")
-        losses = loss_table(attacks, mean_interval)
-        _write(losses, LOSSES, args.out / "losses.parquet")
-        _write(worst_table(attacks), WORST, args.out / "worst.parquet", args.out / "worst.csv")
+        attacks = chats.read_attacks(args.root, *study)
+        _write(
+            chats.utility_table(args.root, *study),
+            chats.UTILITIES,
+            args.out / "utility.parquet",
+            args.out / "utility.csv",
+        )
+        losses = chats.loss_table(attacks, mean_interval)
+        _write(losses, chats.LOSSES, args.out / "losses.parquet")
+        _write(chats.worst_table(attacks), chats.WORST, args.out / "worst.parquet", args.out / "worst.csv")
         frames = (
             ("gains", gains(attacks, baseline_roles(args.root, attacks)), GAINS),
             ("correlations", correlations(losses.to_pandas()), CORRELATIONS),

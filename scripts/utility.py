@@ -6,8 +6,7 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
 from hardscale.console import console, say
-from hardscale.evaluation.spec_check import read_spec
-from hardscale.instruction_set import KEY, PINNED, settle
+from hardscale.evaluation.spec_check import settled_spec
 
 
 def main() -> None:
@@ -23,8 +22,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     with console(args.log, f"utility {'/'.join(args.out.absolute().parts[-6:])}"):
-        spec = read_spec(args.spec)
-        settle(spec.get(KEY, PINNED))
+        spec = settled_spec(args.spec)
         from hardscale.evaluation.utility_job import run_utility
 
         root = Path(args.root).expanduser() if args.root else None

@@ -209,7 +209,7 @@ def test_every_entry_settles_before_it_loads_what_computes(name):
     if isinstance(first, ast.Import) and first.names[0].name == "hardscale.pinned":
         return
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert calls & {"settle", "drive"}
+    assert calls & {"settle", "settled_spec", "drive"}
     loaded = run(f"import runpy, sys\nrunpy.run_path({str(path)!r}, run_name='entry')\n"
                  "print([n for n in ('numpy', 'torch', 'scipy', 'pyarrow') if n in sys.modules])").stdout  # fmt: skip
     assert loaded.strip() == "[]"

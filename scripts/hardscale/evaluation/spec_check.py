@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardscale.errors import AttackError, StudyError
-from hardscale.instruction_set import KEY
+from hardscale.instruction_set import KEY, PINNED, settle
 from hardscale.settings.words import from_spec
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -26,6 +26,18 @@ def read_spec(text: str) -> dict[str, Any]:
         raise AttackError(f"--spec: not JSON ({error})") from error
     if not isinstance(spec, dict):
         raise AttackError(f"--spec: found {type(spec).__name__}, must be an object")
+    return spec
+
+
+def settled_spec(text: str) -> dict[str, Any]:
+    """The spec of a command line, and what it computes with settled: call before the import of what computes.
+
+    Raises:
+        AttackError: it is not a JSON object.
+        StudyError: no such instruction set, or it comes too late.
+    """
+    spec = read_spec(text)
+    settle(spec.get(KEY, PINNED))
     return spec
 
 
