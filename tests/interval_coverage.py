@@ -2,7 +2,8 @@
 
 ``make test-long`` measures every case with 1,000 draws. The table of ``docs/statistics.md`` is made by
 
-    PYTHONPATH=scripts python tests/interval_coverage.py --draws 1000 --csv docs/coverage.csv --docs docs/statistics.md
+    export OMP_NUM_THREADS=1 PYTHONPATH=scripts
+    python tests/interval_coverage.py --draws 1000 --csv docs/coverage.csv --docs docs/statistics.md
 """
 
 from __future__ import annotations

@@ -170,18 +170,33 @@ def test_examples_variance_covers_an_attack_whose_successes_stay() -> None:
     assert naive < covered
 
 
-def test_cluster_variance_of_independent_clusters_matches_statsmodels() -> None:
+def test_cluster_variance_is_the_jackknife_of_the_fit() -> None:
     rng = np.random.default_rng(3)
-    x, seeds = np.tile(np.linspace(-1, 1, 6), 1), np.array([0, 0, 1, 1, 2, 2])
-    n = np.full(6, 1e5)
-    k = np.round(n * expit(0.2 + x + 0.3 * rng.normal(size=6)))
-    model = fit_mixed(x[:, None], k, n, np.zeros(6))
+    seeds = np.repeat(np.arange(5), 8)
+    x = np.tile(np.linspace(-1, 1, 8), 5) * np.repeat([0.5, 1, 1, 1, 2], 8)  # the last seed tells most
+    k = np.round(1e5 * expit(0.2 + x * (1 + 0.1 * rng.normal(size=5)[seeds]) + 0.02 * rng.normal(size=40)))
+    model = fit_mixed(x[:, None], k, np.full(40, 1e5), np.zeros(40))
     assert model is not None
-    family = sm.families.Binomial()
-    glm = sm.GLM(np.column_stack([k, n - k]), sm.add_constant(x), family=family).fit(
+    slopes = []
+    for seed in range(5):
+        rows = seeds != seed
+        part = fit_mixed(x[rows, None], k[rows], np.full(32, 1e5), np.zeros(32))
+        assert part is not None
+        slopes.append(part.beta[1])
+    jackknife = 4 / 5 * np.sum((np.array(slopes) - model.beta[1]) ** 2)
+    assert cluster_variance(model, SLOPE, seeds) == pytest.approx(jackknife, rel=0.05)
+
+
+def test_cluster_variance_of_equal_clusters_is_the_sandwich_of_statsmodels() -> None:
+    rng = np.random.default_rng(3)
+    seeds, x, n = np.repeat(np.arange(4), 6), np.tile(np.linspace(-1, 1, 6), 4), np.full(24, 1e5)
+    k = np.round(n * expit(0.2 + x + 0.05 * rng.normal(size=24)))
+    model = fit_mixed(x[:, None], k, n, np.zeros(24))
+    assert model is not None
+    glm = sm.GLM(np.column_stack([k, n - k]), sm.add_constant(x), family=sm.families.Binomial()).fit(
         cov_type="cluster", cov_kwds={"groups": seeds, "use_correction": False}
     )
-    assert cluster_variance(model, SLOPE, seeds) == pytest.approx(glm.bse[1] ** 2 * 3 / 2, rel=1e-3)
+    assert cluster_variance(model, SLOPE, seeds) == pytest.approx(glm.bse[1] ** 2 * 4 / 3, rel=0.01)
 
 
 def test_jeffreys_penalty_is_worth_one_trial_a_coefficient() -> None:

@@ -7,6 +7,7 @@ from scipy.stats import t as student
 
 from hardscale.analysis.intervals import wilson
 from hardscale.analysis.shares import SHARED_HARDNESS, share_of_these, share_of_typical
+from hardscale.analysis.variances import BETWEEN_SEEDS
 from hardscale.errors import DataError
 
 
@@ -49,7 +50,8 @@ def test_it_covers_the_mean_of_these_models(seeds: int, common: float) -> None:
 def test_of_a_typical_model_it_is_students_over_log_odds() -> None:
     k, n = np.array([10, 30, 25, 44, 18]), np.full(5, 60)
     odds = logit((k + 0.5) / 61)
-    half = student.ppf(0.975, 4) * odds.std(ddof=1) / np.sqrt(5)
+    shared = BETWEEN_SEEDS * np.mean(((k + 0.5) * (60.5 - k) / 61**2 * 60) ** -0.5) ** 2
+    half = np.sqrt(student.ppf(0.975, 4) ** 2 * odds.var(ddof=1) / 5 + 1.959964**2 * shared)
     assert share_of_typical(k, n) == pytest.approx(tuple(expit(odds.mean() + np.array([0, -half, half]))))
     assert share_of_typical(k[:4], n[:4]) is None
     assert share_of_typical([0, 0, 1, 20, 30], n) is None

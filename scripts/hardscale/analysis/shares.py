@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from hardscale.analysis.estimands import ENOUGH_SEEDS
 from hardscale.analysis.intervals import Estimate
+from hardscale.analysis.variances import BETWEEN_SEEDS
 from hardscale.errors import DataError
 
 #: Correlation of success on one example between two seeds of a cell: what is hard for one is harder for the other.
@@ -50,7 +51,8 @@ def share_of_these(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
 def share_of_typical(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate | None:
     """Success rate of the median model of those that these seeds are drawn from: mean log odds, Student's t over seeds.
 
-    Log odds have half a success and half a failure added.
+    Log odds have half a success and half a failure added. To their variance comes the part of the examples' that seeds
+    share (:data:`~hardscale.analysis.variances.BETWEEN_SEEDS`) and that their differences do not show.
 
     Returns:
         rate and bounds; None below :data:`~hardscale.analysis.estimands.ENOUGH_SEEDS` models, and where more than half
@@ -61,7 +63,11 @@ def share_of_typical(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimat
     if len(trials) < ENOUGH_SEEDS or flat.mean() > 0.5:
         return None
     odds = logit((successes + 0.5) / (trials + 1))
-    half = student.ppf(0.5 + level / 2, len(odds) - 1) * odds.std(ddof=1) / np.sqrt(len(odds))
+    p = expit(odds)
+    shared = BETWEEN_SEEDS * np.mean(1 / np.sqrt(trials * p * (1 - p))) ** 2
+    between = odds.var(ddof=1) / len(odds)
+    t, z = student.ppf(0.5 + level / 2, len(odds) - 1), norm.ppf(0.5 + level / 2)
+    half = np.sqrt(t**2 * between + z**2 * shared)
     value, low, high = (float(expit(odds.mean() + d)) for d in (0.0, -half, half))
     return value, low, high
 
