@@ -272,7 +272,7 @@ def test_a_malformed_spec_is_named(tmp_path: Path, victim: Path) -> None:
     task = publish_task(tmp_path / "task")
     with pytest.raises(StudyError, match=r"settings\.limit"):
         run_lm_eval(victim, task, spec(limit=0), tmp_path / "out")
-    with pytest.raises(StudyError, match="allowed: cell, defense, round, settings"):
+    with pytest.raises(StudyError, match="allowed: cell, defense, instruction_set, round, settings"):
         run_lm_eval(victim, task, {"cell": "a"}, tmp_path / "out")
 
 

@@ -5,6 +5,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -342,6 +343,8 @@ def run_entry(monkeypatch, *arguments):
     """The script's main() in this process: an interpreter of its own would spend seconds on imports."""
     monkeypatch.setattr(console, "_terminal", sys.stderr)  # it keeps the stream of its first import
     monkeypatch.setattr(sys, "argv", [str(ENTRY), *map(str, arguments)])
+    # Libraries are loaded here: too late to settle what they compute with.
+    monkeypatch.setitem(sys.modules, "hardscale.pinned", ModuleType("hardscale.pinned"))
     runpy.run_path(str(ENTRY), run_name="__main__")
 
 

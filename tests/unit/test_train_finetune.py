@@ -153,7 +153,9 @@ def test_pretraining_publishes_a_base_with_weights_and_its_compute(made, tmp_pat
 
 
 def entry(made, tmp_path, fault=None):
-    command = [sys.executable, str(SCRIPTS / "finetune.py"), "--spec", json.dumps({**finetune_spec(), "ranks": 2})]
+    # Native, as the unbroken run of this process is.
+    spec = {**finetune_spec(), "ranks": 2, "instruction_set": "native"}
+    command = [sys.executable, str(SCRIPTS / "finetune.py"), "--spec", json.dumps(spec)]
     command += ["--base", str(made[0]), "--task", str(made[1]), "--state", str(tmp_path / "state")]
     command += ["--out", str(tmp_path / "out"), "--log", str(tmp_path / "log.txt"), "--save-seconds", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"HARDSCALE_FAULT": fault} if fault else {})}
