@@ -7,6 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.integrate import quad
 from scipy.special import expit, logit
+from scipy.stats import multivariate_normal, norm
 
 from hardscale.analysis.firth import firth, jeffreys
 from hardscale.analysis.mixed import Counts, fit_mixed, marginal
@@ -139,17 +140,23 @@ def test_examples_variance_is_the_double_sum() -> None:
     seeds, models = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2, 3, 3])
     model = fit_mixed(x[:, None], k, np.full(8, 20.0), models)
     assert model is not None
-    a, pi = model.influence(SLOPE), model.pi
-    apart, shared = 0.0, 0.0
-    for i, j in itertools.product(range(8), repeat=2):
-        bound = 20 * a[i] * a[j] * (min(pi[i], pi[j]) - pi[i] * pi[j])
-        apart += bound * (1.0 if i == j else 0.7 if models[i] == models[j] else 0.0)
-        if models[i] != models[j]:
-            shared += bound * (BETWEEN_ROUNDS if seeds[i] == seeds[j] else BETWEEN_SEEDS)
-    found = examples_variance(model, SLOPE, seeds, models, 0.7)
-    assert found == pytest.approx(apart + max(0.0, shared), rel=1e-9)
+    pi = model.pi
+
+    def expected(contrast: np.ndarray) -> float:
+        a, apart, shared = model.influence(contrast), 0.0, 0.0
+        for i, j in itertools.product(range(8), repeat=2):
+            c = 0.7 if models[i] == models[j] else BETWEEN_ROUNDS if seeds[i] == seeds[j] else BETWEEN_SEEDS
+            both = multivariate_normal([0, 0], [[1, c], [c, 1]]).cdf(norm.ppf(pi[[i, j]])) if i != j else pi[i]
+            term = 20 * a[i] * a[j] * (both - pi[i] * pi[j])
+            apart, shared = (apart + term, shared) if models[i] == models[j] else (apart, shared + term)
+        return float(apart + max(0.0, shared))
+
     level = np.array([1.0, 1.0])  # at the middle x: there errors add up, nothing cancels
+    for contrast in (SLOPE, level):
+        found = examples_variance(model, contrast, seeds, models, 0.7)
+        assert found == pytest.approx(expected(contrast), rel=0.01)
     assert examples_variance(model, level, seeds, models, 0.7) > examples_variance(model, level, models, models, 0.7)
+    a = model.influence(SLOPE)
     alone = np.sum(20 * a**2 * pi * (1 - pi))
     assert examples_variance(model, SLOPE, seeds, models, 0.0) == pytest.approx(alone, rel=1e-9)
 

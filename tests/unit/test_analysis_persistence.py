@@ -2,32 +2,41 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from hardscale.analysis.persistence import persistence, share_broken_once
+from hardscale.analysis.persistence import hardness_variance, persistence, share_broken_once, sum_variance
 
 RATES = np.array([0.1, 0.35, 0.2, 0.5])
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.8, 1.0])
-def test_it_is_the_share_of_what_the_thresholds_let_pass(kept: float) -> None:
+def test_shares_and_variances_are_those_of_drawn_examples(kept: float) -> None:
     rng = np.random.default_rng(0)
-    n = 400_000
-    own = rng.random((n, 1)) * np.ones(4)
-    broken = np.where(rng.random((n, 4)) < np.sqrt(kept), own, rng.random((n, 4))) < RATES
-    assert share_broken_once(RATES, kept) == pytest.approx(broken.any(axis=1).mean(), abs=0.003)
-    cov = np.cov(broken[:, 1], broken[:, 3])[0, 1]
-    assert cov == pytest.approx(kept * (0.35 - 0.35 * 0.5), abs=0.003)
+    n, weights = 400_000, np.array([-1.0, 0.3, -0.5, 1.2])
+    latent = np.sqrt(kept) * rng.normal(size=(n, 1)) + np.sqrt(1 - kept) * rng.normal(size=(n, 4))
+    broken = latent < norm.ppf(RATES)
+    assert share_broken_once(RATES, kept) == pytest.approx(broken.any(axis=1).mean(), abs=0.004)
+    assert sum_variance(weights, RATES, kept) == pytest.approx(np.var(broken @ weights), rel=0.02)
+    hardness = rng.normal(size=(n, 1))
+    first, second = (
+        np.sqrt(kept) * hardness + np.sqrt(1 - kept) * rng.normal(size=(n, 4)) < norm.ppf(RATES) for _ in range(2)
+    )
+    shared = np.cov(first @ weights, second @ weights)[0, 1]
+    assert hardness_variance(weights, RATES, kept) == pytest.approx(shared, abs=0.005)
 
 
-def test_the_ends_are_independence_and_frechets_bound() -> None:
+def test_the_ends_are_independence_and_what_is_broken_stays_broken() -> None:
     assert share_broken_once(RATES, 0.0) == pytest.approx(1 - np.prod(1 - RATES))
-    assert share_broken_once(RATES, 1.0) == pytest.approx(0.5)
+    assert share_broken_once(RATES, 1.0) == pytest.approx(0.5, abs=0.003)
+    frechet = np.minimum.outer(RATES, RATES) - np.outer(RATES, RATES)
+    weights = np.array([-1.0, 0.3, -0.5, 1.2])
+    assert sum_variance(weights, RATES, 1.0) == pytest.approx(weights @ frechet @ weights, abs=0.005)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.6, 0.95])
 def test_persistence_is_found_again_over_models(kept: float) -> None:
     curves = [(rates, n * share_broken_once(rates, kept), n) for rates, n in ((RATES, 100.0), (RATES / 2, 300.0))]
-    assert persistence(curves) == pytest.approx(kept, abs=1e-4)
+    assert persistence(curves) == pytest.approx(kept, abs=1e-3)
 
 
 def test_counts_outside_the_range_are_its_ends_and_no_counts_say_nothing() -> None:

@@ -6,8 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from hardscale.analysis.intervals import wilson
-from hardscale.analysis.shares import SHARED_HARDNESS, share_of_these, share_of_typical
-from hardscale.analysis.variances import BETWEEN_SEEDS
+from hardscale.analysis.shares import SHARED_HARDNESS, SHARED_IN_ODDS, share_of_these, share_of_typical
 from hardscale.errors import DataError
 
 
@@ -18,7 +17,7 @@ def test_of_one_model_it_is_wilsons(k: int) -> None:
 
 def test_of_equal_models_it_is_wilsons_of_the_examples_there_are() -> None:
     effective = 3 * 40 / (1 + 2 * SHARED_HARDNESS)
-    p = 11 / 42  # with one success and one failure added
+    p = 10.5 / 41  # with half a success and half a failure added
     estimate, low, high = share_of_these([10, 10, 10], [40, 40, 40])
     assert estimate == 0.25
     z, n = 1.959964, effective * p * (1 - p) / (p * (1 - p))
@@ -50,7 +49,7 @@ def test_it_covers_the_mean_of_these_models(seeds: int, common: float) -> None:
 def test_of_a_typical_model_it_is_students_over_log_odds() -> None:
     k, n = np.array([10, 30, 25, 44, 18]), np.full(5, 60)
     odds = logit((k + 0.5) / 61)
-    shared = BETWEEN_SEEDS * np.mean(((k + 0.5) * (60.5 - k) / 61**2 * 60) ** -0.5) ** 2
+    shared = SHARED_IN_ODDS * np.mean(((k + 0.5) * (60.5 - k) / 61**2 * 60) ** -0.5) ** 2
     half = np.sqrt(student.ppf(0.975, 4) ** 2 * odds.var(ddof=1) / 5 + 1.959964**2 * shared)
     assert share_of_typical(k, n) == pytest.approx(tuple(expit(odds.mean() + np.array([0, -half, half]))))
     assert share_of_typical(k[:4], n[:4]) is None

@@ -1,13 +1,14 @@
 """How far an attack's iterations succeed on the same examples.
 
-Ten iterations on one example are not ten examples. The model here: an example has one threshold ``U`` for all
-iterations, uniform on [0, 1], and at each iteration, with probability ``sqrt(persistence)``, it is ``U`` that the
-success rate ``p`` of that iteration must exceed, else a fresh uniform number. Then
+Ten iterations on one example are not ten examples. The model here: an example has a hardness ``z``, standard normal,
+and an iteration with success rate ``p`` breaks it where ``sqrt(c) z + sqrt(1 - c) e < normal quantile of p``, with a
+fresh ``e`` for each iteration. ``c``, the persistence, goes from independence (0) to what is broken first being broken
+at every higher rate (1). Given its hardness, iterations succeed independently, with
 
-    ``cov(success_i, success_j) = persistence (min(p_i, p_j) - p_i p_j)``,
+    ``q(z) = Phi((quantile(p) - sqrt(c) z) / sqrt(1 - c))``,
 
-from independence (0) to Fréchet's bound (1: what is broken first is broken at every higher rate). How many examples are
-broken at least once tells which: with persistence 1 no more than at the best iteration.
+so that all that is needed are means over ``z``. How many examples are broken at least once tells ``c``: with
+persistence 1 no more than at the best iteration.
 """
 
 from __future__ import annotations
@@ -17,26 +18,44 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
 
 Array = NDArray[np.float64]
+#: Hardness at the middles of equally likely parts.
+_HARDNESS = ndtri((np.arange(200) + 0.5) / 200)
+_HIGHEST = 1 - 1e-6
 
 
-def share_broken_once(rates: Array, persistence: float) -> float:
-    """Share of examples broken at one iteration at least.
+def chances(rates: Array, persistence: float) -> Array:
+    """Chance of success at each iteration of an example of each hardness.
 
     Args:
         rates: ``(m,)`` success rates of the iterations.
         persistence: between 0 and 1.
+
+    Returns:
+        ``(m, hardness)``, equally likely columns.
     """
-    p = np.sort(np.asarray(rates, dtype=float))
-    kept = np.sqrt(persistence)
-    # For U in [p_(j-1), p_(j)) the threshold is passed by the iterations from the j-th smallest rate on.
-    by_chance = 1 - (1 - kept) * p
-    by_threshold = by_chance - kept
-    below = np.append(1.0, np.cumprod(by_chance))
-    above = np.append(np.cumprod(by_threshold[::-1])[::-1], 1.0)
-    width = np.diff(np.concatenate([[0.0], p, [1.0]]))
-    return float(1 - np.sum(width * below * above))
+    c = min(persistence, _HIGHEST)
+    limits = ndtri(np.clip(rates, 1e-12, 1 - 1e-12))
+    return np.asarray(ndtr((limits[:, None] - np.sqrt(c) * _HARDNESS) / np.sqrt(1 - c)))
+
+
+def share_broken_once(rates: Array, persistence: float) -> float:
+    """Share of examples broken at one iteration at least."""
+    return float(1 - np.mean(np.prod(1 - chances(rates, persistence), axis=0)))
+
+
+def hardness_variance(weights: Array, rates: Array, persistence: float) -> float:
+    """Variance of the sum of weighted successes on one example that comes from how hard it is."""
+    return float(np.var(weights @ chances(rates, persistence)))
+
+
+def sum_variance(weights: Array, rates: Array, persistence: float) -> float:
+    """Variance of the sum of weighted successes on one example."""
+    q = chances(rates, persistence)
+    alone = rates * (1 - rates) - np.var(q, axis=1)
+    return float(np.var(weights @ q) + weights**2 @ np.maximum(alone, 0.0))
 
 
 def persistence(curves: Sequence[tuple[Array, float, float]]) -> float | None:
@@ -61,4 +80,4 @@ def persistence(curves: Sequence[tuple[Array, float, float]]) -> float | None:
         return 0.0
     if excess(1.0) >= 0:
         return 1.0
-    return float(brentq(excess, 0.0, 1.0, xtol=1e-6))
+    return float(brentq(excess, 0.0, 1.0, xtol=1e-4))

@@ -10,18 +10,20 @@ from scipy.stats import t as student
 
 from hardscale.analysis.estimands import ENOUGH_SEEDS
 from hardscale.analysis.intervals import Estimate
-from hardscale.analysis.variances import BETWEEN_SEEDS
 from hardscale.errors import DataError
 
 #: Correlation of success on one example between two seeds of a cell: what is hard for one is harder for the other.
-SHARED_HARDNESS = 0.15
+SHARED_HARDNESS = 0.1
+#: The same where it widens what Student's quantile has widened already.
+SHARED_IN_ODDS = 0.04
 
 
 def share_of_these(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean over models of their success rates, with an interval from drawing examples alone.
 
     Examples are drawn within models, so that how models differ is no noise: the variance of the mean is
-    ``f sum_s p_s (1 - p_s) / n_s / S^2`` (``p_s`` with one success and one failure added), not that of pooled counts.
+    ``f sum_s p_s (1 - p_s) / n_s / S^2`` (``p_s`` with half a success and half a failure added), not that of pooled
+    counts.
     Models are mostly attacked on the same examples and some examples are hard for all: ``f = 1 + (S - 1) c`` with
     ``c`` = :data:`SHARED_HARDNESS`. The interval is Wilson's with the number of examples that gives this variance; for
     one model, Wilson's own.
@@ -37,7 +39,7 @@ def share_of_these(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
     successes, trials = _counts(k, n)
     models = len(trials)
     mean = float(np.mean(successes / trials))
-    smoothed = (successes + 1) / (trials + 2)
+    smoothed = (successes + 0.5) / (trials + 1)
     factor = 1 + (models - 1) * SHARED_HARDNESS
     variance = factor * float(np.sum(smoothed * (1 - smoothed) / trials)) / models**2
     centre = float(smoothed.mean())
@@ -52,7 +54,7 @@ def share_of_typical(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimat
     """Success rate of the median model of those that these seeds are drawn from: mean log odds, Student's t over seeds.
 
     Log odds have half a success and half a failure added. To their variance comes the part of the examples' that seeds
-    share (:data:`~hardscale.analysis.variances.BETWEEN_SEEDS`) and that their differences do not show.
+    share (:data:`SHARED_IN_ODDS`) and that their differences do not show.
 
     Returns:
         rate and bounds; None below :data:`~hardscale.analysis.estimands.ENOUGH_SEEDS` models, and where more than half
@@ -64,7 +66,7 @@ def share_of_typical(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimat
         return None
     odds = logit((successes + 0.5) / (trials + 1))
     p = expit(odds)
-    shared = BETWEEN_SEEDS * np.mean(1 / np.sqrt(trials * p * (1 - p))) ** 2
+    shared = SHARED_IN_ODDS * np.mean(1 / np.sqrt(trials * p * (1 - p))) ** 2
     between = odds.var(ddof=1) / len(odds)
     t, z = student.ppf(0.5 + level / 2, len(odds) - 1), norm.ppf(0.5 + level / 2)
     half = np.sqrt(t**2 * between + z**2 * shared)

@@ -8,16 +8,17 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from hardscale.analysis.mixed import MixedModel
+from hardscale.analysis.persistence import hardness_variance, sum_variance
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 #: Persistence (:mod:`hardscale.analysis.persistence`) of iterations where no count tells it.
 WITHIN_MODEL = 0.8
 #: ... of two rounds of one training: other models, which descend from each other.
 BETWEEN_ROUNDS = 0.4
-#: ... of two seeds. Counts can not tell it: that examples are hard for all looks like no difference between seeds. It
-#: is small because what is hard for all moves the level of a curve, and hardly its slope.
-BETWEEN_SEEDS = 0.03
+#: ... of two seeds. Counts can not tell it: that examples are hard for all looks like no difference between seeds.
+BETWEEN_SEEDS = 0.1
 
 
 def cluster_variance(model: MixedModel, contrast: Array, clusters: NDArray) -> float:
@@ -74,10 +75,9 @@ def examples_variance(
 ) -> float:
     """Variance of ``contrast @ beta`` from drawing examples, on which every model of the cell is attacked.
 
-    Success of one example under two conditions with rates ``p <= q`` has the covariance ``c p (1 - q)``, where ``c`` is
-    the persistence within a model, :data:`BETWEEN_ROUNDS` within a seed and :data:`BETWEEN_SEEDS` between seeds. What
-    two models share may as well cancel in a slope: where models that share nothing have the larger variance, it is
-    theirs.
+    How hard an example is goes through all its iterations (``persistence``), to an extent through the rounds of a
+    training (:data:`BETWEEN_ROUNDS`) and a little through seeds (:data:`BETWEEN_SEEDS`). What two models share may as
+    well cancel in a slope: where models that share nothing have the larger variance, it is theirs.
 
     Args:
         model: the fit.
@@ -86,33 +86,28 @@ def examples_variance(
         models: ``(m,)`` label of the model (scale, seed and round) of each row.
         persistence: of the iterations of one model; :data:`WITHIN_MODEL` where unknown.
     """
-    weight, pi = model.influence(contrast) * np.sqrt(model.n), model.pi
+    weight = model.influence(contrast) * np.sqrt(model.n)
     within = WITHIN_MODEL if persistence is None else persistence
     rounds = min(BETWEEN_ROUNDS, within)
     between = min(BETWEEN_SEEDS, rounds)
-    alone = float(np.sum(weight**2 * pi * (1 - pi)))
-    by_model = _frechet_of(weight, pi, models)
-    by_seed = _frechet_of(weight, pi, seeds)
-    apart = (1 - within) * alone + within * by_model
-    shared = rounds * (by_seed - by_model) + between * (_frechet(weight, pi) - by_seed)
-    return apart + max(0.0, shared)
+    by_model, by_seed = _parts(models), _parts(seeds)
+
+    def shared(parts: list[Rows], extent: float) -> float:
+        return sum(hardness_variance(weight[rows], model.pi[rows], extent) for rows in parts)
+
+    apart = sum(sum_variance(weight[rows], model.pi[rows], within) for rows in by_model)
+    over_rounds = shared(by_seed, rounds) - shared(by_model, rounds)
+    over_seeds = shared([np.arange(len(weight))], between) - shared(by_seed, between)
+    return apart + max(0.0, over_rounds + over_seeds)
 
 
 def shared_variance(model: MixedModel, contrast: Array) -> float:
     """The part of :func:`examples_variance` that all seeds share, and that differences between seeds do not show."""
-    weight = model.influence(contrast) * np.sqrt(model.n)
-    return BETWEEN_SEEDS * _frechet(weight, model.pi)
+    return hardness_variance(model.influence(contrast) * np.sqrt(model.n), model.pi, BETWEEN_SEEDS)
 
 
-def _frechet_of(weight: Array, pi: Array, groups: NDArray) -> float:
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(np.unique(groups[order], return_inverse=True)[1].reshape(-1))) + 1
-    return sum(_frechet(weight[rows], pi[rows]) for rows in np.split(order, starts))
-
-
-def _frechet(weight: Array, pi: Array) -> float:
-    """``sum_ij w_i w_j (min(p_i, p_j) - p_i p_j)`` in O(m log m)."""
-    order = np.argsort(pi, kind="stable")
-    w, p = weight[order], pi[order]
-    larger = np.cumsum(w[::-1])[::-1] - w
-    return float(np.sum(w * p * (w + 2 * larger)) - np.sum(w * p) ** 2)
+def _parts(labels: NDArray) -> list[Rows]:
+    """Rows of each label."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(np.unique(labels[order], return_inverse=True)[1].reshape(-1))) + 1
+    return np.split(order, starts)
