@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 #: Persistence (:mod:`hardscale.analysis.persistence`) of iterations where no count tells it.
-WITHIN_MODEL = 0.8
+WITHIN_MODEL = 0.85
 #: ... of two rounds of one training: other models, which descend from each other.
 BETWEEN_ROUNDS = 0.4
 #: ... of two seeds. Counts can not tell it: that examples are hard for all looks like no difference between seeds.
