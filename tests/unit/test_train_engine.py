@@ -124,6 +124,41 @@ def summed(group, stage, n_micro, frozen):
     return history, weights.tolist(), module.gpt_neox.embed_in.weight.equal(tiny_model().gpt_neox.embed_in.weight)
 
 
+def handed_to_the_optimizer(group, stage, limit, pinned):
+    """Norm of a gradient of norm 30 as the optimizer gets it, and the norm that was said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardscale.training.engine.is_pinned", lambda: pinned)
+        module = torch.nn.Linear(4, 4, bias=False)
+        settings = OptimizerSettings(kind="adamw", learning_rate=1e-3, max_grad_norm=limit)
+        engine = Engine(
+            module,
+            settings,
+            factor=schedule(settings, N_STEPS),
+            batch_size=1,
+            group=group,
+            options=RunOptions(zero_stage=stage),
+            n_micro=1,
+        )
+    engine.accumulate_parts([torch.eye(4)], lambda forward, part: forward(part).sum() * 7.5, 0)
+    norms = []
+    optimizer = engine.base_optimizer
+
+    def look(*_):
+        norms.append(torch.cat([t.grad.flatten() for t in optimizer.param_groups[0]["params"]]).norm().item())
+
+    optimizer.register_step_pre_hook(look)
+    return engine.update(), norms
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("limit", [None, 0.3, 1.0, 5.0, 100.0])
+def test_gradients_are_clipped_at_the_limit_and_nowhere_else(stage, limit, pinned):
+    said, norms = in_ranks(handed_to_the_optimizer, stage, limit, pinned)[0]
+    assert said == pytest.approx(30)
+    assert norms == [pytest.approx(min(limit or 30, 30), rel=1e-5)]
+
+
 def frozen_size(frozen):
     return sum(p.numel() for n, p in tiny_model().named_parameters() if not (frozen and "embed_in" in n))
 

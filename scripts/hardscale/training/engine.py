@@ -13,6 +13,7 @@ from torch import nn
 
 from hardscale import pulse
 from hardscale.errors import TrainingError
+from hardscale.instruction_set import is_pinned
 from hardscale.settings.training import OptimizerSettings
 from hardscale.training.batches import Batch, Row, collate
 from hardscale.training.distributed import Group
@@ -86,9 +87,10 @@ class Engine:
         config = json.loads((ZERO_FOLDER / f"zero{stage}.json").read_text(encoding="utf-8"))
         config |= {"train_micro_batch_size_per_gpu": self.micro, "gradient_accumulation_steps": self.n_micro}
         config["bf16"] = {"enabled": self.options.dtype == "bfloat16"}
+        # Always said: DeepSpeed clips at 1 where nothing is. Without ZeRO we clip ourselves, for it reports no norm
+        # there; its second clipping at the same norm is rounding, by a root that each maker's processors give their way.
+        config["gradient_clipping"] = 0.0 if is_pinned() and stage == 0 else settings.max_grad_norm or 0.0
         if stage >= 1:
-            # Without ZeRO we clip ourselves: DeepSpeed reports no norm there.
-            config["gradient_clipping"] = settings.max_grad_norm or 0.0
             config["zero_allow_untested_optimizer"] = settings.kind == "adafactor"
         engine, *_ = deepspeed.initialize(
             model=model,
