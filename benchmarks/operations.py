@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,32 @@ def optimizers() -> Iterator[tuple[str, str]]:
         yield kind, digest(weight)
 
 
+def clipped_trainings() -> Iterator[tuple[str, str]]:
+    """400 steps of the trainings' own engine, all of whose gradients are clipped."""
+    import torch
+
+    from hardscale.settings.training import OptimizerSettings
+    from hardscale.training.distributed import start_group
+    from hardscale.training.engine import Engine
+    from hardscale.training.options import RunOptions
+
+    x = torch.from_numpy(values(400, 8, 24))
+    with tempfile.TemporaryDirectory() as folder:
+        group = start_group(1, Path(folder) / "meeting")
+        for limit in (0.3, 1.0):
+            layer = torch.nn.Linear(24, 24)
+            layer.load_state_dict({"weight": torch.from_numpy(values(24, 24, seed=7)), "bias": torch.zeros(24)})
+            settings = OptimizerSettings(kind="adamw", learning_rate=0.01, max_grad_norm=limit)
+            options = RunOptions()
+            engine = Engine(
+                layer, settings, factor=lambda _: 1.0, batch_size=1, group=group, options=options, n_micro=1
+            )
+            for rows in x:
+                engine.accumulate_parts([rows], lambda forward, part: forward(part).tanh().square().sum(), 0)
+                engine.update()
+            yield f"training clipped at {limit}", digest(layer.weight, layer.bias)
+
+
 def statistics() -> Iterator[tuple[str, str]]:
     """What fits and tables use of numpy, scipy and pandas."""
     import numpy as np
@@ -164,7 +191,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    found = dict(item for group in (products, functions, optimizers, statistics) for item in group())
+    found = dict(item for group in (products, functions, optimizers, clipped_trainings, statistics) for item in group())
     text = json.dumps(found, indent=1)
     if args.out:
         args.out.write_text(text + "\n")
