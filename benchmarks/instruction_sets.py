@@ -1,9 +1,9 @@
 """A study under each setting of the libraries' instruction sets: what its models and tables are and what it costs.
 
-Each setting runs in a folder of its own, from nothing, one job at a time. The pinned one is what a study does by
-itself; the others are ``instruction_set: native`` with the libraries' own switches set by hand. Two processors compute
-the same under a setting where the digests of its row are the same. Seconds are those of the jobs (their benchmark
-files), on a quiet machine; ``--rounds`` interleaves the settings and takes each job's least.
+Each setting runs in a folder of its own, from nothing, one job at a time. ``avx2``, ``portable`` and ``native`` are
+what a study's ``instruction_set`` may be; the others are ``native`` with the libraries' own switches set by hand. Two
+processors compute the same under a setting where the digests of its row are the same. Seconds are those of the jobs
+(their benchmark files), on a quiet machine; ``--rounds`` interleaves the settings and takes each job's least.
 
 Example:
     python benchmarks/instruction_sets.py --study studies/tiny.yaml --out /tmp/sets.json
@@ -26,7 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from hardscale.instruction_set import NATIVE, PINNED, switches
+from hardscale.instruction_set import NATIVE, PINNED, PORTABLE, switches
 from hardscale.processor import processor
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "native, ATen and oneDNN AVX2, MKL_CBWR=AVX2": (NATIVE, {**_AVX2, "MKL_CBWR": "AVX2"}),
     "native, ATen and oneDNN AVX2, MKL_CBWR=COMPATIBLE": (NATIVE, {**_AVX2, "MKL_CBWR": "COMPATIBLE"}),
     "avx2": (PINNED, {}),
+    "portable": (PORTABLE, {}),
 }
 #: What the digests of a run are taken of.
 _KINDS = {

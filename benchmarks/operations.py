@@ -5,8 +5,8 @@ operation -> the first digits of the sha256 of its result. Another processor tha
 libraries make of the processor's name and of the instructions that give estimates (``rsqrtps``) shows then too.
 
 Example:
-    python benchmarks/operations.py --instruction-set avx2 --out here.json
-    qemu-x86_64 -cpu Haswell .venv/bin/python benchmarks/operations.py --instruction-set avx2 --out haswell.json
+    python benchmarks/operations.py --instruction-set portable --out here.json
+    qemu-x86_64 -cpu Haswell .venv/bin/python benchmarks/operations.py --instruction-set portable --out haswell.json
     python benchmarks/operations.py --compare here.json haswell.json
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from hardscale.instruction_set import CHOICES, settle
+from hardscale.instruction_set import CHOICES, PORTABLE, settle
 
 _SHAPES = [(32, 32, 32), (640, 32, 96), (33, 128, 304), (512, 56, 224), (64, 512, 64), (1, 32, 2), (7, 13, 5)]
 _DIGITS = 12
@@ -178,7 +178,7 @@ def differing(before: dict[str, str], now: dict[str, str]) -> list[str]:
 def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--instruction-set", choices=CHOICES, default=CHOICES[0])
+    parser.add_argument("--instruction-set", choices=CHOICES, default=PORTABLE)
     parser.add_argument("--out", type=Path, help="file for the JSON; the terminal when absent")
     parser.add_argument("--compare", type=Path, nargs=2, metavar="JSON", help="name what differs between two files")
     args = parser.parse_args()

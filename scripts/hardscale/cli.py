@@ -16,7 +16,7 @@ from hardscale.console import printable
 from hardscale.errors import StudyError
 from hardscale.for_rules import remember_signature, with_signature
 from hardscale.guarded import shown
-from hardscale.instruction_set import KEY, PINNED, why_not
+from hardscale.instruction_set import KEY, NATIVE, why_not
 from hardscale.launch.records import RUN
 from hardscale.launch.work import SITE
 from hardscale.settings.blocks import deep_merge
@@ -72,10 +72,11 @@ def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | 
 
 def say_what_computes(study: Study) -> None:
     """A line where this machine can not have the study's instruction set; nodes of a cluster may be others."""
-    reason = why_not() if study.instruction_set == PINNED else None
+    reason = why_not() if study.instruction_set != NATIVE else None
     if reason:
-        line = f"note: {KEY}: {PINNED} can not be had on this machine ({reason}); what it computes may differ in its"
-        print(f"{line} last digits from other machines' results, as manifests say (docs/numerics.md)", file=sys.stderr)
+        line = f"note: {KEY}: {study.instruction_set} can not be had on this machine ({reason}); what it computes may"
+        said = f"{line} differ in its last digits from other machines' results, as manifests say (docs/numerics.md)"
+        print(said, file=sys.stderr)
 
 
 def environment_file(basedir: str, name: str) -> str:

@@ -20,23 +20,24 @@ from hardscale.errors import StudyError
 
 #: A study's ``instruction_set``, and the key of specs.
 KEY = "instruction_set"
-PINNED, NATIVE = "avx2", "native"
-CHOICES = (PINNED, NATIVE)
-#: What a processor needs for the pinned one, as Linux names it; glibc's own choice for ``exp`` and its like is then
+PINNED, PORTABLE, NATIVE = "avx2", "portable", "native"
+CHOICES = (PINNED, PORTABLE, NATIVE)
+#: What a processor needs for the pinned ones, as Linux names it; glibc's own choice for ``exp`` and its like is then
 #: the same everywhere too.
 NEEDED = ("avx2", "fma")
 _LIBRARIES = ("numpy", "pyarrow", "scipy", "torch")
 _settled: str | None = None
 
 
-def switches() -> dict[str, str | None]:
-    """The environment of the pinned instruction set; None for a variable that must be absent."""
+def switches(choice: str = PINNED) -> dict[str, str | None]:
+    """The environment of a pinned instruction set; None for a variable that must be absent."""
     return {
         "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own loops, and SLEEF's functions in them
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "DNNL_MAX_CPU_ISA": "AVX2",  # the same by its older name
-        # Its branch AVX2 is for Intel's processors alone: those of others take another one without a word.
-        "MKL_CBWR": "COMPATIBLE",
+        # Its branch AVX2 is for Intel's processors: AMD's take another one without a word, the same on all with AVX2.
+        # The one branch for every maker's multiplies matrices at less than half of the speed.
+        "MKL_CBWR": "COMPATIBLE" if choice == PORTABLE else "AVX2",
         "OPENBLAS_CORETYPE": "Haswell",  # of numpy, and the other copy of scipy
         "NPY_DISABLE_CPU_FEATURES": _wider_than_avx2(),
         "NPY_ENABLE_CPU_FEATURES": None,  # numpy takes one of the two
@@ -73,12 +74,12 @@ def why_not(flags: Path = Path("/proc/cpuinfo")) -> str | None:
 def settle(choice: object = PINNED, quiet: bool = False) -> None:
     """Decide, once and before any library that computes is loaded, what the libraries of this process compute with.
 
-    ``native`` leaves the environment as it is, with whatever switches the user set in it. ``avx2`` overrides these,
-    and says so; where the machine can not have it (:func:`why_not`), the process stays native and says so.
+    ``native`` leaves the environment as it is, with whatever switches the user set in it. The others override these,
+    and say so; where the machine can not have them (:func:`why_not`), the process stays native and says so.
 
     Args:
         choice: of the study.
-        quiet: say nothing of a machine that can not have it.
+        quiet: say nothing of a machine that can not have them.
 
     Raises:
         StudyError: another choice, or a library is loaded already and the switches would come too late.
@@ -86,22 +87,23 @@ def settle(choice: object = PINNED, quiet: bool = False) -> None:
     global _settled
     if choice not in CHOICES:
         raise StudyError(f"--spec: {KEY}: found {choice!r}, must be one of {', '.join(CHOICES)}")
-    reason = why_not() if choice == PINNED else None
+    choice = str(choice)
+    reason = why_not() if choice != NATIVE else None
     if reason:
-        _set(dict.fromkeys(name for name, value in switches().items() if value == os.environ.get(name)))
+        _set(dict.fromkeys(name for name, value in switches(choice).items() if value == os.environ.get(name)))
     if reason and not quiet:
         # In the log alone: the controller has said it for the machine that it runs on, and every manifest holds it.
         print(f"{KEY}: {choice} can not be had here ({reason}): computing natively", flush=True)
-    if choice == PINNED and not reason:
-        _switch_on()
-    _settled = NATIVE if reason else str(choice)
+    if choice != NATIVE and not reason:
+        _switch_on(choice)
+    _settled = NATIVE if reason else choice
 
 
-def _switch_on() -> None:
-    wanted = switches()
+def _switch_on(choice: str) -> None:
+    wanted = switches(choice)
     theirs = [f"{name}={os.environ[name]}" for name in wanted if os.environ.get(name, wanted[name]) != wanted[name]]
     if theirs:
-        say(f"{KEY}: {PINNED} of the study overrides {', '.join(theirs)} of the environment; {NATIVE} would keep it")
+        say(f"{KEY}: {choice} of the study overrides {', '.join(theirs)} of the environment; {NATIVE} would keep it")
     _set(wanted)
 
 
@@ -123,10 +125,10 @@ def _set(wanted: dict[str, str | None]) -> None:
 
 
 def settled() -> str | None:
-    """What :func:`settle` came to in this process: ``avx2``, ``native``; None where nobody asked."""
+    """What :func:`settle` came to in this process, one of :data:`CHOICES`; None where nobody asked."""
     return _settled
 
 
 def is_pinned() -> bool:
-    """Whether this process computes the same on every processor."""
-    return _settled == PINNED
+    """Whether this process computes the same on other processors."""
+    return _settled in (PINNED, PORTABLE)

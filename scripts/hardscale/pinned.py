@@ -3,6 +3,6 @@
 Tables, fits and figures take seconds: nothing is gained there by a processor's own best instructions.
 """
 
-from hardscale.instruction_set import settle
+from hardscale.instruction_set import PORTABLE, settle
 
-settle(quiet=True)  # the controller has said what this machine can not have
+settle(PORTABLE, quiet=True)  # the controller has said what this machine can not have

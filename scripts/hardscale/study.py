@@ -67,10 +67,11 @@ class Study(Settings):
     ranks: Ranks | Annotated[dict[Name, Ranks], size(100)] = Field(
         1, description="World size of training gangs, part of the result: a number, or {default: 1, 12b: 8} by scale."
     )
-    instruction_set: Literal["avx2", "native"] = Field(
+    instruction_set: Literal["avx2", "portable", "native"] = Field(
         "avx2",
-        description="What CPUs compute with. avx2: the same numbers on every x86-64 processor that has it (others stay "
-        "native and say so); native: each processor's best, up to a tenth faster. docs/numerics.md.",
+        description="What CPUs compute with. avx2: the same numbers on every x86-64 processor of one maker that has "
+        "it; portable: of every maker, at half of the speed (machines without AVX2 stay native and say so); native: "
+        "each processor's best. docs/numerics.md.",
     )
     data: DataSettings = DataSettings()
     tasks: Annotated[dict[TaskName, AnyTask], size(100)]

@@ -17,7 +17,7 @@ from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.artifacts.publish import publishing
 from hardscale.attacks.perturb import square_root
 from hardscale.errors import StudyError
-from hardscale.instruction_set import NATIVE, PINNED, settle, switches, why_not
+from hardscale.instruction_set import NATIVE, PINNED, PORTABLE, settle, switches, why_not
 from hardscale.settings.training import OptimizerSettings
 from hardscale.training.optimizers import build_optimizer
 
@@ -68,10 +68,11 @@ def test_every_library_heeds_its_switch():
 
 
 @can_pin
-def test_mkl_and_onednn_say_what_they_run():
+@pytest.mark.parametrize(("choice", "branch"), [(PINNED, r"CNR:(AVX2|AUTO)"), (PORTABLE, "CNR:COMPATIBLE")])
+def test_mkl_and_onednn_say_what_they_run(choice, branch):
     code = "import torch\ntorch.rand(64, 64) @ torch.rand(64, 64)\ntorch.nn.functional.gelu(torch.rand(64, 64))"
-    said = after(PINNED, code, MKL_VERBOSE="1", ONEDNN_VERBOSE="1").stdout
-    assert re.search(r"MKL_VERBOSE SGEMM.*CNR:COMPATIBLE", said), said
+    said = after(choice, code, MKL_VERBOSE="1", ONEDNN_VERBOSE="1").stdout
+    assert re.search(rf"MKL_VERBOSE SGEMM.*{branch}", said), said
     assert re.search(r"cpu,isa:.*AVX2\s*$", said, re.M), said
 
 
@@ -122,14 +123,14 @@ def test_switches_of_the_user_are_overridden_aloud_and_kept_by_native():
     code = "import os\nprint(os.environ.get('MKL_CBWR'), os.environ.get('NPY_ENABLE_CPU_FEATURES'))"
     theirs = {"MKL_CBWR": "AVX512", "NPY_ENABLE_CPU_FEATURES": "X86_V3"}
     pinned, native = after(PINNED, code, **theirs), after(NATIVE, code, **theirs)
-    assert pinned.stdout.split() == ["COMPATIBLE", "None"]
+    assert pinned.stdout.split() == ["AVX2", "None"]
     assert "overrides MKL_CBWR=AVX512, NPY_ENABLE_CPU_FEATURES=X86_V3" in pinned.stderr
     assert native.stdout.split() == ["AVX512", "X86_V3"] and not native.stderr
     assert not after(PINNED, code).stderr
 
 
 def test_other_choices_and_late_ones_are_refused(unsettled, monkeypatch):
-    with pytest.raises(StudyError, match=r"instruction_set: found 'sse', must be one of avx2, native"):
+    with pytest.raises(StudyError, match=r"instruction_set: found 'sse', must be one of avx2, portable, native"):
         settle("sse")
     monkeypatch.setattr(instruction_set, "why_not", lambda: None)
     monkeypatch.setenv("MKL_CBWR", "AUTO")
@@ -137,6 +138,8 @@ def test_other_choices_and_late_ones_are_refused(unsettled, monkeypatch):
         settle(PINNED)
     settle(NATIVE)
     assert instruction_set.settled() == NATIVE and not instruction_set.is_pinned()
+    monkeypatch.setattr(instruction_set, "_settled", PORTABLE)
+    assert instruction_set.is_pinned()
 
 
 def test_processors_without_it_compute_natively_and_say_so(unsettled, monkeypatch, tmp_path, capsys):
