@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, multinomial
+from scipy.stats import multinomial
 
 from hardscale.analysis.intervals import (
-    bootstrap_seeds_examples,
     independent_difference,
-    mcnemar_p,
-    paired_bootstrap,
     paired_difference,
     wilson,
 )
@@ -67,20 +64,6 @@ def test_paired_difference_covers_by_exact_enumeration() -> None:
     assert 0.93 < covered < 0.99
 
 
-def test_paired_bootstrap_matches_resampling_and_is_seeded() -> None:
-    a, b = _pairs(20, 12, 2, 16)
-    first = paired_bootstrap(a, b, seed=3)
-    assert first == paired_bootstrap(a, b, seed=3)
-    rng = np.random.default_rng(0)
-    difference = a.astype(int) - b.astype(int)
-    brute = [difference[rng.integers(50, size=50)].mean() for _ in range(10_000)]
-    assert first[1:] == pytest.approx(np.quantile(brute, [0.025, 0.975]), abs=0.021)
-
-
-def test_mcnemar_is_a_binomial_test_of_the_discordant() -> None:
-    assert mcnemar_p(*_pairs(5, 9, 2, 4)) == pytest.approx(binomtest(2, 11).pvalue)
-
-
 def test_independent_difference_newcombe_worked_example() -> None:
     # Newcombe (1998), unpaired, case (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339.
     assert independent_difference(56, 70, 48, 80) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
@@ -93,24 +76,11 @@ def test_independent_difference_has_width_at_the_ends(k_a: int, k_b: int) -> Non
     assert high - low > 0.1
 
 
-def test_bootstrap_over_seeds_and_examples() -> None:
-    rng = np.random.default_rng(1)
-    by_seed = [rng.random(100) < p for p in (0.3, 0.4, 0.5, 0.6, 0.7)]
-    estimate, low, high = bootstrap_seeds_examples(by_seed, seed=5)
-    assert estimate == pytest.approx(np.mean([v.mean() for v in by_seed]))
-    # Between seeds sd .16 -> se .07; examples alone would give an se of .02.
-    assert 0.08 < high - estimate < 0.2
-    assert (estimate, low, high) == bootstrap_seeds_examples(by_seed, seed=5)
-    assert (low, high) != bootstrap_seeds_examples(by_seed, seed=6)[1:]
-
-
 def test_bad_input_is_refused() -> None:
     with pytest.raises(DataError, match="same examples"):
         paired_difference([True], [True, False])
     with pytest.raises(DataError, match="at least one"):
         independent_difference(0, 0, 1, 2)
-    with pytest.raises(DataError, match="every seed"):
-        bootstrap_seeds_examples([[]], seed=0)
 
 
 def test_log10_odds() -> None:

@@ -17,6 +17,7 @@ from test_figures_draw import assert_message_fits, assert_readable, texts
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.evaluation.chat_tables import UTILITIES
+from hardscale.figures.chat import over_seeds, spread_entries
 from hardscale.figures.registry import figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
@@ -127,11 +128,28 @@ def test_refusal_is_of_the_attack_with_the_most_requests() -> None:
     assert lines(figure.axes[0])[colour] == pytest.approx([1 - k / N for k in COMPLIED[JUDGES[0], 0]])
 
 
-def test_seeds_are_pooled() -> None:
+def test_seeds_are_averaged_and_their_range_is_shown() -> None:
     second = [{**row, "n_success": 0, "asr": 0.0, "seed": 1} for row in rows_of("gcg", "gcg")]
     figure = DRAW(runs_of(rows_of("gcg", "gcg"), second), NONE, SPEC, {})
     [colour, *_] = judge_colours(figure)
-    assert lines(figure.axes[1])[colour] == pytest.approx([k / (2 * N) for k in COMPLIED[JUDGES[0], 128]])
+    rates = [k / N for k in COMPLIED[JUDGES[0], 128]]
+    assert lines(figure.axes[1])[colour] == pytest.approx([rate / 2 for rate in rates])
+    assert texts(figure)[-1] == "smallest to largest of seeds" and "95% interval" not in texts(figure)
+    [ends] = [c.get_segments() for c in figure.axes[1].collections if to_hex(c.get_color()[0]) == colour]
+    assert [end for segment in ends for end in segment[:, 1]] == pytest.approx([y for rate in rates for y in (0, rate)])
+
+
+def test_a_lone_seed_has_the_interval_of_its_rate() -> None:
+    found = over_seeds(pd.DataFrame({"model": ["a", "b", "b"], "k": [3, 2, 6], "n": [10, 10, 10]}), ["model"])
+    low, high = proportion_confint(3, 10, method="wilson")
+    assert found.set_index("model").loc["a", ["asr", "low", "high", "n", "n_seeds"]].tolist() == [0.3, low, high, 10, 1]
+    assert found.set_index("model").loc["b", ["asr", "low", "high", "n", "n_seeds"]].tolist() == [0.4, 0.2, 0.6, 10, 2]
+    entries = {n: [label for _, label in spread_entries(pd.Series(n))] for n in ((1,), (2,), (1, 2))}
+    assert entries == {
+        (1,): ["95% interval"],
+        (2,): ["smallest to largest of seeds"],
+        (1, 2): ["95% interval (one seed)", "smallest to largest of seeds"],
+    }
 
 
 def test_defended_models_and_single_sizes_are_left_out(runs: pd.DataFrame) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from hardscale.errors import DataError
@@ -86,69 +83,6 @@ def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:
     return float(corrected / np.sqrt(float(margins)))
 
 
-def mcnemar_p(success_a: ArrayLike, success_b: ArrayLike) -> float:
-    """Exact two-sided McNemar p-value that two attacks succeed equally often on the same examples."""
-    a, b = _paired(success_a, success_b)
-    table = [[int(np.sum(a & b)), int(np.sum(a & ~b))], [int(np.sum(~a & b)), int(np.sum(~a & ~b))]]
-    return float(mcnemar(table, exact=True).pvalue)
-
-
-def paired_bootstrap(
-    success_a: ArrayLike, success_b: ArrayLike, *, seed: int, n_resamples: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """``mean(a) - mean(b)`` with a percentile bootstrap over examples.
-
-    Resampling ``n`` differences of -1, 0 and 1 is one multinomial draw of their counts, which is how it is done here.
-
-    Raises:
-        DataError: lengths differ or there are no examples.
-    """
-    a, b = _paired(success_a, success_b)
-    n = len(a)
-    difference = a.astype(int) - b.astype(int)
-    shares = np.array([np.mean(difference == -1), np.mean(difference == 0), np.mean(difference == 1)])
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=n_resamples)
-    low, high = _percentiles((counts[:, 2] - counts[:, 0]) / n, level)
-    return float(difference.mean()), low, high
-
-
-def bootstrap_seeds_examples(
-    by_seed: Sequence[ArrayLike],
-    *,
-    seed: int,
-    n_resamples: int = 2_000,
-    level: float = 0.95,
-    statistic: Callable[[NDArray[np.float64]], float] | None = None,
-) -> Estimate:
-    """Mean over seeds of a per-example quantity, with a two-level percentile bootstrap: seeds, then their examples.
-
-    Seeds are the outer level because two models that differ in nothing but the seed already differ in attack success.
-    With fewer than about five seeds the interval is too short (a handful of seeds can be resampled in few ways).
-
-    Args:
-        by_seed: for each seed ``(n_seed,)`` values, one per example: successes, or paired differences.
-        seed: of the random numbers.
-        n_resamples: bootstrap samples.
-        level: confidence level.
-        statistic: of the ``(n_seeds,)`` per-seed means; their mean when absent.
-
-    Raises:
-        DataError: no seeds, or a seed without examples.
-    """
-    values = [np.asarray(v, dtype=float) for v in by_seed]
-    if not values or any(len(v) == 0 for v in values):
-        raise DataError("bootstrap over seeds and examples: every seed needs at least one example")
-    summarise = statistic or (lambda means: float(np.mean(means)))
-    rng = np.random.default_rng(seed)
-    draws = np.empty(n_resamples)
-    for i in range(n_resamples):
-        chosen = rng.integers(len(values), size=len(values))
-        means = [values[s][rng.integers(len(values[s]), size=len(values[s]))].mean() for s in chosen]
-        draws[i] = summarise(np.array(means))
-    low, high = _percentiles(draws, level)
-    return summarise(np.array([v.mean() for v in values])), low, high
-
-
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean of independent values of any shape, with an interval for the mean of what they were drawn from.
 
@@ -196,11 +130,6 @@ def _unskewed(quantile: float, skewness: float, n: int) -> float:
 def normal_quantile(level: float = 0.95) -> float:
     """The two-sided normal quantile, 1.96 at 0.95."""
     return float(norm.ppf(0.5 + level / 2))
-
-
-def _percentiles(draws: NDArray[np.float64], level: float) -> Interval:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _paired(success_a: ArrayLike, success_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

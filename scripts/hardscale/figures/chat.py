@@ -13,11 +13,12 @@ from statsmodels.stats.proportion import proportion_confint
 from hardscale.analysis.points import UNDEFENDED, counted, of_chat
 from hardscale.evaluation.replies import LIKELIHOOD
 from hardscale.figures import data
+from hardscale.figures.frame import Entry, interval_key
 from hardscale.figures.style import MARKERS, plain
 
 #: Table stem -> rows.
 Tables = Mapping[str, pd.DataFrame]
-#: One chat model, its seeds pooled.
+#: One chat model, its seeds together.
 MODEL = ["task", "family", "scale", "defense", "round"]
 PANEL = ["task", "family", "scale"]
 
@@ -49,15 +50,14 @@ def table(tables: Tables | None, name: str, schema: pa.Schema) -> pd.DataFrame:
 
 
 def judged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rates of chat models by the primary judge, which is the first of its task in the file, seeds pooled.
+    """Rates of chat models by the primary judge, which is the first of its task in the file.
 
     Returns:
-        One row a model, attack, position and iteration: counts ``k`` of ``n``, ``asr`` and its 95 % Wilson interval
-        ``low``, ``high`` besides columns of RUNS.
+        One row a model, attack, position and iteration: columns of :func:`over_seeds` besides columns of RUNS.
     """
     rows = runs[of_chat(runs)]
     primary = rows.groupby("task")["judge"].first()
-    return _pooled(rows[rows["judge"] == rows["task"].map(primary)])
+    return _rates(rows[rows["judge"] == rows["task"].map(primary)])
 
 
 def readers(runs: pd.DataFrame) -> list[str]:
@@ -67,7 +67,7 @@ def readers(runs: pd.DataFrame) -> list[str]:
 
 def by_reader(runs: pd.DataFrame) -> pd.DataFrame:
     """Rates of chat models by every judge of :func:`readers`: rows of :func:`judged`, one a judge, with ``judge``."""
-    return _pooled(_read_whole(runs), "judge")
+    return _rates(_read_whole(runs), "judge")
 
 
 def _read_whole(runs: pd.DataFrame) -> pd.DataFrame:
@@ -76,26 +76,57 @@ def _read_whole(runs: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["n_attacked"] == rows["n_examples"]) & (rows["judge"] != LIKELIHOOD)]
 
 
-def _pooled(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
+def _rates(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     keys = [*MODEL, "n_params", "defense_kind", "attack", "attack_kind", "position", "iteration", *more]
-    pooled = (
-        counted(rows)
-        .groupby(keys, as_index=False)
-        .agg(
-            k=("n_success", "sum"),
-            n=("n_attacked", "sum"),
-            eps=("eps", "first"),
-            defense_flops=("defense_flops", "mean"),
-        )
-    )
-    return with_rates(pooled)
+    counts = counted(rows).rename(columns={"n_success": "k", "n_attacked": "n"})
+    return over_seeds(counts, keys, eps=("eps", "first"), defense_flops=("defense_flops", "mean"))
 
 
-def with_rates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of counts ``k`` of ``n`` with ``asr`` and its Wilson interval."""
+def over_seeds(rows: pd.DataFrame, keys: list[str], **more: tuple[str, str]) -> pd.DataFrame:
+    """Rates of models whose seeds are one point.
+
+    Seeds meet the same behaviors, so their counts together are no larger sample: a lone seed has the interval of its
+    rate, several show how far apart they are.
+
+    Args:
+        rows: a row a seed: counts ``k`` of ``n``.
+        keys: columns that name a model and what was measured of it.
+        more: further columns as ``DataFrameGroupBy.agg`` takes them.
+
+    Returns:
+        A row for each of ``keys``: mean rate over seeds ``asr``; ``low``, ``high``, the 95 % Wilson interval of a lone
+        seed or the smallest and largest rate of several; ``n`` of a seed, at most; ``n_seeds``.
+    """
     k, n = rows["k"].to_numpy(float), rows["n"].to_numpy(float)
     low, high = proportion_confint(k, n, method="wilson") if len(rows) else (k, n)
-    return rows.assign(asr=k / n if len(rows) else k, low=low, high=high)
+    found = (
+        rows.assign(rate=k / n, wilson_low=low, wilson_high=high)
+        .groupby(keys, as_index=False)
+        .agg(
+            **{
+                "asr": ("rate", "mean"),
+                "n": ("n", "max"),
+                "n_seeds": ("rate", "size"),
+                "low": ("rate", "min"),
+                "high": ("rate", "max"),
+                "wilson_low": ("wilson_low", "first"),
+                "wilson_high": ("wilson_high", "first"),
+                **more,
+            }
+        )
+    )
+    alone = found["n_seeds"] == 1
+    return found.assign(
+        low=found["wilson_low"].where(alone, found["low"]), high=found["wilson_high"].where(alone, found["high"])
+    ).drop(columns=["wilson_low", "wilson_high"])
+
+
+def spread_entries(*n_seeds: pd.Series) -> list[Entry]:
+    """Legend entries of the lines from ``low`` to ``high``, given the seeds of each point."""
+    counts = pd.concat(n_seeds)
+    entries = [interval_key("95% interval" if (counts == 1).all() else "95% interval (one seed)")]
+    entries += [interval_key("smallest to largest of seeds")]
+    return entries[int((counts > 1).all()) : 1 + int((counts > 1).any())]
 
 
 def last_iterations(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hardscale.evaluation.chat_tables import UTILITIES
 from hardscale.figures import chat, data
 from hardscale.figures.axes import log_axis, share_axis
-from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
+from hardscale.figures.frame import Entry, Panels, line_key, point_key
 from hardscale.figures.series import Look, dodges, draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colours, in_style, message_figure, plain
@@ -47,7 +47,7 @@ def draw(
         ]
         for what, part in groups
     ]
-    panels = Panels(len(groups), _entries(looks, _broken(shown, broken).any()), titles=titles)
+    panels = Panels(len(groups), _entries(looks, _broken(shown, broken).any(), shown["n_seeds"]), titles=titles)
     for ax, (_, part) in zip(panels.axes, groups, strict=True):
         log_axis(ax, part["n_params"], counts=True, most=panels.most_ticks)
         share_axis(ax)
@@ -62,7 +62,7 @@ def _shares(rates: pd.DataFrame) -> pd.DataFrame:
     first = rates[rates["iteration"] == 0].sort_values(["n", "attack"], ascending=[False, True], kind="stable")
     # Every attack begins with the same requests; one that asks more of them than the others tells most.
     first = first.drop_duplicates([*chat.MODEL, "judge"])
-    refused = chat.with_rates(first.assign(k=first["n"] - first["k"]))
+    refused = first.assign(asr=1 - first["asr"], low=1 - first["high"], high=1 - first["low"])
     last = chat.last_iterations(rates[rates["iteration"] > 0])
     return pd.concat([refused, last]).rename(columns={"asr": "share"})
 
@@ -104,11 +104,11 @@ def _looks(judges: list[str]) -> dict[str, Look]:
     }
 
 
-def _entries(looks: dict[str, Look], any_broken: bool) -> list[Entry]:
+def _entries(looks: dict[str, Look], any_broken: bool, n_seeds: pd.Series) -> list[Entry]:
     names = [plain(judge, 40) for judge in looks]
     names[0] += " (decides)" if len(names) > 1 else ""
     entries = [
         line_key(name, look.colour, look.line, look.marker) for name, look in zip(names, looks.values(), strict=True)
     ]
     entries += [point_key("collapsed", hollow=True, size=_SIZE)] if any_broken else []
-    return [*entries, interval_key("95% interval")]
+    return [*entries, *chat.spread_entries(n_seeds)]

@@ -12,7 +12,7 @@ from hardscale.evaluation.chat_tables import UTILITIES
 from hardscale.figures import chat
 from hardscale.figures.axes import log_axis, log_range, share_axis
 from hardscale.figures.data import ordered_attacks
-from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
+from hardscale.figures.frame import Entry, Panels, line_key, point_key
 from hardscale.figures.series import Look, draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
@@ -123,4 +123,4 @@ def _entries(defenses: chat.Defenses, rows: pd.DataFrame, broken: set[tuple[obje
     if len(shapes) > 1:
         entries += [point_key("discrete attack in training", marker=_DISCRETE, size=5.0)]
         entries += [point_key("continuous or none", marker=_CONTINUOUS, size=5.0)]
-    return [*entries, interval_key("95% interval")]
+    return [*entries, *chat.spread_entries(rows["n_seeds"])]

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator
 from hardscale.evaluation.chat_tables import HARMLESS, PERPLEXITY, UTILITIES, WORST
 from hardscale.figures import chat
 from hardscale.figures.data import ordered_attacks
-from hardscale.figures.frame import Entry, Panels, interval_key
+from hardscale.figures.frame import Entry, Panels
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
 
@@ -81,7 +81,7 @@ def draw(
         bars.append((_utility_bars(mine["u"], defenses), _attack_bars(part, mine["w"], mine["u"], defenses)))
     titles = chat.panel_titles([key for key, _ in groups], always=True)
     width = max(_WIDTH, _PER_GROUP * max(len(left) + len(right) for left, right in bars))
-    panels = Panels(len(groups), _entries(defenses, broken), 1, titles, size=(width, _HEIGHT))
+    panels = Panels(len(groups), _entries(defenses, broken, rates["n_seeds"]), 1, titles, size=(width, _HEIGHT))
     for ax, (key, _), (left, right) in zip(panels.axes, groups, bars, strict=True):
         _draw(ax, left, right, defenses, {item[3:] for item in broken if item[:3] == key})
     panels.label([""] * len(groups), "Per cent", shared_y=False)
@@ -92,7 +92,7 @@ Bars = list[tuple[str, dict[tuple[str, int], _Bar]]]
 
 
 def _utility_bars(rows: pd.DataFrame, defenses: chat.Defenses) -> Bars:
-    """Groups of bars by metric; seeds are averaged, with the interval of a lone one."""
+    """Groups of bars by metric; seeds are averaged, with the interval of a lone one or the range of several."""
     found = []
     for metric in [*_UTILITY, *sorted(set(rows["metric"]) - {*_UTILITY, *_NOT_UTILITY})]:
         bars = {}
@@ -116,7 +116,8 @@ def _utility_bars(rows: pd.DataFrame, defenses: chat.Defenses) -> Bars:
 
 def _share(rows: pd.DataFrame, *, missing: bool = False) -> _Bar:
     """A share of models that differ in their seed; ``missing``: what it lacks to all."""
-    ends = rows[["ci_low", "ci_high"]].iloc[0].astype(float) if len(rows) == 1 else (float("nan"), float("nan"))
+    alone = rows[["ci_low", "ci_high"]].iloc[0].astype(float)
+    ends = alone if len(rows) == 1 else (rows["value"].min(), rows["value"].max())
     value, low, high = (100 * float(one) for one in (rows["value"].mean(), *ends))
     return _Bar(100 - value, 100 - high, 100 - low) if missing else _Bar(value, low, high)
 
@@ -137,11 +138,9 @@ def _attack_bars(rates: pd.DataFrame, worst: pd.DataFrame, utility: pd.DataFrame
         part = last[(last["attack"] == attack) & (last["position"] == position)]
         bars = _folded(chat.attack_label(part)), _bars(part, defenses)
         (bounds if attack in embedded else found).append(bars)
-    pooled = worst.groupby(chat.MODEL, as_index=False).agg(
-        k=("n_success", "sum"), n=("n", "sum"), most=("n_attacks", "max")
-    )
-    if len(pooled) and pooled["most"].max() > 1:
-        found.append(("worst of\nthese", _bars(chat.with_rates(pooled), defenses)))
+    of_any = chat.over_seeds(worst.rename(columns={"n_success": "k"}), chat.MODEL, most=("n_attacks", "max"))
+    if len(of_any) and of_any["most"].max() > 1:
+        found.append(("worst of\nthese", _bars(of_any, defenses)))
     return [*found, *bounds]
 
 
@@ -213,11 +212,11 @@ def _face(defenses: chat.Defenses, key: tuple[str, int], broken: set[tuple[str, 
     return {"facecolor": "white", "edgecolor": colour, "hatch": "//////", "linewidth": 0.6, "zorder": 3}
 
 
-def _entries(defenses: chat.Defenses, broken: set[tuple[Any, ...]]) -> list[Entry]:
+def _entries(defenses: chat.Defenses, broken: set[tuple[Any, ...]], n_seeds: pd.Series) -> list[Entry]:
     """A name each; with several panels a defence is named collapsed where it is so in any."""
     names = {item[3:] for item in broken}
     entries: list[Entry] = []
     for key in defenses.keys:
         face = {k: v for k, v in _face(defenses, key, names).items() if k != "zorder"}
         entries.append((Patch(**face), defenses.label(key, key in names)))
-    return [*entries, interval_key("95% interval")]
+    return [*entries, *chat.spread_entries(n_seeds)]
