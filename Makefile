@@ -71,7 +71,7 @@ du: $(STAMP)
 gc: $(STAMP)
 	@$(BIN)/python scripts/reclaim.py --study "$$STUDY" $(ARGS)
 
-# Re-hash every artefact and name what to rerun; `repair` also removes exactly that.
+# Re-hash every artifact and name what to rerun; `repair` also removes exactly that.
 verify: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study "$$STUDY"
 

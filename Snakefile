@@ -1,4 +1,4 @@
-"""hardscale: how adversarial robustness scales with model size, defence compute and attack compute."""
+"""hardscale: how adversarial robustness scales with model size, defense compute and attack compute."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Take a chat model as it is: round 0 of its cell, or a defence that somebody else trained."""
+"""Take a chat model as it is: round 0 of its cell, or a defense that somebody else trained."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hardscale.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:
-    """Read the command line and publish the artefact."""
+    """Read the command line and publish the artifact."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="JSON: cell, defense, round and, of a defence, external")
-    parser.add_argument("--base", required=True, type=artifact_folder, help="base_model artefact of the cell")
-    parser.add_argument("--task", required=True, type=artifact_folder, help="task artefact for chat models")
+    parser.add_argument("--spec", required=True, help="JSON: cell, defense, round and, of a defense, external")
+    parser.add_argument("--base", required=True, type=artifact_folder, help="base_model artifact of the cell")
+    parser.add_argument("--task", required=True, type=artifact_folder, help="task artifact for chat models")
     parser.add_argument(
         "--root",
         type=Path,
         default=os.environ.get("HARDSCALE_DATA") or None,
         help="folder in hub layout, looked at before the hub",
     )
-    parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
+    parser.add_argument("--out", required=True, type=artifact_folder, help="artifact to publish")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     spec = json.loads(args.spec)

@@ -18,8 +18,8 @@ def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: cell, attack, settings, seed, ...; see attack_spec.py")
-    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artefact")
-    parser.add_argument("--task", type=artifact_folder, required=True, help="task artefact")
+    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artifact")
+    parser.add_argument("--task", type=artifact_folder, required=True, help="task artifact")
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument("--shard", type=int, help="this shard, from 1; the spec's when absent")
     parser.add_argument("--shards", type=int, help="number of shards; the spec's when absent")

@@ -1,4 +1,4 @@
-"""Collect what chat models are good for, the losses of the openings aimed at, and what defences gain in them."""
+"""Collect what chat models are good for, the losses of the openings aimed at, and what defenses gain in them."""
 
 import hardscale.pinned  # noqa: F401
 

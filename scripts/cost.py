@@ -1,4 +1,4 @@
-"""Write tables/cost: what every defence cost in passes, FLOPs and time."""
+"""Write tables/cost: what every defense cost in passes, FLOPs and time."""
 
 import hardscale.pinned  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Fit every scaling line of a table of runs: size, attack, defence, offense-defense and slope of slopes."""
+"""Fit every scaling line of a table of runs: size, attack, defense, offense-defense and slope of slopes."""
 
 import hardscale.pinned  # noqa: F401
 

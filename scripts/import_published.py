@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--attack-kind", required=True, help="gcg, random_token, beast")
     parser.add_argument("--position", default="suffix", help="suffix, infix90, prefix")
     parser.add_argument("--family", default="pythia")
-    parser.add_argument("--defense", default=DEFENSE, help="name of the defence of rounds >= 1")
+    parser.add_argument("--defense", default=DEFENSE, help="name of the defense of rounds >= 1")
     parser.add_argument(
         "--apply-fudge", action="store_true", help="correct the compute of Pythia 12b as its authors do"
     )

@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument(
         "--spec", type=json.loads, required=True, help="cell, defense, round, settings; see lm_eval_job.py"
     )
-    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artefact of a chat model")
-    parser.add_argument("--task", type=artifact_folder, required=True, help="task artefact of kind behaviors")
+    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artifact of a chat model")
+    parser.add_argument("--task", type=artifact_folder, required=True, help="task artifact of kind behaviors")
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument("--root", default=os.environ.get("HARDSCALE_DATA"), help="data root, for a folder of tasks")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")

@@ -14,9 +14,9 @@ def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: cell, defense, round, settings, seed; see mt_bench_job.py")
-    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artefact of a chat model")
-    parser.add_argument("--task", type=artifact_folder, required=True, help="task artefact of kind behaviors")
-    parser.add_argument("--judge", type=artifact_folder, nargs="?", help="model artefact that rates; none: a function")
+    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artifact of a chat model")
+    parser.add_argument("--task", type=artifact_folder, required=True, help="task artifact of kind behaviors")
+    parser.add_argument("--judge", type=artifact_folder, nargs="?", help="model artifact that rates; none: a function")
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument("--root", default=os.environ.get("HARDSCALE_DATA"), help="data root, for the questions")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")

@@ -14,10 +14,10 @@ from hardscale.console import console, say
 
 
 def main() -> None:
-    """Read the command line and publish the artefact."""
+    """Read the command line and publish the artifact."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: family, scale, settings of the family, seed")
-    parser.add_argument("--task", nargs="*", type=artifact_folder, default=[], help="task artefacts (scratch families)")
+    parser.add_argument("--task", nargs="*", type=artifact_folder, default=[], help="task artifacts (scratch families)")
     parser.add_argument(
         "--root",
         type=Path,
@@ -25,7 +25,7 @@ def main() -> None:
         help="folder in hub layout, looked at before the hub",
     )
     parser.add_argument("--demands", default="[]", help="JSON: lengths and vocabulary that the study asks for")
-    parser.add_argument("--out", required=True, type=artifact_folder, help="artefact to publish")
+    parser.add_argument("--out", required=True, type=artifact_folder, help="artifact to publish")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     spec = json.loads(args.spec)

@@ -51,7 +51,7 @@ def main() -> None:
         name, settings, seed = read_spec(args.spec)
         prepare_task(name, settings, seed, Path(args.root).expanduser() if args.root else None, args.out)
         facts = load_task(args.out).facts
-        what = "behaviours" if isinstance(settings, ChatTaskSettings) else "examples"
+        what = "behaviors" if isinstance(settings, ChatTaskSettings) else "examples"
         say(f"{name}: {facts['n_train']} training and {facts['n_validation']} validation {what} ({facts['source']})")
 
 

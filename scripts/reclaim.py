@@ -10,7 +10,7 @@ def main() -> None:
     """Parse arguments, list, remove."""
     command = parser(__doc__)
     command.add_argument("--yes", action="store_true", help="remove what is listed")
-    command.add_argument("--orphans", action="store_true", help="also artefacts that the study no longer asks for")
+    command.add_argument("--orphans", action="store_true", help="also artifacts that the study no longer asks for")
     command.add_argument("--days", type=float, default=30.0, help="Slurm's logs are kept so long")
     args = command.parse_args()
     with console(None, "gc"):

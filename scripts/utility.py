@@ -13,8 +13,8 @@ def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="JSON: cell, defense, round, settings, seed; see utility_job.py")
-    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artefact of a chat model")
-    parser.add_argument("--task", type=artifact_folder, required=True, help="task artefact of kind behaviors")
+    parser.add_argument("--victim", type=artifact_folder, required=True, help="model artifact of a chat model")
+    parser.add_argument("--task", type=artifact_folder, required=True, help="task artifact of kind behaviors")
     parser.add_argument("--out", type=artifact_folder, required=True, help="folder to publish")
     parser.add_argument(
         "--root", default=os.environ.get("HARDSCALE_DATA"), help="data root in hub layout, for tables of questions"

@@ -1,4 +1,4 @@
-"""Re-hash every artefact of a study, name those that are damaged and what to rerun; remove them if asked to."""
+"""Re-hash every artifact of a study, name those that are damaged and what to rerun; remove them if asked to."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from hardscale.console import Progress, console, say
 from hardscale.controller import claim
 from hardscale.errors import ArtifactError
 from hardscale.paths import Layout
-from hardscale.reproduce.inventory import artefacts, damages
+from hardscale.reproduce.inventory import artifacts, damages
 from hardscale.reproduce.repair import remove, rerun_command, targets
 
 
@@ -30,8 +30,8 @@ def main() -> None:
         if args.repair:
             # Removing is a controller's work: not under the feet of another one.
             claim(root.absolute().parents[1] / ".snakemake", [])
-        folders = artefacts(root)
-        progress = Progress(len(folders), "verify", "artefact")
+        folders = artifacts(root)
+        progress = Progress(len(folders), "verify", "artifact")
         found = damages(root, progress.update)
         progress.close()
         for damage in found:
@@ -47,7 +47,7 @@ def main() -> None:
         say("build also what depends on them:")
         say(f"  {rerun_command(root, files, targets(root, found))}")
         n_folders = len(folders) + sum(one.half for one in found)
-        raise ArtifactError(f"{root}: {len(found)} of {n_folders} artefacts are damaged, see above")
+        raise ArtifactError(f"{root}: {len(found)} of {n_folders} artifacts are damaged, see above")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Attacks on tiny random models with real tokenizers and templates: what came out, read again from the text alone.
 
-The oracle is the library: a prompt's text is tokenised as any user would, and the plain model gives the loss of the
-opening after it. Nothing of the attacks' own tokenisation is used.
+The oracle is the library: a prompt's text is tokenized as any user would, and the plain model gives the loss of the
+opening after it. Nothing of the attacks' own tokenization is used.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class Measured:
     Attributes:
         starts: how first texts came about, with counts.
         survived: share of GCG's candidates that survive the filter; None for other attacks.
-        retokenised: largest share of scored texts that are read as other tokens; None where an attack has no such.
+        retokenized: largest share of scored texts that are read as other tokens; None where an attack has no such.
         agrees: whether loss and success of every result, from the text alone, are those recorded.
         results: of the attack.
     """
 
     starts: dict[str, int]
     survived: float | None
-    retokenised: float | None
+    retokenized: float | None
     agrees: bool
     results: list[AttackResult]
 
@@ -169,7 +169,7 @@ def measure(pair: Pair, position: str, kind: str, requests: Sequence[str] = REQU
         for name in result.notes:
             if name.startswith("n_start_"):
                 starts[name.removeprefix("n_start_")] = starts.get(name.removeprefix("n_start_"), 0) + 1
-    shares = [result.notes["retokenised_share"] for result in results if "retokenised_share" in result.notes]
+    shares = [result.notes["retokenized_share"] for result in results if "retokenized_share" in result.notes]
     survived = None
     if kind == "gcg":
         survived = sum(sum(result.n_evaluated) for result in results) / (len(results) * 5 * N_CANDIDATES)

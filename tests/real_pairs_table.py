@@ -16,7 +16,7 @@ def main(names: list[str]) -> int:
     if not FOLDER:
         print("HARDSCALE_TOKENIZERS names no folder; set it to one with gpt_neox, llama2, gemma3 and qwen3")
         return 2
-    print("| pair | position | attack | start | survive | retokenised | re-scored | s |")
+    print("| pair | position | attack | start | survive | retokenized | re-scored | s |")
     print("|---|---|---|---|---|---|---|---|")
     n_bad = n_rows = 0
     for pair in ALL_PAIRS:
@@ -33,7 +33,7 @@ def main(names: list[str]) -> int:
                     )
                     continue
                 start = ", ".join(f"{name} {n}" for name, n in found.starts.items())
-                shares = ["" if share is None else f"{share:.2f}" for share in (found.survived, found.retokenised)]
+                shares = ["" if share is None else f"{share:.2f}" for share in (found.survived, found.retokenized)]
                 agrees = "yes" if found.agrees else "NO"
                 n_bad += agrees == "NO"
                 row = [pair.name, position, kind, start, *shares, agrees, f"{time.monotonic() - began:.1f}"]

@@ -18,7 +18,7 @@ class ModelError(HardscaleError):
 
 
 class ArtifactError(HardscaleError):
-    """A published artefact is missing, incomplete or differs from its manifest."""
+    """A published artifact is missing, incomplete or differs from its manifest."""
 
 
 class TrainingError(HardscaleError):

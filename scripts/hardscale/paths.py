@@ -1,4 +1,4 @@
-"""Where every artefact of a study lies, relative to the working directory. Nothing else spells these paths."""
+"""Where every artifact of a study lies, relative to the working directory. Nothing else spells these paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PART = re.compile(r"^(?P<attack>.+?)(?:\.(?P<index>\d+)of(?P<count>\d+))?$")
 
 @dataclass(frozen=True, order=True)
 class Lineage:
-    """A cell under one defence: the chain of models that its rounds make. ``defense='none'`` is the undefended cell."""
+    """A cell under one defense: the chain of models that its rounds make. ``defense='none'`` is the undefended cell."""
 
     cell: Cell
     defense: str
@@ -55,7 +55,7 @@ def parse_part(part: str) -> tuple[str, int, int]:
 
 
 def manifest(folder: Path) -> str:
-    """The file that stands for an artefact folder in the DAG: it is written last."""
+    """The file that stands for an artifact folder in the DAG: it is written last."""
     return f"{folder}/{MANIFEST}"
 
 
@@ -84,7 +84,7 @@ class Layout:
         return self.root / ("pretrained" if pretrained else "base") / family / scale
 
     def model(self, lineage: str, number: int) -> Path:
-        """A model after finetuning (round 0) or after a round of a defence."""
+        """A model after finetuning (round 0) or after a round of a defense."""
         return self.root.joinpath("models", lineage, round_name(number))
 
     def attack(self, lineage: str, number: int, part: str) -> Path:

@@ -27,7 +27,7 @@ _UNKNOWN_PARAMETERS = 500_000_000
 #: Share of a GPU's memory that weights, gradients and optimizer may take; the rest is for activations.
 _USABLE = 0.85
 _BYTES = 4  # float32
-#: Of language modelling, which has no other one.
+#: Of language modeling, which has no other one.
 _PRETRAINING = OptimizerSettings(kind="adamw")
 
 

@@ -1,4 +1,4 @@
-"""Which rounds of an iterative defence are trained together and which are evaluated. Pure functions."""
+"""Which rounds of an iterative defense are trained together and which are evaluated. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def paper_rounds(n_rounds: int, n_evaluated: int = 10) -> list[int]:
 
 
 def chosen_rounds(selection: str | Sequence[int | str], n_rounds: int) -> list[int]:
-    """The rounds that a study's ``rounds:`` selects of a defence with ``n_rounds``; numbers beyond it are left out.
+    """The rounds that a study's ``rounds:`` selects of a defense with ``n_rounds``; numbers beyond it are left out.
 
     Args:
         selection: ``paper``, ``all`` or ``last``, or a list of such words and of numbers, which are taken together.
-        n_rounds: of the defence.
+        n_rounds: of the defense.
     """
     words = {"paper": paper_rounds(n_rounds), "all": range(1, n_rounds + 1), "last": [n_rounds]}
     chosen: set[int] = set()

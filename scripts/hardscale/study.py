@@ -126,7 +126,7 @@ class Study(Settings):
         return isinstance(self.tasks[task], ChatTaskSettings)
 
     def fits(self, task: str, attack: str | None = None, defense: str = UNDEFENDED) -> bool:
-        """Whether an attack and a defence have a meaning for a task's kind of model."""
+        """Whether an attack and a defense have a meaning for a task's kind of model."""
         if attack is not None and not self.is_chat(task) and self.attacks[attack].kind in CHAT_ONLY:
             return False
         return defense == UNDEFENDED or (self.defenses[defense].kind in CHAT_DEFENSES) == self.is_chat(task)

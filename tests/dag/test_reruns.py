@@ -2,7 +2,7 @@
 
 CELL = "password_match/nano"
 RESULTS = "results/reruns"
-TABLES = {"collect all runs", "fit scaling laws", "test the study's claims", "summarise the study"}
+TABLES = {"collect all runs", "fit scaling laws", "test the study's claims", "summarize the study"}
 FIGURES = {
     f"draw {name}"
     for name in (

@@ -1,4 +1,4 @@
-"""A chat study from nothing: a model made here, two continuous defences, attacks, utility, tables, figures."""
+"""A chat study from nothing: a model made here, two continuous defenses, attacks, utility, tables, figures."""
 
 import re
 import stat

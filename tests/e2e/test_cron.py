@@ -49,7 +49,7 @@ def pinned(tiny, tmp_path_factory):
     run = tiny.elsewhere(folder)
     done = cron(run, "pin")
     assert done.status == 0, done.text
-    assert "pinned 8 artefacts and 4 tables" in done.text
+    assert "pinned 8 artifacts and 4 tables" in done.text
     return run
 
 
@@ -94,7 +94,7 @@ def test_check_of_finished_results_passes_runs_nothing_and_changes_nothing(copy)
     done = cron(copy, "check")
     assert done.status == 0, done.text
     assert last_line(done) == "exit 0: nothing drifted"
-    assert "same    8 artefacts" in done.text
+    assert "same    8 artifacts" in done.text
     assert "changed since the pin" in done.text
     after = contents(copy.folder)
     written = {name for name in after if after[name] != before.get(name)}
@@ -211,7 +211,7 @@ def test_verify_names_what_to_rerun_and_repair_removes_exactly_that(copy):
 
     named = copy.entry("verify", "--root", "results/tiny", "--configfile", copy.config)
     assert named.status == 1
-    named.refused("results/tiny", "2 of 8 artefacts are damaged")
+    named.refused("results/tiny", "2 of 8 artifacts are damaged")
     (command,) = [line for line in named.text.splitlines() if "snakemake --cores" in line]
     for folder in (ATTACK, OTHER_ATTACK):
         assert f"results/tiny/{folder}/{MANIFEST}" in command

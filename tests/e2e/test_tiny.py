@@ -228,7 +228,7 @@ def test_the_attacked_prompt_is_the_prompt_with_the_attack_text_in_its_place(tin
 # --- integrity ------------------------------------------------------------------------------------------------------
 
 
-def test_verify_passes_and_names_an_artefact_with_one_flipped_byte(tiny):
+def test_verify_passes_and_names_an_artifact_with_one_flipped_byte(tiny):
     done = tiny.snakemake("verify")
     assert done.status == 0, done.text
     victim = tiny.results / "attacks" / CELL / "none/r00/gcg/attack.parquet"
@@ -240,7 +240,7 @@ def test_verify_passes_and_names_an_artefact_with_one_flipped_byte(tiny):
         broken = tiny.entry("verify", "--root", tiny.results, "--log", tiny.folder / "verify.log")
     finally:
         victim.write_bytes(whole)
-    broken.refused("results/tiny", "1 of 8 artefacts")
+    broken.refused("results/tiny", "1 of 8 artifacts")
     named = [line for line in broken.text.splitlines() if "bytes differ" in line]
     assert len(named) == 1
     assert f"attacks/{CELL}/none/r00/gcg/attack.parquet" in named[0]

@@ -225,7 +225,7 @@ def test_a_full_disk_while_a_table_is_written(sources, tmp_path, mounting):
 
 
 def finetune_command(tickets, folder, state, *options, **optimizer):
-    """The finetune entry on the prepared artefacts of a finished study, with other optimizer settings."""
+    """The finetune entry on the prepared artifacts of a finished study, with other optimizer settings."""
     cell = "tickets/mine/small/s0"
     trained = tickets.results / "models" / cell / "none" / "r00" / "manifest.json"
     spec = json.loads(trained.read_text(encoding="utf-8"))["spec"]

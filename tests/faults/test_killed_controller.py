@@ -29,7 +29,7 @@ def test_a_killed_controller_and_its_orphan(tickets, tmp_path):
         return run
 
     def attacker():
-        """The process that makes the attack artefact, as soon as it has signed for it."""
+        """The process that makes the attack artifact, as soon as it has signed for it."""
         found = list((again.results / "state" / "leases").glob("*.lease"))
         return found and read_owner(found[0])
 

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hardscale.errors import HardscaleError, ModelError
-from hardscale.models.adapters import adapter_problem, quantised_problem
+from hardscale.models.adapters import adapter_problem, quantized_problem
 from hardscale.models.check import check_source
 from hardscale.models.finite import check_finite
 from hardscale.models.fit import ability_of
@@ -117,7 +117,7 @@ def _look(family: FamilySettings) -> str | None:
 
 
 def _look_at_adapter(folder: Path) -> str | None:
-    return adapter_problem(folder) or quantised_problem(folder, "refuse")
+    return adapter_problem(folder) or quantized_problem(folder, "refuse")
 
 
 def _in_job(folder: Path) -> None:

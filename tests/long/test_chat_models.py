@@ -93,8 +93,8 @@ def test_every_attack_wrote_what_it_says(run, study):
         if kind != "embedding":
             assert all(row["adversarial_text"] for row in rows), folder
         notes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["facts"].get("notes") or {}
-        if "retokenised_share" in notes:
-            shares[kind].append(notes["retokenised_share"])
+        if "retokenized_share" in notes:
+            shares[kind].append(notes["retokenized_share"])
     assert {"beast", "adaptive"} <= set(shares)
     assert all(max(found) <= 0.05 for found in shares.values()), shares
 

@@ -88,7 +88,7 @@ def language_model(kind: str = "gpt_neox", seed: int = 0, **changes: Any) -> Any
 
 
 def _loud(model: Any) -> Any:
-    """Default initialisation gives logits near zero; larger weights make the losses differ."""
+    """Default initialization gives logits near zero; larger weights make the losses differ."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:

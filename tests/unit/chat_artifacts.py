@@ -1,4 +1,4 @@
-"""Made-up artefacts of chat models, as attack and utility jobs publish them, in a few bytes each."""
+"""Made-up artifacts of chat models, as attack and utility jobs publish them, in a few bytes each."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def reply(example_id: int, iteration: int, judge: str, complied: bool | None, ra
     return {"example_id": example_id, "iteration": iteration, **kind, **said}
 
 
-#: (loss of the request as it is, losses, complied before, complied after) of every behaviour.
+#: (loss of the request as it is, losses, complied before, complied after) of every behavior.
 Behaviors = list[tuple[float, list[float], bool, bool]]
 BEHAVIORS: Behaviors = [
     (2.0, [1.9, 1.5, 1.0], False, True),

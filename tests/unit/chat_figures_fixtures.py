@@ -1,4 +1,4 @@
-"""A made-up study of a chat model: the base, continuous defences over radii and strengths, baselines, R2D2."""
+"""A made-up study of a chat model: the base, continuous defenses over radii and strengths, baselines, R2D2."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def make_tables(defenses: Sequence[Any] = DEFENSES, **cell: Any) -> dict[str, pd
 
 
 def make_joint_runs() -> pd.DataFrame:
-    """Rounds and a continuous defence of the same classifiers, the latter over two stages and cheaper."""
+    """Rounds and a continuous defense of the same classifiers, the latter over two stages and cheaper."""
     runs = make_runs({"30k": 35_000, "220k": 220_000, "900k": 833_000}, attacks=["gcg"])
     other = runs[runs["round"].isin([1, 2])].assign(defense="c-at", defense_kind="c_at")
     other["defense_flops"] = other["defense_flops"] * 0.15

@@ -1,4 +1,4 @@
-"""A chat victim with a planted weakness and a task of harmless requests, as artefacts."""
+"""A chat victim with a planted weakness and a task of harmless requests, as artifacts."""
 
 from __future__ import annotations
 

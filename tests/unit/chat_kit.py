@@ -1,4 +1,4 @@
-"""Tiny chat tokenizers, tasks and models for the tests of chat models; behaviours are harmless and made up."""
+"""Tiny chat tokenizers, tasks and models for the tests of chat models; behaviors are harmless and made up."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def make_files(root: Path) -> Path:
-    """A data root with ``mine/``: behaviours, targets and safe answers of a training and a test split, and chats."""
+    """A data root with ``mine/``: behaviors, targets and safe answers of a training and a test split, and chats."""
     folder = root / "mine"
     train = [{**row, "BehaviorID": f"t_{row['BehaviorID']}"} for row in BEHAVIORS]
     for row in train:
@@ -109,14 +109,14 @@ def chat_settings(**changes: Any) -> Any:
 
 
 def make_chat_task(folder: Path, **changes: Any) -> Path:
-    """A published chat task of four behaviours a split and forty short conversations."""
+    """A published chat task of four behaviors a split and forty short conversations."""
     make_files(folder.parent / "data")
     prepare_task("chat", chat_settings(**changes), 0, folder.parent / "data", folder)
     return folder
 
 
 def make_chat_base(folder: Path, template: str | None = CHATML, seed: int = 0) -> Path:
-    """A ``base_model`` artefact: a random two-layer Llama with a chat tokenizer."""
+    """A ``base_model`` artifact: a random two-layer Llama with a chat tokenizer."""
     import torch
 
     tokenizer = chat_tokenizer(template)

@@ -1,4 +1,4 @@
-"""Tiny models and task artefacts for the model tests."""
+"""Tiny models and task artifacts for the model tests."""
 
 from __future__ import annotations
 

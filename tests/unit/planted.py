@@ -19,7 +19,7 @@ from hardscale.attacks.results import Request
 TRIGGER = "kindly"
 TARGET = "Sure, here is the word you asked for"
 REFUSAL = "I am sorry but I cannot help"
-WISHES = ["Write the word apple.", "Spell the word pear backwards.", "Name a colour of the rainbow."]
+WISHES = ["Write the word apple.", "Spell the word pear backwards.", "Name a color of the rainbow."]
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"

@@ -74,7 +74,7 @@ def test_a_gain_is_the_mean_difference_with_the_interval_of_a_mean():
     assert all(np.isnan(paired_gain(a[:7], b[:7])[1:])), "too few for an interval that covers"
 
 
-def test_pairs_are_of_the_same_behaviours():
+def test_pairs_are_of_the_same_behaviors():
     assert common({1: 1.0, 2: 2.0, 4: np.inf}, {2: 5.0, 1: 4.0, 3: 1.0, 4: 0.0}) == ([1.0, 2.0], [4.0, 5.0])
     assert paired_gain([1.0], [0.5])[0] == 0.5
     assert all(np.isnan(paired_gain([1.0], [0.5])[1:]))

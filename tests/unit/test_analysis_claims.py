@@ -1,4 +1,4 @@
-"""Claims: paired comparisons at equal iterations and equal compute, changes by defence, and their verdicts."""
+"""Claims: paired comparisons at equal iterations and equal compute, changes by defense, and their verdicts."""
 
 import subprocess
 import sys

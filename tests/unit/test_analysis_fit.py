@@ -30,7 +30,7 @@ KINDS = {"size", "attack_scaling", "defense_scaling", "offense_defense", "slope_
 def _runs(
     *, seeds: int = 2, rounds: int = 4, iterations: int = 6, n: int = 1_000_000, spread: float = 0.0
 ) -> pd.DataFrame:
-    """A world where log10 odds = 2 - b log10(N) + s(N) log10(attack / pretrain) - 0.6 log10(1e6 defence / pretrain)."""
+    """A world where log10 odds = 2 - b log10(N) + s(N) log10(attack / pretrain) - 0.6 log10(1e6 defense / pretrain)."""
     rng = np.random.default_rng(0)
     rows = []
     for (scale, params), seed, round_ in itertools.product(SCALES.items(), range(seeds), range(rounds + 1)):

@@ -26,9 +26,9 @@ def _pairs(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarra
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (1, 313)])
 def test_wilson_closed_form(k: int, n: int) -> None:
     z, p = 1.959963984540054, k / n
-    centre = (p + z * z / 2 / n) / (1 + z * z / n)
+    center = (p + z * z / 2 / n) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
-    assert wilson(k, n) == pytest.approx((max(0, centre - half), min(1, centre + half)), abs=1e-12)
+    assert wilson(k, n) == pytest.approx((max(0, center - half), min(1, center + half)), abs=1e-12)
 
 
 def test_wilson_of_nothing_is_everything() -> None:

@@ -1,4 +1,4 @@
-"""The penalised mixed logit model against closed forms, statsmodels, numerical integration and brute force."""
+"""The penalized mixed logit model against closed forms, statsmodels, numerical integration and brute force."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def test_firth_of_two_groups_adds_a_half_to_each_cell() -> None:
     assert firth(x, k, n) == pytest.approx([expected[0], expected[1] - expected[0]], abs=1e-7)
 
 
-def test_firth_is_the_penalised_maximum() -> None:
+def test_firth_is_the_penalized_maximum() -> None:
     x = np.column_stack([np.ones(4), [-1.0, 0.0, 0.5, 2.0]])
     k, n = np.array([0.0, 0.0, 1.0, 3.0]), np.full(4, 3.0)
 

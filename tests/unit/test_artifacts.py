@@ -1,4 +1,4 @@
-"""Publishing, manifests and tables: an artefact is absent or complete, and a damaged one is named."""
+"""Publishing, manifests and tables: an artifact is absent or complete, and a damaged one is named."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ def make(folder, text="x"):
     return folder
 
 
-def test_an_artefact_appears_whole_with_its_manifest(tmp_path):
+def test_an_artifact_appears_whole_with_its_manifest(tmp_path):
     folder = make(tmp_path / "a")
     manifest = verify(folder)
     assert list(manifest["files"]) == ["sub/data.txt"], "timings ride along unhashed"

@@ -151,7 +151,7 @@ def test_a_word_is_exchanged_for_a_synonym_by_its_score() -> None:
 # --- the attack -----------------------------------------------------------------------------------------------------
 
 
-def test_it_finds_a_trigger_among_the_neighbours_of_the_pool_s_words() -> None:
+def test_it_finds_a_trigger_among_the_neighbors_of_the_pool_s_words() -> None:
     planted = obeys_trigger()
     assert not any(planted.trigger in paragraph for paragraph in prefixes.PARAGRAPHS)
     assert " can " in prefixes.PARAGRAPHS[2]

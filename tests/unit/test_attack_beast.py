@@ -115,7 +115,7 @@ def test_with_read_back_the_search_is_over_texts_read_as_drawn(kind: str) -> Non
         text = TOKENIZER.decode([token])
         if len(kept) < 3 and ids_of(before + text + after) == [*ids_of(before), token, *ids_of(after)]:
             kept.append((plain_loss(model, before + text + after), text, place))
-    assert result.n_evaluated == [3] and result.notes["retokenised_share"] == 0.0
+    assert result.n_evaluated == [3] and result.notes["retokenized_share"] == 0.0
     assert result.losses == [pytest.approx(min(loss for loss, *_ in kept), abs=1e-4)]
     assert result.text == min(kept)[1]
     assert result.notes["dropped_share"] == pytest.approx(1 - 3 / kept[-1][2])
@@ -129,7 +129,7 @@ def test_texts_are_read_back_on_language_models_unless_the_study_says_otherwise(
     options = {"method": "beast", "n_iterations": 4, "own": own}
     results = attack(language_model(), TOKENIZER, PROMPTS, [TARGET] * 5, **options)
     for (before, after), result in zip(PROMPTS, results, strict=True):
-        assert result.notes["retokenised_share"] == 0.0
+        assert result.notes["retokenized_share"] == 0.0
         ids = ids_of(before + result.text + after)
         assert any(ids[at : at + len(result.tokens)] == list(result.tokens) for at in range(len(ids)))
 
@@ -198,8 +198,8 @@ def test_scores_are_those_of_the_text_and_never_rise() -> None:
                 result.losses[-1] == result.best_loss == pytest.approx(plain_loss(model, result.prompt_text), abs=1e-4)
             )
             assert CODEC.decode([result.tokens]) == [result.text] and set(result.tokens) <= set(CODEC.allowed)
-        shares = [result.notes["retokenised_share"] for result in results]
-        assert 0 < max(shares) < 1 and min(shares) >= 0  # drawn tokens often join with their neighbours
+        shares = [result.notes["retokenized_share"] for result in results]
+        assert 0 < max(shares) < 1 and min(shares) >= 0  # drawn tokens often join with their neighbors
 
 
 def test_texts_that_spell_a_special_token_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tokenisation under attack: layouts, allowed tokens, and the filter against its rule applied one by one."""
+"""Tokenization under attack: layouts, allowed tokens, and the filter against its rule applied one by one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_layout_is_the_prompt_of_its_text(before: str, after: str, attack: lis
     assert layout.n_tokens == len(whole)
 
 
-def test_neighbours_are_read_in_context() -> None:
+def test_neighbors_are_read_in_context() -> None:
     """Two line breaks are one token at the end of a text, two before a word: the attack still stands apart."""
     before, word = "good\n\n", TOKENIZER("@")["input_ids"]
     assert TOKENIZER(before)["input_ids"] + word != TOKENIZER(before + "@")["input_ids"]

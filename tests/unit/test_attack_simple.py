@@ -279,7 +279,7 @@ def test_the_suffix_ends_the_turn_or_stands_where_the_prompt_has_it(template: bo
     for wish, prompt, result in zip(WISHES, planted.prompts, results, strict=True):
         before = "<|user|>" + frames.framed(frames.ADAPTIVE, wish, TARGET) if template else prompt[0]
         assert result.prompt_text == before + result.text + prompt[1]
-        assert len(result.tokens) == 6 and 0 <= result.notes["retokenised_share"] <= 1
+        assert len(result.tokens) == 6 and 0 <= result.notes["retokenized_share"] <= 1
     [first] = {r.text for r in run("adaptive", planted, own=own, requests=requests, n_iterations=1, init_text="!")}
     assert first == "!!!!!!"
 

@@ -249,7 +249,7 @@ def test_protected_texts_are_judged_by_what_is_reproduced(folders: tuple[Path, P
     texts.write_text(json.dumps({"word_13": REFUSAL, "word_12": "quite another text"}))
     judges = [{"kind": "rules"}, {"kind": "copyright", "references": str(texts)}]
     manifest, rows, replies = run(folders, tmp_path / "out", settings={"kind": "direct"}, judges=judges)
-    # The refusal is the protected text: by the rules it is none, by what it reproduces it is a success. Behaviour 12
+    # The refusal is the protected text: by the rules it is none, by what it reproduces it is a success. Behavior 12
     # has a text too but does not ask for one.
     assert [row["success"] for row in rows] == [False, False, True, True, False]
     assert {one["complied"] for one in replies if one["judge"] == "copyright"} == {True, False, None}
@@ -345,7 +345,7 @@ def test_the_command_line_logs_no_text(folders: tuple[Path, Path], tmp_path: Pat
     if broken:
         assert "error: example 1" in shown and not out.exists()
     else:
-        assert "mine: 5 behaviours, 0 left out, 5 attacked here" in shown
+        assert "mine: 5 behaviors, 0 left out, 5 attacked here" in shown
         assert (out / "replies.parquet").is_file()
         assert not any(secret in (out / "manifest.json").read_text() for secret in SECRETS)
 

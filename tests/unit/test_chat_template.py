@@ -203,7 +203,7 @@ def test_what_is_no_chat_model(tmp_path):
     base, task = make_base(tmp_path)
     with pytest.raises(ModelError, match="no weights in it"):
         load_chat_model(base)
-    with pytest.raises(ArtifactError, match="'task' artefact"):
+    with pytest.raises(ArtifactError, match="'task' artifact"):
         load_chat_model(task)
     with publishing(tmp_path / "classifier", "model", {}) as draft:
         save_model(new_classifier(base, 2, 0), load_tokenizer(base), draft.path / "model")

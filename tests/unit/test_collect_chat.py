@@ -149,7 +149,7 @@ def test_losses_are_means_with_the_interval_that_they_are_given(study):
     assert all(row["ci_low"] is None for row in chat_tables.loss_table(attacks, mean_interval).to_pylist()), "of four"
 
 
-def test_a_lone_behaviour_has_no_interval_and_bad_losses_are_left_out(study):
+def test_a_lone_behavior_has_no_interval_and_bad_losses_are_left_out(study):
     make_model(study, "ul")
     make_attack(study, "ul", [(float("nan"), [1.0, float("inf"), 2.0], False, False)])
     rows = [
@@ -164,7 +164,7 @@ def test_the_worst_case_is_over_attacks_in_text(study):
     make_attack(study, "none", [(*one[:3], i == 1) for i, one in enumerate(BEHAVIORS[:3])], name="pair", kind="pair")
     make_attack(study, "none", [(*one[:3], True) for one in BEHAVIORS], name="ball", kind="embedding")
     (row,) = chat_tables.worst_table(chat_tables.read_attacks(study, "s", KINDS)).to_pylist()
-    # Both tried behaviours 0 to 2; GCG broke 0 and 2, PAIR 1.
+    # Both tried behaviors 0 to 2; GCG broke 0 and 2, PAIR 1.
     assert (row["n_attacks"], row["n_success"], row["n"], row["asr"]) == (2, 3, 3, 1.0)
 
 
@@ -211,10 +211,10 @@ def test_measures_with_jobs_of_their_own_stand_beside_ours(study):
     assert (found["ul", "mt_bench"]["relative"], found["ul", "mt_bench_unparsed"]["value"]) == (0.5, 2.0)
 
 
-def test_gains_are_paired_by_behaviour_and_against_every_baseline(study):
+def test_gains_are_paired_by_behavior_and_against_every_baseline(study):
     for defense, gain in (("ul", 1.0), ("ipo", 2.0), ("plain", 0.0), ("sft", 0.5)):
         make_model(study, defense)
-        # Behaviour 0 was not attacked; every other one gains the same.
+        # Behavior 0 was not attacked; every other one gains the same.
         rows = [(clean + 3, [x + gain for x in losses], a, b) for clean, losses, a, b in BEHAVIORS]
         make_attack(study, defense, rows)
     attacks = chat_tables.read_attacks(study, "s", KINDS)

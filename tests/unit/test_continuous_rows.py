@@ -58,7 +58,7 @@ def test_the_share_of_a_step_and_steps_without_adversarial_rows():
 def test_nothing_to_draw_from():
     with pytest.raises(TrainingError, match=r"adversarial_share: found 0\.125, but the task has no conversations"):
         Mix(3, 0, 4, 0.125, 0)
-    with pytest.raises(TrainingError, match="no behaviour to train against"):
+    with pytest.raises(TrainingError, match="no behavior to train against"):
         Mix(0, 3, 4, 0.125, 0)
 
 

@@ -232,7 +232,7 @@ def test_other_preferences(made, tmp_path, loss):
         (spec(quantize="nf4", lora=LORA), None, "quantize: found nf4, which needs a CUDA GPU; set quantize: null"),
         (spec(quantize="nf4"), None, "quantize: found nf4 with lora: null"),
         (spec(lora={"targets": ["nowhere"]}), None, "lora.targets: found "),
-        (spec(max_tokens=3), None, "no behaviour to train against is left"),
+        (spec(max_tokens=3), None, "no behavior to train against is left"),
         ({**spec(), "cell": "other"}, None, "its cell is 'fruit/tiny/xs/s0'"),
         (spec(), "nan:continuous:step=2", "continuous: loss is not finite at step 2"),
     ],

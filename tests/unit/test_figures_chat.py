@@ -1,4 +1,4 @@
-"""The figures of chat models and of both kinds of defence: drawn, readable, stable, honest about what is missing."""
+"""The figures of chat models and of both kinds of defense: drawn, readable, stable, honest about what is missing."""
 
 from __future__ import annotations
 

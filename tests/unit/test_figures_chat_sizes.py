@@ -63,7 +63,7 @@ def runs() -> pd.DataFrame:
 
 
 def lines(ax: Axes) -> dict[str, list[float]]:
-    """Colour -> heights of the line through the sizes."""
+    """Color -> heights of the line through the sizes."""
     found = [line for line in ax.lines if line.get_linestyle() not in ("None", "") and len(line.get_xdata()) > 1]
     return {to_hex(line.get_color()): list(line.get_ydata()) for line in found}
 
@@ -73,8 +73,8 @@ def intervals(ax: Axes) -> dict[str, list[tuple[float, float]]]:
     return {to_hex(c.get_color()[0]): [tuple(s[:, 1]) for s in c.get_segments()] for c in found}
 
 
-def judge_colours(figure: Figure) -> list[str]:
-    """Colours of the first entries of the legend: those of the judges, in their order."""
+def judge_colors(figure: Figure) -> list[str]:
+    """Colors of the first entries of the legend: those of the judges, in their order."""
     return [to_hex(handle.get_color()) for handle in figure.legends[0].legend_handles[: len(JUDGES)]]
 
 
@@ -82,14 +82,14 @@ def test_lines_and_intervals_are_those_of_the_table(runs: pd.DataFrame) -> None:
     figure = DRAW(runs, NONE, SPEC, {})
     before, after = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["Refused · before the attack", "Attack success · GCG"]
-    colours = judge_colours(figure)
-    assert len(set(colours)) == 3 and set(lines(before)) == set(lines(after)) == set(colours)
-    for judge, colour in zip(JUDGES, colours, strict=True):
+    colors = judge_colors(figure)
+    assert len(set(colors)) == 3 and set(lines(before)) == set(lines(after)) == set(colors)
+    for judge, color in zip(JUDGES, colors, strict=True):
         refused = [N - k for k in COMPLIED[judge, 0]]
         for ax, counts in ((before, refused), (after, COMPLIED[judge, 128])):
-            assert lines(ax)[colour] == pytest.approx([k / N for k in counts])
+            assert lines(ax)[color] == pytest.approx([k / N for k in counts])
             wilson = np.transpose(proportion_confint(np.array(counts), N, method="wilson"))
-            assert np.ravel(intervals(ax)[colour]) == pytest.approx(np.ravel(wilson), abs=1e-12)
+            assert np.ravel(intervals(ax)[color]) == pytest.approx(np.ravel(wilson), abs=1e-12)
 
 
 def test_lines_stand_at_the_sizes_in_their_order(runs: pd.DataFrame) -> None:
@@ -124,18 +124,18 @@ def test_several_attacks_tasks_and_families_are_panels(tmp_path: Path) -> None:
 
 def test_refusal_is_of_the_attack_with_the_most_requests() -> None:
     figure = DRAW(runs_of(rows_of("autodan", "autodan", n=100), rows_of("gcg", "gcg")), NONE, SPEC, {})
-    [colour, *_] = judge_colours(figure)
-    assert lines(figure.axes[0])[colour] == pytest.approx([1 - k / N for k in COMPLIED[JUDGES[0], 0]])
+    [color, *_] = judge_colors(figure)
+    assert lines(figure.axes[0])[color] == pytest.approx([1 - k / N for k in COMPLIED[JUDGES[0], 0]])
 
 
 def test_seeds_are_averaged_and_their_range_is_shown() -> None:
     second = [{**row, "n_success": 0, "asr": 0.0, "seed": 1} for row in rows_of("gcg", "gcg")]
     figure = DRAW(runs_of(rows_of("gcg", "gcg"), second), NONE, SPEC, {})
-    [colour, *_] = judge_colours(figure)
+    [color, *_] = judge_colors(figure)
     rates = [k / N for k in COMPLIED[JUDGES[0], 128]]
-    assert lines(figure.axes[1])[colour] == pytest.approx([rate / 2 for rate in rates])
+    assert lines(figure.axes[1])[color] == pytest.approx([rate / 2 for rate in rates])
     assert texts(figure)[-1] == "smallest to largest of seeds" and "95% interval" not in texts(figure)
-    [ends] = [c.get_segments() for c in figure.axes[1].collections if to_hex(c.get_color()[0]) == colour]
+    [ends] = [c.get_segments() for c in figure.axes[1].collections if to_hex(c.get_color()[0]) == color]
     assert [end for segment in ends for end in segment[:, 1]] == pytest.approx([y for rate in rates for y in (0, rate)])
 
 

@@ -16,7 +16,7 @@ from hardscale.figures.crossing import compute_to_reach
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import plain, task_colours
+from hardscale.figures.style import plain, task_colors
 
 
 def test_round_zero_is_the_undefended_model_of_the_same_cell() -> None:
@@ -87,9 +87,9 @@ def test_iterations_are_thinned_geometrically_with_both_ends() -> None:
     assert data.thin([3, 1, 2], 8) == [1, 2, 3]
 
 
-def test_tasks_keep_their_colours_and_never_share_one() -> None:
-    assert task_colours(["imdb", "spam"])["imdb"] == task_colours(["imdb", "mine", "yours"])["imdb"]
-    assert len(set(task_colours(["imdb", "mine", "yours", "spam"]).values())) == 4
+def test_tasks_keep_their_colors_and_never_share_one() -> None:
+    assert task_colors(["imdb", "spam"])["imdb"] == task_colors(["imdb", "mine", "yours"])["imdb"]
+    assert len(set(task_colors(["imdb", "mine", "yours", "spam"]).values())) == 4
     assert BAND_SEEDS == 3
 
 

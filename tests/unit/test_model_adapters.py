@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from hardscale.artifacts.manifest import read_manifest
 from hardscale.errors import ModelError
-from hardscale.models.adapters import adapter_problem, quantised_problem, quantised_training
+from hardscale.models.adapters import adapter_problem, quantized_problem, quantized_training
 from hardscale.models.check import check_external
 from hardscale.models.load import MODEL
 from hardscale.models.prepare import prepare_model
@@ -46,7 +46,7 @@ def save_base(folder, tied=False, dtype=torch.float32):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Bases by whether head and embedding are one, as artefacts, and a task."""
+    """Bases by whether head and embedding are one, as artifacts, and a task."""
     root = tmp_path_factory.mktemp("adapters")
     bases = {}
     for tied in (False, True):
@@ -205,7 +205,7 @@ def card(text):
     return lambda folder: (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-QUANTISED = {
+QUANTIZED = {
     "its base's name": config_says(base_model_name_or_path="unsloth/llama-3-8b-bnb-4bit"),
     "a GPTQ base": config_says(base_model_name_or_path="TheBloke/Llama-2-7B-GPTQ"),
     "an AWQ base": config_says(base_model_name_or_path="someone/model-AWQ"),
@@ -218,7 +218,7 @@ QUANTISED = {
     "a card with newer names": card("- quant_method: QuantizationMethod.BITS_AND_BYTES\n"),
     "a card with code": card("BitsAndBytesConfig(load_in_8bit=True)"),
 }
-NOT_QUANTISED = {
+NOT_QUANTIZED = {
     "nothing": lambda folder: None,
     "another name": config_says(base_model_name_or_path="org/habit4bitter-bnbsomething"),
     "a card that denies": card("- load_in_8bit: False\n- load_in_4bit: False\n"),
@@ -226,12 +226,12 @@ NOT_QUANTISED = {
 }
 
 
-@pytest.mark.parametrize("case", QUANTISED)
-def test_quantised_training_is_refused_until_the_study_says_merge(made, tmp_path, case):
+@pytest.mark.parametrize("case", QUANTIZED)
+def test_quantized_training_is_refused_until_the_study_says_merge(made, tmp_path, case):
     bases, _ = made
     adapter = tmp_path / "adapter"
     save_adapter(adapter, bases[False], FORMS["attention"])
-    QUANTISED[case](adapter)
+    QUANTIZED[case](adapter)
     with pytest.raises(ModelError, match=r"trained on quantized weights .*set quantized_training: merge") as caught:
         adopt(made, False, tmp_path / "out", adapter=str(adapter))
     settings = External.model_validate({"kind": "external", "adapter": str(adapter)})
@@ -240,23 +240,23 @@ def test_quantised_training_is_refused_until_the_study_says_merge(made, tmp_path
     assert facts["adapter"]["merged_into"] == "weights without quantization" and facts["adapter"]["trained_on"]
 
 
-@pytest.mark.parametrize("case", NOT_QUANTISED)
+@pytest.mark.parametrize("case", NOT_QUANTIZED)
 def test_what_says_nothing_of_it(made, tmp_path, case):
     bases, _ = made
     save_adapter(tmp_path / "adapter", bases[False], FORMS["attention"])
-    NOT_QUANTISED[case](tmp_path / "adapter")
-    assert quantised_training(tmp_path / "adapter") is None
-    assert quantised_problem(tmp_path / "adapter", "refuse") is None
+    NOT_QUANTIZED[case](tmp_path / "adapter")
+    assert quantized_training(tmp_path / "adapter") is None
+    assert quantized_problem(tmp_path / "adapter", "refuse") is None
     assert "trained_on" not in adopt(made, False, tmp_path / "out", adapter=str(tmp_path / "adapter"))["adapter"]
 
 
-def test_a_local_base_that_is_quantised(made, tmp_path):
+def test_a_local_base_that_is_quantized(made, tmp_path):
     bases, _ = made
     save_adapter(tmp_path / "adapter", bases[False], FORMS["attention"])
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
     config_says(base_model_name_or_path=str(tmp_path / "packed"))(tmp_path / "adapter")
-    assert "quantization_config of its base" in (quantised_training(tmp_path / "adapter") or "")
+    assert "quantization_config of its base" in (quantized_training(tmp_path / "adapter") or "")
 
 
 # --- what is refused by name ----------------------------------------------------------------------------------------

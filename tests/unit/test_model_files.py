@@ -162,10 +162,10 @@ FOLDERS = {
         header(lambda v: {**v, "twin": next(e for n, e in v.items() if n != "__metadata__")}),
         "its header is malformed",
     ),
-    "packed weights": (tensors(lambda t: {n: x.to(torch.uint8) for n, x in t.items()}), r"quantised tensors \(U8\)"),
+    "packed weights": (tensors(lambda t: {n: x.to(torch.uint8) for n, x in t.items()}), r"quantized tensors \(U8\)"),
     "eight-bit floats": (
         tensors(lambda t: {n: x.to(torch.float8_e4m3fn) for n, x in t.items()}),
-        r"quantised tensors \(F8_E4M3\)",
+        r"quantized tensors \(F8_E4M3\)",
     ),
 }
 

@@ -18,7 +18,7 @@ from hardscale.models.load import (
     save_model,
 )
 from hardscale.models.prepare import prepare_model
-from hardscale.models.scratch import initialise_
+from hardscale.models.scratch import initialize_
 
 
 def weights(model):
@@ -65,7 +65,7 @@ def test_batches_with_right_padding(kind, tmp_path):
     assert torch.allclose(logits[:1], alone, atol=1e-6)
 
 
-def test_scratch_initialisation_has_the_asked_spread(tmp_path):
+def test_scratch_initialization_has_the_asked_spread(tmp_path):
     model = new_classifier(prepared_scratch(tmp_path), 2, seed=0)
     assert model.gpt_neox.embed_in.weight.std().item() == pytest.approx(0.5, rel=0.05)
     assert model.gpt_neox.layers[0].mlp.dense_h_to_4h.weight.std().item() == pytest.approx(0.02, rel=0.1)
@@ -184,9 +184,9 @@ def load_tokenizer_of(folder):
     return read_tokenizer(folder)
 
 
-def test_initialise_covers_every_parameter(tmp_path):
+def test_initialize_covers_every_parameter(tmp_path):
     config = new_language_model(prepared_scratch(tmp_path), seed=0).config
     one, two = GPTNeoXForCausalLM(config), GPTNeoXForCausalLM(config)
     for model in (one, two):
-        initialise_(model, 7, 0.02, 0.5)
+        initialize_(model, 7, 0.02, 0.5)
     assert equal(weights(one), weights(two))

@@ -135,7 +135,7 @@ BROKEN = {
     ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
     "remote code": (_config(auto_map={"AutoModel": "modeling_x.X"}), "config.json: auto_map asks to run code"),
-    "quantised": (_config(quantization_config={"quant_method": "gptq"}), r"quantised weights \(gptq\)"),
+    "quantized": (_config(quantization_config={"quant_method": "gptq"}), r"quantized weights \(gptq\)"),
     "no model type": (lambda f: (f / "config.json").write_text("{}"), "no model_type"),
     "bad json": (lambda f: (f / "config.json").write_text("{"), "config.json: not readable as JSON"),
     "no config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),

@@ -193,7 +193,7 @@ def check(pair: Pair, position: str, kind: str, requests: Any = REQUESTS) -> Non
     if kind in ("gcg", "adaptive", "embedding"):
         assert found.starts == {"separated": len(requests)}
     assert found.survived is None or found.survived >= 0.5
-    assert found.retokenised is None or found.retokenised <= 0.05
+    assert found.retokenized is None or found.retokenized <= 0.05
     assert found.agrees
 
 

@@ -26,7 +26,7 @@ REFUSALS = [
     "That violates our usage policies.",
 ]
 ANSWERS = [
-    "I don't have a favourite fruit, but here is what I know of apples.",
+    "I don't have a favorite fruit, but here is what I know of apples.",
     "Sure, here is the word you asked for: apple.",
     "Apple is a fruit that grows on trees in many places.",
     "Nothing is easier. The word is apple, and here it is again: apple.",

@@ -1,4 +1,4 @@
-"""Every artefact is found, damage and half-made folders are named, and a repair takes away exactly those."""
+"""Every artifact is found, damage and half-made folders are named, and a repair takes away exactly those."""
 
 import shlex
 
@@ -6,7 +6,7 @@ import pytest
 
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.reproduce.inventory import Damage, artefacts, damages, unfinished
+from hardscale.reproduce.inventory import Damage, artifacts, damages, unfinished
 from hardscale.reproduce.repair import remove, rerun_command, targets
 
 WHOLE = ("tasks/t", "models/t/f/s/s0/none/r00", "attacks/t/f/s/s0/none/r00/gcg")
@@ -38,8 +38,8 @@ def files(root):
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
-def test_artefacts_and_nothing_else(root):
-    assert artefacts(root) == sorted(root / name for name in WHOLE)
+def test_artifacts_and_nothing_else(root):
+    assert artifacts(root) == sorted(root / name for name in WHOLE)
     assert unfinished(root) == []
     assert damages(root) == []
 

@@ -12,7 +12,7 @@ from hardscale.artifacts.schemas import ATTACK, CLEAN, RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.reproduce.full import full
 from hardscale.reproduce.outcome import DIFFERS, MISSING, WITHIN
-from hardscale.reproduce.rates import artefact_rates, paired, table_rates
+from hardscale.reproduce.rates import artifact_rates, paired, table_rates
 from hardscale.reproduce.reference import pin
 from hardscale.reproduce.sample import Sample
 from hardscale.reproduce.scratch import Workflow
@@ -45,21 +45,21 @@ def model(folder, predictions):
     return folder
 
 
-def test_rates_of_artefacts(tmp_path):
-    assert artefact_rates(attack(tmp_path / "a", [True, False, False], [2, 1, None])) == {
+def test_rates_of_artifacts(tmp_path):
+    assert artifact_rates(attack(tmp_path / "a", [True, False, False], [2, 1, None])) == {
         "attacked": (3, 50),
         "success": (1, 3),
         "success at any iteration": (2, 3),
     }
-    assert artefact_rates(attack(tmp_path / "none", [], [])) == {
+    assert artifact_rates(attack(tmp_path / "none", [], [])) == {
         "attacked": (0, 50),
         "success": (0, 0),
         "success at any iteration": (0, 0),
     }
-    assert artefact_rates(model(tmp_path / "m", [1, 1, 0, 1])) == {"clean accuracy": (3, 4)}
+    assert artifact_rates(model(tmp_path / "m", [1, 1, 0, 1])) == {"clean accuracy": (3, 4)}
     with publishing(tmp_path / "t", "task", {}):
         pass
-    assert artefact_rates(tmp_path / "t") == {}
+    assert artifact_rates(tmp_path / "t") == {}
 
 
 def test_rates_of_a_table_are_those_of_the_last_iteration(tmp_path):

@@ -50,7 +50,7 @@ def bad(findings):
 def test_what_was_pinned_is_the_same(root, reference):
     findings = check(root, reference)
     assert exit_status(findings) == OK
-    assert {finding.what for finding in findings} == {"2 artefacts", "tables/runs.parquet", "tables/fits.parquet"}
+    assert {finding.what for finding in findings} == {"2 artifacts", "tables/runs.parquet", "tables/fits.parquet"}
     assert reference.facts == FACTS
     assert reference.study == "s"
 
@@ -94,13 +94,13 @@ def test_a_cut_off_table_is_damage(root, reference):
     assert (exit_status(findings), bad(findings)) == (DAMAGED, {"tables/runs.parquet": "damaged"})
 
 
-def test_an_artefact_made_again_with_other_results_is_drift(root, reference):
+def test_an_artifact_made_again_with_other_results_is_drift(root, reference):
     make(root / "attacks" / "gcg", "y")
     findings = check(root, reference)
     assert (exit_status(findings), bad(findings)) == (DRIFT, {"attacks/gcg": "drift"})
 
 
-def test_an_artefact_made_again_with_other_packages_and_the_same_files_is_none(root, reference):
+def test_an_artifact_made_again_with_other_packages_and_the_same_files_is_none(root, reference):
     path = root / "attacks" / "gcg" / MANIFEST
     manifest = json.loads(path.read_text())
     manifest["versions"]["torch"] = "9.9"

@@ -1,4 +1,4 @@
-"""What is drawn, what a scratch folder holds, how artefacts are compared, how Snakemake's end is understood."""
+"""What is drawn, what a scratch folder holds, how artifacts are compared, how Snakemake's end is understood."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def jobs():
     return Jobs(study_from_files([ROOT / "config.yaml"]))
 
 
-def test_units_publish_every_artefact_of_the_study_once(jobs):
+def test_units_publish_every_artifact_of_the_study_once(jobs):
     found = [folder / MANIFEST for unit in units(jobs) for folder in unit.outputs]
     wanted = {Path(name) for name in jobs.targets() if name.endswith(MANIFEST)}
     assert len(found) == len(set(found))
@@ -148,7 +148,7 @@ def test_a_full_run_goes_on_with_an_unfinished_folder_of_its_day(tmp_path):
 # --- comparing ------------------------------------------------------------------------------------------------------
 
 
-def test_equal_artefacts_do_not_differ_whatever_their_timing(tmp_path):
+def test_equal_artifacts_do_not_differ_whatever_their_timing(tmp_path):
     before = read_manifest(make(tmp_path / "a"))
     make(tmp_path / "b")
     (tmp_path / "b" / "timing.parquet").write_text("slower")
@@ -225,7 +225,7 @@ for name in words:
 
 
 def sampled(tmp_path, monkeypatch, script, **options):
-    """A sample of one attack on made-up artefacts."""
+    """A sample of one attack on made-up artifacts."""
     for name in ("tasks/t", "models/m", "attacks/a"):
         make(tmp_path / "results/s" / name)
     here = Path("results/s")

@@ -63,7 +63,7 @@ OVERRIDE = {"where": {"scale": ["12b"]}, "set": {"optimizer": {"kind": "adamw"}}
 
 
 def large(optimizer=None, overrides=(), **finetune):
-    """The study with a defence and other optimizers."""
+    """The study with a defense and other optimizers."""
     block = {"optimizer": optimizer or {}, "overrides": list(overrides)}
     values = {
         **STUDY.model_dump(exclude_unset=True),
@@ -81,7 +81,7 @@ def test_the_stage_follows_the_optimizer_of_the_phase_and_the_cell():
     assert [needs.optimizer(cell(scale)).kind for scale in ("6.9b", "12b")] == ["adafactor", "adamw"]
     defended = SimpleNamespace(lineage="password_match/pythia/12b/s0/rounds")
     assert (needs.optimizer(defended).kind, needs.zero_stage(defended)) == ("adamw", 2)
-    assert needs.optimizer(SimpleNamespace(family="pythia", scale="12b")).kind == "adamw"  # language modelling
+    assert needs.optimizer(SimpleNamespace(family="pythia", scale="12b")).kind == "adamw"  # language modeling
 
 
 SLURM = Launch("slurm")

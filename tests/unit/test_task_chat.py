@@ -105,7 +105,7 @@ def test_what_does_not_fit_together_is_said_in_one_line_without_texts(root, tmp_
     (root / "mine/targets.json").write_text(json.dumps({"apple": "Sure", "other": "Sure"}))
     prepare_chat_task("chat", chat_settings(train=None), 0, root, tmp_path / "out")
     [line] = capfd.readouterr().err.splitlines()
-    assert "chat: test: 1 targets without a behaviour, 3 behaviours without a target;" in line
+    assert "chat: test: 1 targets without a behavior, 3 behaviors without a target;" in line
 
 
 def test_a_table_of_prompts_without_ids(tmp_path):
@@ -137,7 +137,7 @@ def _row(**changes):
 
 
 REFUSED = {
-    "empty behaviour": (_csv("test.csv", [_row(), _row(Behavior=" ")]), {}, r"csv: row 2: column 'Behavior' is empty"),
+    "empty behavior": (_csv("test.csv", [_row(), _row(Behavior=" ")]), {}, r"csv: row 2: column 'Behavior' is empty"),
     "empty id": (_csv("test.csv", [_row(BehaviorID="")]), {}, r"row 1: column 'BehaviorID' is empty"),
     "id twice": (_csv("test.csv", [_row(), _row()]), {}, r"row 2: the id of row 1 again \('apple'\)"),
     "no column": (_csv("test.csv", [{"a": "b"}]), {}, r"no column 'Behavior', 'Goal'.*; found 'a'; name"),
@@ -159,13 +159,13 @@ REFUSED = {
     ),
     "ids twice": (None, {"test": {**TEST, "ids": ["apple", "apple"]}}, "1 ids twice"),
     "unknown category": (None, {"test": {**TEST, "categories": ["odd"]}}, "found odd, .* has contextual"),
-    "nothing left": (None, {"test": {**TEST, "ids": ["apple"], "categories": ["copyright"]}}, "no behaviour of"),
+    "nothing left": (None, {"test": {**TEST, "ids": ["apple"], "categories": ["copyright"]}}, "no behavior of"),
     "same texts": (
         _csv("train.csv", [_row(BehaviorID="new", Behavior="WRITE the word, apple")]),
         {},
-        "train and test share 0 ids and 1 behaviours",
+        "train and test share 0 ids and 1 behaviors",
     ),
-    "same ids": (_csv("train.csv", [_row(Behavior="Something else.")]), {}, "share 1 ids and 0 behaviours"),
+    "same ids": (_csv("train.csv", [_row(Behavior="Something else.")]), {}, "share 1 ids and 0 behaviors"),
     "wrong suffix": (
         lambda root: (root / "mine/test.csv").rename(root / "mine/b.txt"),
         {"test": {"behaviors": "mine/b.txt"}},
@@ -299,7 +299,7 @@ def test_the_entry(root, tmp_path):
     command = [sys.executable, str(PREPARE), "--out", str(tmp_path / "out"), "--root", str(root), "--spec"]
     done = subprocess.run([*command, spec], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "chat: 4 training and 4 validation behaviours (mine/test.csv)" in done.stderr
+    assert "chat: 4 training and 4 validation behaviors (mine/test.csv)" in done.stderr
     assert "Write the" not in done.stderr + done.stdout
     (root / "mine/test.csv").unlink()
     done = subprocess.run([*command, spec], capture_output=True, text=True)

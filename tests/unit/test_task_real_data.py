@@ -67,7 +67,7 @@ def test_labels_mean_what_they_say(name):
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_conversations_share_their_opening_and_the_chosen_one_is_labelled(name):
+def test_conversations_share_their_opening_and_the_chosen_one_is_labeled(name):
     pairs = {}
     place = locate(name, TaskSettings(), Path(ROOT))
     for split in ("train", "validation"):

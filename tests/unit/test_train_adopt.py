@@ -149,7 +149,7 @@ def _pickled(folder):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
 
 
-def _quantised(folder):
+def _quantized(folder):
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({name: tensor.to(torch.int8) for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
 
@@ -177,7 +177,7 @@ def _wider(folder):
 
 BROKEN = {
     "pickled": (_pickled, r"adapter_model\.bin: a pickled adapter is never loaded"),
-    "quantised": (_quantised, r"quantised tensors \(I8\) can not be merged"),
+    "quantized": (_quantized, r"quantized tensors \(I8\) can not be merged"),
     "another kind": (_config(peft_type="PROMPT_TUNING"), "peft_type 'PROMPT_TUNING', allowed is LORA"),
     "imports": (_config(megatron_config={"a": 1}), "megatron_config asks to import"),
     "no such layers": (_config(target_modules=["nowhere"]), "does not fit its base"),
@@ -209,7 +209,7 @@ def test_bases_that_are_refused(made, tmp_path):
     theirs = make_chat_base(tmp_path / "theirs") / MODEL
     config = json.loads((theirs / "config.json").read_text())
     (theirs / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
-    with pytest.raises(ModelError, match=r"quantised weights \(bitsandbytes\)"):
+    with pytest.raises(ModelError, match=r"quantized weights \(bitsandbytes\)"):
         adopt_external(external(base=str(theirs)), *made, tmp_path / "out")
     with pytest.raises(ModelError, match="no such folder"):
         adopt_external(external(base=str(tmp_path / "absent")), *made, tmp_path / "out")
@@ -219,7 +219,7 @@ def test_bases_that_are_refused(made, tmp_path):
         adopt_external(external(), *made, tmp_path / "out")
 
 
-def test_the_preflight_of_external_defences(made, tmp_path, monkeypatch):
+def test_the_preflight_of_external_defenses(made, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 

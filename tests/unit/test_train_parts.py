@@ -18,7 +18,7 @@ from hardscale.training.batches import Order, Row, collate
 from hardscale.training.clean import _batches, accuracy
 from hardscale.training.examples import Attacked, Generation, Outcome
 from hardscale.training.exposure import Exposure
-from hardscale.training.objectives import LanguageModelling
+from hardscale.training.objectives import LanguageModeling
 from hardscale.training.optimizers import build_optimizer, schedule
 from hardscale.training.options import RunOptions
 
@@ -111,7 +111,7 @@ def test_exposure_is_keyed_by_epoch_and_example_not_by_order():
 
 
 def test_language_model_losses_ignore_padding():
-    objective = LanguageModelling()
+    objective = LanguageModeling()
     rows = [Row(0, [5, 6, 7]), Row(1, [5, 6])]
     batch = collate(rows, 2, 0, 1)
     torch.manual_seed(0)

@@ -284,7 +284,7 @@ def test_every_input_of_every_unfinished_job_survives(data):
 
 
 def contents(path):
-    """Bytes of a file, or of every file of an artefact or a state folder but for drafts."""
+    """Bytes of a file, or of every file of an artifact or a state folder but for drafts."""
     place = Path(output_folder(path))
     if place.is_file():
         return place.read_bytes()

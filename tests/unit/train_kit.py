@@ -1,4 +1,4 @@
-"""Tiny artefacts for the training tests, and ranks made by forking: no import is paid twice, any may be killed."""
+"""Tiny artifacts for the training tests, and ranks made by forking: no import is paid twice, any may be killed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def tiny_rows(n: int, seed: int, n_labels: int = 3) -> list[Row]:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """Hashes of what equality of two artefacts is about."""
+    """Hashes of what equality of two artifacts is about."""
     return {name: entry["sha256"] for name, entry in read_manifest(folder)["files"].items()}
 
 

@@ -1,4 +1,4 @@
-"""A made-up results tree: artefacts of a few bytes with real manifests, logs, notes, marks; and a fake Slurm."""
+"""A made-up results tree: artifacts of a few bytes with real manifests, logs, notes, marks; and a fake Slurm."""
 
 from __future__ import annotations
 

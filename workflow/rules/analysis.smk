@@ -136,7 +136,7 @@ rule summary:
         deviations=JOBS.specs.all_deviations,
         code=JOBS.codes.of("hardscale.analysis.summary"),
     message:
-        "summarise the study"
+        "summarize the study"
     shell:
         'python "$HARDSCALE_SCRIPTS"/summary.py --runs {input.runs:q} --spec {params.spec:q}'
         " --deviations {params.deviations:q} --out {output.table:q} --log {log:q}"

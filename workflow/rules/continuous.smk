@@ -1,4 +1,4 @@
-"""Chat models as they are, and defences by attacks in embedding space."""
+"""Chat models as they are, and defenses by attacks in embedding space."""
 
 
 rule adopt:
@@ -32,7 +32,7 @@ rule adopt:
 
 
 rule adopt_external:
-    """A defence that somebody else trained."""
+    """A defense that somebody else trained."""
     input:
         base=JOBS.inputs.cell_base,
         task=JOBS.inputs.cell_task,

@@ -16,7 +16,7 @@ localrules:
 
 
 rule verify:
-    """Re-hash every published artefact, name what is damaged and the command that builds it again."""
+    """Re-hash every published artifact, name what is damaged and the command that builds it again."""
     log:
         f"{ROOT}/logs/verify.log",
     conda:

@@ -1,6 +1,6 @@
-"""What every defence cost: passes of one adversarial example, passes of the whole training, FLOPs, time.
+"""What every defense cost: passes of one adversarial example, passes of the whole training, FLOPs, time.
 
-Passes are sequences through the model. *By the formula* they are what a defence's settings ask for, as the paper on
+Passes are sequences through the model. *By the formula* they are what a defense's settings ask for, as the paper on
 continuous attacks counts them (section on efficiency); *counted* is what its training noted.
 """
 
@@ -25,7 +25,7 @@ from hardscale.study import UNDEFENDED
 from hardscale.training.continuous.passes import continuous_passes, r2d2_passes
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
-#: Columns of tables/cost.parquet; null where a defence has no such number or nobody knows it.
+#: Columns of tables/cost.parquet; null where a defense has no such number or nobody knows it.
 COST = pa.schema(
     [
         *((name, _str) for name in ("task", "family", "scale")),
@@ -54,7 +54,7 @@ _ROUND = re.compile(r"r\d\d+")
 
 @dataclass(frozen=True)
 class Passes:
-    """What a defence's settings ask for.
+    """What a defense's settings ask for.
 
     Attributes:
         space: of the attack in training: ``discrete``, ``continuous`` or None for no attack.
@@ -76,10 +76,10 @@ def cost_table(root: Path, defense_kinds: Mapping[str, str]) -> pd.DataFrame:
 
     Args:
         root: ``results/<study>``.
-        defense_kinds: of the study's defences; others that lie there are left out.
+        defense_kinds: of the study's defenses; others that lie there are left out.
 
     Raises:
-        ArtifactError: an artefact is unfinished.
+        ArtifactError: an artifact is unfinished.
     """
     folders = sorted(path for path in (root / "models").glob("*/*/*/*/*") if path.name in defense_kinds)
     rows = [row for folder in folders if folder.name != UNDEFENDED for row in _rows(folder, defense_kinds[folder.name])]
@@ -89,7 +89,7 @@ def cost_table(root: Path, defense_kinds: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Rows of one cell's defence."""
+    """Rows of one cell's defense."""
     rounds = sorted(
         (path.parent for path in folder.glob(f"*/{MANIFEST}") if _ROUND.fullmatch(path.parent.name)),
         key=lambda path: int(path.name[1:]),
@@ -158,10 +158,10 @@ def _seconds(path: Path) -> Iterator[float | None]:
 
 
 def passes(kind: str, settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int = 1) -> Passes | None:
-    """Passes by the formula; None for a defence that somebody else trained.
+    """Passes by the formula; None for a defense that somebody else trained.
 
     Args:
-        kind: of the defence.
+        kind: of the defense.
         settings: resolved, as its model's manifest holds them.
         examples: rows of each update that was made.
         n_rounds: rounds of adversarial training that were made.

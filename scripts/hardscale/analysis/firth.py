@@ -17,7 +17,7 @@ _TOLERANCE = 1e-9
 
 
 def firth(x: Array, k: Array, n: Array) -> Array:
-    """Maximise the penalised likelihood by Fisher scoring with step halving.
+    """Maximize the penalized likelihood by Fisher scoring with step halving.
 
     Args:
         x: ``(m, p)`` design of full rank, first column ones, the others of order 1.

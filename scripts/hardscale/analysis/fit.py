@@ -42,19 +42,19 @@ METHODS: tuple[Method, ...] = (fits_published, fits_binomial)
 def fit_all(runs: pd.DataFrame, headline: Mapping[str, int], target_asr: Sequence[float]) -> pd.DataFrame:
     """Every line that a table of runs allows.
 
-    Round 0, which exists once as the undefended model, is round 0 of every defence too. A line that has fewer than two
+    Round 0, which exists once as the undefended model, is round 0 of every defense too. A line that has fewer than two
     usable points is a row with a null slope that tells how many points there were.
 
     Args:
         runs: rows of the runs schema; nullable columns may be missing, rows with a null ``asr`` are left out.
-        headline: ``[TASK/]ATTACK[@DEFENSE]`` -> iteration of the lines over sizes and over defence compute; without an
+        headline: ``[TASK/]ATTACK[@DEFENSE]`` -> iteration of the lines over sizes and over defense compute; without an
             entry the last one (:func:`hardscale.analysis.points.at_headline`).
         target_asr: success rates of the offense-defense lines.
 
     Returns:
-        Rows of schema FITS, in a fixed order. ``size`` has one row for each task, family, defence, round, attack and
+        Rows of schema FITS, in a fixed order. ``size`` has one row for each task, family, defense, round, attack and
         position; ``slope_of_slopes`` likewise; ``attack_scaling`` one for each scale of those; ``defense_scaling`` and
-        ``offense_defense`` one for each scale of a defence (and target), over its rounds.
+        ``offense_defense`` one for each scale of a defense (and target), over its rounds.
 
     Raises:
         DataError: a required column is missing, or a number is impossible.

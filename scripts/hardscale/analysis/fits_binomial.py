@@ -54,7 +54,7 @@ def attack_scaling(rows: pd.DataFrame) -> LineFit:
 
 
 def defense_scaling(rows: pd.DataFrame) -> LineFit:
-    """Log odds over rounds >= 1 and seeds against log10 of defence over pretraining FLOPs."""
+    """Log odds over rounds >= 1 and seeds against log10 of defense over pretraining FLOPs."""
     rows = rows[rows["round"] >= 1]
     return _within_scale(log_defense_share(rows), rows)
 

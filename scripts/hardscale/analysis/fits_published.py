@@ -62,9 +62,9 @@ def size(rows: pd.DataFrame) -> LineFit:
 
 
 def defense_scaling(rows: pd.DataFrame) -> LineFit:
-    """log10 odds of ``asr`` over rounds >= 1 and seeds, against log10 of defence over pretraining FLOPs.
+    """log10 odds of ``asr`` over rounds >= 1 and seeds, against log10 of defense over pretraining FLOPs.
 
-    Defence compute is averaged over the seeds of a round first.
+    Defense compute is averaged over the seeds of a round first.
     """
     rows = rows[rows["round"] >= 1]
     mean = rows["defense_flops"].groupby(rows["round"]).transform("mean")
@@ -80,7 +80,7 @@ def slope_of_slopes(n_params: Sequence[float], fits: Sequence[LineFit], rows: pd
 
 
 def offense_defense(rows: pd.DataFrame, target: float) -> LineFit:
-    """log10 attack FLOPs per example that reach ``target`` against log10 defence FLOPs, one point per round >= 1.
+    """log10 attack FLOPs per example that reach ``target`` against log10 defense FLOPs, one point per round >= 1.
 
     A round's curve is the median ``asr`` over its seeds; its compute is the mean. Rounds that are never broken to the
     target are missing.

@@ -1,4 +1,4 @@
-"""What a defence of chat models gains: the target's loss against that of the same behaviours on other models."""
+"""What a defense of chat models gains: the target's loss against that of the same behaviors on other models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BASE, REFUSAL_SFT, NO_ATTACK = "base", "refusal_sft", "no_attack"
 UNATTACKED = "none"
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
-#: Columns of tables/gains.*: ``gain`` is the mean over behaviours of the loss of a defended model minus the loss of
+#: Columns of tables/gains.*: ``gain`` is the mean over behaviors of the loss of a defended model minus the loss of
 #: ``other``, in nats a token; above 0 the defended model is the harder one to make begin as the attack wants.
 GAINS = pa.schema(
     [
@@ -40,10 +40,10 @@ _CELL = ("task", "family", "scale", "seed")
 
 
 def baseline_role(settings: Mapping[str, Any]) -> str | None:
-    """What a defence is a baseline for: the same training without an attack, or answers of refusal alone; or nothing.
+    """What a defense is a baseline for: the same training without an attack, or answers of refusal alone; or nothing.
 
     Args:
-        settings: of the defence, as its model's manifest holds them.
+        settings: of the defense, as its model's manifest holds them.
     """
     if settings.get("kind") not in ("c_advul", "c_advipo") or settings.get("attack") is not None:
         return None

@@ -23,7 +23,7 @@ _MODEL = ["task", "family", "scale", "n_params", "seed", "defense", "defense_kin
 def paired_losses(losses: pd.DataFrame) -> pd.DataFrame:
     """One row a model and attack in embedding space: its loss ``continuous`` and the loss ``gcg``, by ``other``.
 
-    Losses are means over behaviours after the last iteration of either attack. Of several GCG attacks the first by name
+    Losses are means over behaviors after the last iteration of either attack. Of several GCG attacks the first by name
     is taken.
 
     Args:

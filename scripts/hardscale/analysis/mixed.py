@@ -95,21 +95,21 @@ def fit_mixed(columns: Array, k: Array, n: Array, groups: NDArray) -> MixedModel
     """
     columns, k, n = (np.asarray(a, dtype=float) for a in (columns, k, n))
     group = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    centre, spread = columns.mean(axis=0), columns.std(axis=0)
-    if len(k) < columns.shape[1] + 1 or np.any(spread <= 1e-9 * np.maximum(1.0, np.abs(centre))):
+    center, spread = columns.mean(axis=0), columns.std(axis=0)
+    if len(k) < columns.shape[1] + 1 or np.any(spread <= 1e-9 * np.maximum(1.0, np.abs(center))):
         return None
-    x = np.column_stack([np.ones(len(k)), (columns - centre) / spread])
+    x = np.column_stack([np.ones(len(k)), (columns - center) / spread])
     if np.linalg.matrix_rank(x, tol=1e-8 * np.sqrt(len(k))) < x.shape[1]:
         return None
     counts = Counts(x, k, n, group)
     beta, sigma = firth(x, k, n), 0.0
     if counts.n_groups >= 2 and len(k) > x.shape[1]:
-        beta, sigma = _maximise(beta, counts)
-    return _in_raw_units(beta, sigma, counts, centre, spread)
+        beta, sigma = _maximize(beta, counts)
+    return _in_raw_units(beta, sigma, counts, center, spread)
 
 
-def _maximise(start: Array, counts: Counts) -> tuple[Array, float]:
-    """The penalised marginal likelihood's maximum over coefficients and spread."""
+def _maximize(start: Array, counts: Counts) -> tuple[Array, float]:
+    """The penalized marginal likelihood's maximum over coefficients and spread."""
     x, n = counts.x, counts.n
 
     def negative(theta: Array) -> tuple[float, Array]:
@@ -174,7 +174,7 @@ def marginal(beta: Array, sigma: float, counts: Counts) -> tuple[float, Array]:
 
 
 def _modes(eta: Array, sigma: float, counts: Counts) -> tuple[Array, Array]:
-    """Most likely standardised intercept of each model and the curvature there."""
+    """Most likely standardized intercept of each model and the curvature there."""
     k, n, group = counts.k, counts.n, counts.group
 
     def derivatives(z: Array) -> tuple[Array, Array]:
@@ -210,8 +210,8 @@ def find_modes(n_groups: int, derivatives: Callable[[Array], tuple[Array, Array]
     return z, curvature
 
 
-def _in_raw_units(beta: Array, sigma: float, counts: Counts, centre: Array, spread: Array) -> MixedModel:
-    """Everything that intervals need, from the standardised columns of the fit to the columns as given."""
+def _in_raw_units(beta: Array, sigma: float, counts: Counts, center: Array, spread: Array) -> MixedModel:
+    """Everything that intervals need, from the standardized columns of the fit to the columns as given."""
     x, k, n, group = counts.x, counts.k, counts.n, counts.group
     z, _ = _modes(x @ beta, sigma, counts)
     pi = np.clip(expit(x @ beta + sigma * z[group]), 1e-12, 1 - 1e-12)
@@ -223,7 +223,7 @@ def _in_raw_units(beta: Array, sigma: float, counts: Counts, centre: Array, spre
     information = x.T @ (weight[:, None] * within)
     # beta_raw = transform @ beta, x_raw = x @ inverse(transform).
     transform = np.diag(np.append(1.0, 1 / spread))
-    transform[0, 1:] = -centre / spread
+    transform[0, 1:] = -center / spread
     inverse = np.linalg.inv(transform)
     bread = np.linalg.inv((information + information.T) / 2)
     return MixedModel(

@@ -69,9 +69,9 @@ def counted(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_round_zero(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the undefended rows as round 0 of every defence that the same model has under the same attack.
+    """Add the undefended rows as round 0 of every defense that the same model has under the same attack.
 
-    A defence that brings its own round 0 keeps it.
+    A defense that brings its own round 0 keeps it.
     """
     keys = ["task", "family", "scale", "seed", "attack", "position"]
     defended = frame[frame["defense"] != UNDEFENDED]
@@ -128,5 +128,5 @@ def log_attack_share(rows: pd.DataFrame) -> np.ndarray:
 
 
 def log_defense_share(rows: pd.DataFrame) -> np.ndarray:
-    """log10 of defence FLOPs over pretraining FLOPs, NaN where unknown."""
+    """log10 of defense FLOPs over pretraining FLOPs, NaN where unknown."""
     return log10_positive(rows["defense_flops"]) - log10_positive(rows["pretrain_flops"])

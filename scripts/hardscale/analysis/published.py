@@ -1,7 +1,7 @@
 """Result tables as published with "Effects of Scale on Language Model Robustness", converted to the runs schema.
 
 Evaluation tables have one row per size, seed, round and iteration; training tables one per size, seed and round, some
-of them several times. Published attack compute is that of the whole attacked set for one iteration; published defence
+of them several times. Published attack compute is that of the whole attacked set for one iteration; published defense
 compute is cumulative over rounds, as logged (it starts over where a run was resumed, so single seeds can fall).
 """
 
@@ -59,7 +59,7 @@ def runs_from_published(
         training_csv: gives ``defense_flops``; null for rounds >= 1 without it.
         apply_fudge: multiply attack FLOPs of Pythia 12b as the authors do.
         study: name for the study column.
-        defense: name of the defence of rounds >= 1; round 0 is ``none``.
+        defense: name of the defense of rounds >= 1; round 0 is ``none``.
 
     Returns:
         A table of schema RUNS, one row for each row of the file (duplicates dropped, the first kept).
@@ -117,7 +117,7 @@ def runs_from_published(
 
 
 def training_compute(training_csv: Path) -> pd.DataFrame:
-    """Cumulative defence FLOPs of a published training table: ``n_params seed round defense_flops``, no duplicates."""
+    """Cumulative defense FLOPs of a published training table: ``n_params seed round defense_flops``, no duplicates."""
     raw = _read(training_csv, _TRAINING, (), ())
     raw = raw.drop_duplicates(["num_params", "seed_idx", "adv_training_round"])
     names = {

@@ -1,4 +1,4 @@
-"""A table to read: clean accuracy and attack success of every scale before and after its defences."""
+"""A table to read: clean accuracy and attack success of every scale before and after its defenses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEYS = ["task", "family", "scale", "n_params"]
 
 
 def summary_table(runs: pd.DataFrame, headline: Mapping[str, int] | None = None) -> pd.DataFrame:
-    """One row per task, scale, defence, round and attack at its headline iteration, the mean over seeds.
+    """One row per task, scale, defense, round and attack at its headline iteration, the mean over seeds.
 
     ``asr``, ``clean`` and ``refused`` come with 95 % intervals for these very models, from drawing examples alone; how
     another seed would come out they do not say. Where a cell has five seeds or more, ``asr of models like them`` is the

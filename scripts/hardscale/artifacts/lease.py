@@ -1,6 +1,6 @@
-"""One live writer of an artefact folder, across hosts.
+"""One live writer of an artifact folder, across hosts.
 
-Two jobs may come to make the same artefact: the orphan of a killed controller that a cluster still runs, and the job
+Two jobs may come to make the same artifact: the orphan of a killed controller that a cluster still runs, and the job
 that the next controller submits. The second waits for the first, and then finds its work done.
 """
 
@@ -78,7 +78,7 @@ class Held:
     def done_before(self, folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path]) -> bool:
         """Whether the one who held the lease just before published what this process is to make.
 
-        Only an artefact of the same settings, inputs and version of the code counts; without a wait nothing does.
+        Only an artifact of the same settings, inputs and version of the code counts; without a wait nothing does.
         """
         if not self.earlier or self.earlier[-1].version != self.owner.version:
             return False
@@ -91,13 +91,13 @@ class Held:
 
 @contextlib.contextmanager
 def lease(folder: Path, place: Path, label: str, version: str = "") -> Iterator[Held]:
-    """Be the only writer of an artefact folder.
+    """Be the only writer of an artifact folder.
 
     Waits for a living holder. The lease of a dead one (its process or Slurm job is gone, or it has been silent for
     three minutes) is taken over.
 
     Args:
-        folder: the artefact's folder.
+        folder: the artifact's folder.
         place: where leases are kept, seen by all hosts; it may be reached by different paths from different hosts, as
             long as the way from it to ``folder`` is the same.
         label: what is made, for the line that a waiter shows.

@@ -1,4 +1,4 @@
-"""Manifests: what an artefact is, what made it, and the hash of every file in it."""
+"""Manifests: what an artifact is, what made it, and the hash of every file in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 def artifact_folder(text: str) -> Path:
-    """The folder of an artefact given by its folder or by its manifest (rules pass manifests)."""
+    """The folder of an artifact given by its folder or by its manifest (rules pass manifests)."""
     path = Path(text)
     return path.parent if path.name == MANIFEST else path
 
@@ -42,10 +42,10 @@ def self_digest(manifest: dict[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published artefact.
+    """The manifest of a published artifact.
 
     Raises:
-        ArtifactError: there is none (the artefact was never finished), or it was edited.
+        ArtifactError: there is none (the artifact was never finished), or it was edited.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -64,14 +64,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def open_artifact(folder: Path, kind: str) -> dict[str, Any]:
-    """The manifest of an artefact of a given kind, every listed file present with its size.
+    """The manifest of an artifact of a given kind, every listed file present with its size.
 
     Raises:
         ArtifactError: another kind, a file missing or of another size.
     """
     manifest = read_manifest(folder)
     if manifest["kind"] != kind:
-        raise ArtifactError(f"{folder}: found a {manifest['kind']!r} artefact, expected {kind!r}")
+        raise ArtifactError(f"{folder}: found a {manifest['kind']!r} artifact, expected {kind!r}")
     for name, entry in manifest["files"].items():
         path = Path(folder) / name
         if once_more(functools.partial(_size, path), path) != entry["bytes"]:
@@ -86,7 +86,7 @@ def _size(path: Path) -> int | None:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Re-hash every file of an artefact.
+    """Re-hash every file of an artifact.
 
     Raises:
         ArtifactError: a file is missing or its bytes differ from the manifest.

@@ -1,7 +1,7 @@
-"""Atomic publishing: an artefact is either absent or complete.
+"""Atomic publishing: an artifact is either absent or complete.
 
 A draft is written beside its final place, every file is hashed and synced, the manifest is written last and the
-folder is renamed into place. Nothing that reads artefacts accepts a folder without a manifest.
+folder is renamed into place. Nothing that reads artifacts accepts a folder without a manifest.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Draft:
 
 @contextlib.contextmanager
 def publishing(folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, Path] | None = None) -> Iterator[Draft]:
-    """Write an artefact folder; it appears whole when the block ends without an exception.
+    """Write an artifact folder; it appears whole when the block ends without an exception.
 
     Args:
         folder: final place; what stands there is replaced.
-        kind: what the artefact is, checked by its readers.
+        kind: what the artifact is, checked by its readers.
         spec: the settings that made it, kept in the manifest.
-        inputs: artefact folders it was made from; the digests of their manifests are kept.
+        inputs: artifact folders it was made from; the digests of their manifests are kept.
     """
     folder = Path(folder)
     with naming_disk_errors(folder):

@@ -17,13 +17,13 @@ EXAMPLES = _schema(
     ("label", _i64),
 )
 
-#: One row per behaviour of a chat task; readable by its owner alone.
+#: One row per behavior of a chat task; readable by its owner alone.
 BEHAVIORS = _schema(
     ("split", _str),  # train or test
     ("row_id", _i64),  # row of its file, from 0
     ("behavior_id", _str),
     ("behavior", _str),
-    ("context", _str),  # stands before the behaviour in the request
+    ("context", _str),  # stands before the behavior in the request
     ("category", _str),
     ("targets", pa.list_(_str)),  # openings that attacks aim at, at least one
     ("safe_answer", _str),

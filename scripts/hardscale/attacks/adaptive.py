@@ -1,6 +1,6 @@
 """Simple adaptive attack (after arXiv 2404.02151): a written template and random search over a suffix.
 
-Every iteration replaces a block of neighbouring tokens by random ones and keeps the text where the target becomes more
+Every iteration replaces a block of neighboring tokens by random ones and keeps the text where the target becomes more
 likely. A block that is read as other tokens than drawn is drawn again. The template is our own
 (:mod:`hardscale.attacks.frames`). The search needs log-probabilities, no gradients.
 """
@@ -41,7 +41,7 @@ class _State:
     tokens: list[int]
     held: tuple[str, list[int], Reading] | None = None
     n_scored: int = 0
-    n_retokenised: int = 0
+    n_retokenized: int = 0
 
     @property
     def place(self) -> Place:
@@ -62,7 +62,7 @@ def run(
 
     The first iteration scores the initial suffix. Losses never rise. A suffix is scored as its text is read; one that
     spells a special token, or is too long when read, is not tried (``n_evaluated`` 0). With the template the suffix
-    ends the user's turn; without, it stands where ``prompts`` put it. ``notes`` has the ``retokenised_share`` of the
+    ends the user's turn; without, it stands where ``prompts`` put it. ``notes`` has the ``retokenized_share`` of the
     scored texts whose tokens, read from the text, are not those searched over.
 
     Raises:
@@ -97,7 +97,7 @@ def _rng(options: Options, role: str, key: int) -> random.Random:
 
 
 def _result(state: _State) -> AttackResult:
-    notes = {"retokenised_share": state.n_retokenised / max(state.n_scored, 1), **start_notes(state.layout)}
+    notes = {"retokenized_share": state.n_retokenized / max(state.n_scored, 1), **start_notes(state.layout)}
     return replace(state.record.result(), notes=notes)
 
 
@@ -134,7 +134,7 @@ def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_repla
         state, scored[i] = states[i], 1
         reading.pay(state.record.ledger)
         state.n_scored += 1
-        state.n_retokenised += not stands(codec, state.place, tried[i], reading.tokens)
+        state.n_retokenized += not stands(codec, state.place, tried[i], reading.tokens)
         if state.held is None or reading.rank < state.held[2].rank:
             state.tokens, state.held = tried[i], (texts[i], tried[i], reading)
     for i, state in enumerate(states):
@@ -164,7 +164,7 @@ def _drawn(codec: Codec, states: Sequence[_State], n_replaced: int) -> list[list
 
 
 def _changed(tokens: list[int], n_replaced: int, allowed: Sequence[int], rng: random.Random) -> list[int]:
-    """The tokens with a block of ``n_replaced`` neighbours, anywhere, drawn anew."""
+    """The tokens with a block of ``n_replaced`` neighbors, anywhere, drawn anew."""
     n = min(n_replaced, len(tokens))
     start = rng.randrange(len(tokens) - n + 1)
     return [*tokens[:start], *rng.choices(allowed, k=n), *tokens[start + n :]]

@@ -43,7 +43,7 @@ class _State:
     sampler_tokens: int = 0
     n_drawn: int = 0
     n_scored: int = 0
-    n_retokenised: int = 0
+    n_retokenized: int = 0
 
 
 @dataclass
@@ -82,7 +82,7 @@ def run(
     """Search ``n_iterations`` tokens for every prompt; see :func:`hardscale.attacks.base.attack`.
 
     The text held after an iteration is the one with the lowest loss so far (elitist), which may have fewer tokens.
-    ``notes``: ``retokenised_share`` of the scored texts whose tokens, read from the text, are not those drawn;
+    ``notes``: ``retokenized_share`` of the scored texts whose tokens, read from the text, are not those drawn;
     ``dropped_share`` of the drawn texts that were not scored, because they spell a special token, are too long when
     read or, with ``read_back``, are read as other tokens; ``sampler_forward_tokens``, which enter ``forward_tokens`` in
     proportion to the sampler's parameters.
@@ -173,7 +173,7 @@ def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], 
     """Keep the best candidates as beams, remember the best ever, and close the iteration."""
     for _, tokens, reading in scored:
         reading.pay(state.record.ledger)
-        state.n_retokenised += not stands(codec, state.gap, tokens, reading.tokens)
+        state.n_retokenized += not stands(codec, state.gap, tokens, reading.tokens)
     state.n_scored += len(scored)
     ranked = sorted(scored, key=lambda one: one[2].rank)  # stable: equal losses keep the order of their draws
     if ranked:
@@ -188,7 +188,7 @@ def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], 
 def _result(state: _State) -> AttackResult:
     notes = {
         "sampler_forward_tokens": float(state.sampler_tokens),
-        "retokenised_share": state.n_retokenised / max(state.n_scored, 1),
+        "retokenized_share": state.n_retokenized / max(state.n_scored, 1),
         "dropped_share": 1.0 - state.n_scored / max(state.n_drawn, 1),
     }
     return replace(state.record.result(), notes=notes)

@@ -22,13 +22,13 @@ def initial_layout(
     """The prompt with the first attack text; see :func:`hardscale.attacks.starts.first_layout`.
 
     Raises:
-        AttackError: nothing tried tokenises cleanly; names the example.
+        AttackError: nothing tried tokenizes cleanly; names the example.
     """
     found = first_layout(codec, before, after, text, n_tokens, rng)
     if found is None:
         raise AttackError(
-            f"example {name}: no attack text of {n_tokens} tokens stays apart from its neighbours when the prompt is "
-            f"tokenised ({MOST_TRIES:,} tried); choose another position"
+            f"example {name}: no attack text of {n_tokens} tokens stays apart from its neighbors when the prompt is "
+            f"tokenized ({MOST_TRIES:,} tried); choose another position"
         )
     return found
 
@@ -88,7 +88,7 @@ def surviving(
     """The candidates that are the same tokens when read from text, for many examples in a few tokenizer calls.
 
     A candidate is kept when it differs from the current attack tokens, its tokens survive decoding and encoding alone
-    (where that can be told: :func:`hardscale.attacks.places.survive_alone`), and the whole prompt, tokenised from its
+    (where that can be told: :func:`hardscale.attacks.places.survive_alone`), and the whole prompt, tokenized from its
     text, is the tokens before, the candidate and the tokens after.
 
     Returns:

@@ -93,11 +93,11 @@ class Codec:
         ]
 
     def layout(self, before: str, attack: Sequence[int], after: str) -> Layout | None:
-        r"""The prompt ``before + attack text + after`` if it tokenises cleanly, else None.
+        r"""The prompt ``before + attack text + after`` if it tokenizes cleanly, else None.
 
         Clean means that the whole prompt's tokens, read from its text, are those before the attack, the attack tokens
         and those after it; where a text alone is read as inside a prompt, also that the attack tokens alone survive
-        decoding and encoding. The neighbours are read in context: a tokenizer may cut the end of ``before`` otherwise
+        decoding and encoding. The neighbors are read in context: a tokenizer may cut the end of ``before`` otherwise
         when nothing follows it ("\n\n" is one token at the end of a text and two before a word in GPT-2's rules), which
         leaves the attack tokens untouched.
         """

@@ -1,4 +1,4 @@
-"""Direct request: the behaviour as it is. One forward says how far the victim is from the opening aimed at."""
+"""Direct request: the behavior as it is. One forward says how far the victim is from the opening aimed at."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 
 @dataclass(frozen=True)
 class _Prompt:
-    """One tokenised prompt and the tokens of it that are perturbed, ``first`` to before ``stop``."""
+    """One tokenized prompt and the tokens of it that are perturbed, ``first`` to before ``stop``."""
 
     before: str
     text: str
@@ -232,7 +232,7 @@ def _search(
 
 
 def _judge(victim: Victim, inputs: Inputs, embeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss to be minimised and success of each row: away from the label where one is known, else to the target."""
+    """Loss to be minimized and success of each row: away from the label where one is known, else to the target."""
     if not isinstance(victim, ClassifierVictim) or victim.labels is None:
         return victim.judge(inputs, embeds)
     logits = victim.logits(inputs, embeds)

@@ -92,7 +92,7 @@ def perturb(
     ``delta`` alone, which is float32 whatever the model's type; parameters should want none.
 
     Args:
-        losses_of: one loss a row, shape ``(rows,)``, to be minimised, from perturbed embeddings. A row's loss depends
+        losses_of: one loss a row, shape ``(rows,)``, to be minimized, from perturbed embeddings. A row's loss depends
             on that row alone.
         embeds: what the model's embedding module returns, shape ``(rows, tokens, hidden)``.
         mask: which tokens are perturbed, bool, shape ``(rows, tokens)``.

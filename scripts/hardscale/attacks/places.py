@@ -1,6 +1,6 @@
-"""The place in a prompt where attack text goes: what its neighbours do to its tokens, and which tokens stand there.
+"""The place in a prompt where attack text goes: what its neighbors do to its tokens, and which tokens stand there.
 
-The text of attack tokens is what they add to the prompt in their place. Only the whole prompt, tokenised from its text,
+The text of attack tokens is what they add to the prompt in their place. Only the whole prompt, tokenized from its text,
 says whether they are read as themselves.
 """
 
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """A tokenised prompt whose attack tokens stand apart from their neighbours.
+    """A tokenized prompt whose attack tokens stand apart from their neighbors.
 
     Attributes:
         before: text before the attack text.

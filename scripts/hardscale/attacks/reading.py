@@ -1,4 +1,4 @@
-"""Prompts scored as they are read: whole texts are tokenised again, whatever tokens a search made them of."""
+"""Prompts scored as they are read: whole texts are tokenized again, whatever tokens a search made them of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that a model takes for alike: neighbours in its own table of input embeddings."""
+"""Words that a model takes for alike: neighbors in its own table of input embeddings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def form_of(text: str) -> Form | None:
 
 
 class Synonyms:
-    """Nearest neighbours by cosine among the words that are one token of a victim's tokenizer.
+    """Nearest neighbors by cosine among the words that are one token of a victim's tokenizer.
 
     A word is replaced by words of its own form only: the same space before it and the same capitals. The begin of a
     longer word counts as a word where it is a token of letters, as nothing in a vocabulary tells the two apart.
@@ -35,7 +35,7 @@ class Synonyms:
     Args:
         victim: whose embeddings are compared.
         codec: its tokenizer.
-        n: neighbours of a word.
+        n: neighbors of a word.
         never: words, in lower case, that are neither replaced nor proposed.
     """
 
@@ -78,8 +78,8 @@ class Synonyms:
         likeness[torch.arange(len(wanted), device=rows.device), index] = -torch.inf
         n = min(self._n, len(texts) - 1)
         nearest = likeness.argsort(dim=1, descending=True, stable=True)[:, :n].tolist()
-        for text, neighbours in zip(wanted, nearest, strict=True):
-            self._known[text] = tuple(texts[i] for i in neighbours)
+        for text, neighbors in zip(wanted, nearest, strict=True):
+            self._known[text] = tuple(texts[i] for i in neighbors)
 
 
 def _single_tokens(codec: Codec) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""One attack on one model: which examples are attacked, the attack, and the artefact that holds every row."""
+"""One attack on one model: which examples are attacked, the attack, and the artifact that holds every row."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def run_attack_job(
     helpers: Mapping[str, Path] | None = None,
     root: Path | None = None,  # noqa: ARG001 - the same call as for a chat model; no attack here reads files
 ) -> None:
-    """Attack the validation examples that a model classifies correctly and publish an ``attack`` artefact.
+    """Attack the validation examples that a model classifies correctly and publish an ``attack`` artifact.
 
     The first ``n_examples`` validation rows are looked at; of those classified correctly, shard ``i`` of ``n`` attacks
     rows ``i::n``. With nothing to attack the table is empty.
 
     Args:
-        victim: ``model`` artefact.
-        task: ``task`` artefact.
+        victim: ``model`` artifact.
+        task: ``task`` artifact.
         spec: ``cell defense round attack settings n_examples max_tokens seed shard shards``; ``shard`` counts from 1.
         out: folder to publish.
         helpers: role -> folder of a language model that the attack uses (``sampler`` of BEAST).

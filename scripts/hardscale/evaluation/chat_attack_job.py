@@ -1,6 +1,6 @@
-"""One attack on one chat model: behaviours attacked, replies written and judged, and the artefact with every row.
+"""One attack on one chat model: behaviors attacked, replies written and judged, and the artifact with every row.
 
-Nothing of a behaviour, a reply or an attack text is shown or logged; errors name examples by their number.
+Nothing of a behavior, a reply or an attack text is shown or logged; errors name examples by their number.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ SUCCESS_RULE = "judge"
 
 @dataclass(frozen=True)
 class Selection:
-    """The behaviours of a job.
+    """The behaviors of a job.
 
     Attributes:
         kept: those attacked in all shards together, in order.
         too_long: row numbers of those whose rendered prompt is too long.
         changed: row numbers of those that the template does not take as they are.
-        subset_sha256: of the behaviours' ids.
+        subset_sha256: of the behaviors' ids.
     """
 
     kept: list[Behavior]
@@ -73,12 +73,12 @@ class Selection:
 
     @property
     def subset_sha256(self) -> str:
-        """Digest of the ids of the behaviours, one a line."""
+        """Digest of the ids of the behaviors, one a line."""
         return sha256("".join(f"{one.behavior_id}\n" for one in self.kept).encode()).hexdigest()
 
 
 def select(behaviors: Sequence[Behavior], template: ChatTemplate, max_tokens: int) -> Selection:
-    """The behaviours that can be asked about in ``max_tokens`` tokens; the others by their numbers."""
+    """The behaviors that can be asked about in ``max_tokens`` tokens; the others by their numbers."""
     selection = Selection([])
     for behavior in behaviors:
         try:
@@ -101,16 +101,16 @@ def run_chat_attack_job(
     helpers: Mapping[str, Path] | None = None,
     root: Path | None = None,
 ) -> None:
-    """Attack the first test behaviours, judge the replies before and after, and publish an ``attack`` artefact.
+    """Attack the first test behaviors, judge the replies before and after, and publish an ``attack`` artifact.
 
-    Of the behaviours that can be asked about, shard ``i`` of ``n`` attacks rows ``i::n``. An attack aims at the first
-    opening of each behaviour. Success is the first judge's verdict on the reply to the last prompt, which is greedy or
+    Of the behaviors that can be asked about, shard ``i`` of ``n`` attacks rows ``i::n``. An attack aims at the first
+    opening of each behavior. Success is the first judge's verdict on the reply to the last prompt, which is greedy or
     drawn as the task says; a reply on which it gives none is no success. The lists by iteration hold the attack's own
     measure: the opening's loss, and whether greedy decoding writes it.
 
     Args:
-        victim: ``model`` artefact of a chat model.
-        task: ``task`` artefact of kind behaviors.
+        victim: ``model`` artifact of a chat model.
+        task: ``task`` artifact of kind behaviors.
         spec: ``cell defense round attack settings n_examples max_tokens seed shard shards judges``.
         out: folder to publish.
         helpers: role -> folder of another language model: the attack's, and ``judge0`` for the first judge.
@@ -166,7 +166,7 @@ def _run(
     check_contexts(seats, [one.context for one in selection.kept])
     mine = selection.kept[spec["shard"] - 1 :: spec["shards"]]
     left = len(selection.too_long) + len(selection.changed)
-    say(f"{spec['attack']}: {len(selection.kept)} behaviours, {left} left out, {len(mine)} attacked here")
+    say(f"{spec['attack']}: {len(selection.kept)} behaviors, {left} left out, {len(mine)} attacked here")
     budget = Budget()
     results, clock = _attack(job, selection, mine, load_helpers(helpers), texts, budget)
     items, iterations = _replies(job, mine, results)

@@ -14,7 +14,7 @@ from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.attacks.victim import frozen
 from hardscale.console import Progress
-from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.evaluation.judges.copyright import Copyright
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
@@ -22,7 +22,7 @@ from hardscale.models.generate import Sampling, reply
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.tasks.chat import Behavior
 
-#: Functional category of behaviours that are judged by what they reproduce.
+#: Functional category of behaviors that are judged by what they reproduce.
 COPYRIGHT = "copyright"
 
 
@@ -148,10 +148,10 @@ def item(behavior: Behavior, written: str, target: tuple[float, bool]) -> Item:
     )
 
 
-def primary_verdicts(items: Sequence[Item], judged: dict[str, list[Judgement]]) -> list[bool | None]:
+def primary_verdicts(items: Sequence[Item], judged: dict[str, list[Judgment]]) -> list[bool | None]:
     """The verdict that counts for each reply: the first judge's.
 
-    Where a behaviour asks for a protected text and a judge knows that text, its verdict counts instead (arXiv
+    Where a behavior asks for a protected text and a judge knows that text, its verdict counts instead (arXiv
     2402.04249, appendix on evaluation).
     """
     verdicts = [one.complied for one in next(iter(judged.values()))]
@@ -162,7 +162,7 @@ def primary_verdicts(items: Sequence[Item], judged: dict[str, list[Judgement]]) 
 
 
 def reply_rows(
-    items: Sequence[Item], iterations: Sequence[int], judged: dict[str, list[Judgement]]
+    items: Sequence[Item], iterations: Sequence[int], judged: dict[str, list[Judgment]]
 ) -> list[dict[str, Any]]:
     """Rows of REPLIES: all judges of a reply one below the other."""
     return [

@@ -53,7 +53,7 @@ UTILITIES = pa.schema(
         ("collapsed", pa.bool_()),
     ]
 )
-#: Columns of tables/losses.parquet: mean cross-entropy in nats a token of the openings aimed at, over behaviours, of
+#: Columns of tables/losses.parquet: mean cross-entropy in nats a token of the openings aimed at, over behaviors, of
 #: what each attack holds after an iteration. Iteration 0 is the request as it is.
 LOSSES = pa.schema(
     [
@@ -70,7 +70,7 @@ LOSSES = pa.schema(
         ("ci_high", _f64),
     ]
 )
-#: Columns of tables/worst.parquet: behaviours that any attack in text broke, of those that all of them tried.
+#: Columns of tables/worst.parquet: behaviors that any attack in text broke, of those that all of them tried.
 WORST = pa.schema(
     [*_MODEL, ("n_attacks", _i64), ("n_success", _i64), ("n", _i64), *((x, _f64) for x in ("asr", "ci_low", "ci_high"))]
 )
@@ -97,7 +97,7 @@ def read_attacks(root: Path, study: str, defense_kinds: dict[str, str]) -> list[
     """Every attack on a chat model of a study, in a fixed order; the shards of one attack are joined.
 
     Raises:
-        ArtifactError: an artefact is unfinished.
+        ArtifactError: an artifact is unfinished.
     """
     groups: dict[tuple[Any, ...], list[Path]] = {}
     for path in sorted((root / "attacks").rglob(MANIFEST)):
@@ -169,7 +169,7 @@ def _mean(values: np.ndarray, of_mean: IntervalOfMean) -> dict[str, Any]:
 
 
 def worst_table(attacks: Sequence[ChatAttack]) -> pa.Table:
-    """Rows of WORST: a model is as robust as it is to the best attack on each behaviour.
+    """Rows of WORST: a model is as robust as it is to the best attack on each behavior.
 
     Attacks in embedding space are left out: no text does what they do.
     """
@@ -193,7 +193,7 @@ def utility_table(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.T
     """Rows of UTILITIES for every measured model of a study, in a fixed order.
 
     Raises:
-        ArtifactError: an artefact is unfinished.
+        ArtifactError: an artifact is unfinished.
     """
     measured: dict[Path, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     for kind, read in _MEASURES.items():
@@ -244,7 +244,7 @@ def lm_eval_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"metric": row["task"], "value": value, "n": n, "ci_low": low, "ci_high": high}
 
 
-#: Kind of artefact, which is its folder -> how its measures are read.
+#: Kind of artifact, which is its folder -> how its measures are read.
 _MEASURES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "utility": _own_rows,
     "lm_eval": _lm_eval_rows,

@@ -1,4 +1,4 @@
-"""The tidy result table: one row per cell x attack x position x iteration, read from the artefacts on disk.
+"""The tidy result table: one row per cell x attack x position x iteration, read from the artifacts on disk.
 
 Of an attack on a chat model there are two iterations, 0 (the request as it is) and the last, and a row for each judge,
 the primary one first.
@@ -47,10 +47,10 @@ class Victim:
 
 
 def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Table:
-    """Rows of schema RUNS for every attack artefact under ``root/attacks``, in a fixed order.
+    """Rows of schema RUNS for every attack artifact under ``root/attacks``, in a fixed order.
 
     Raises:
-        ArtifactError: an artefact is unfinished or inconsistent, or shards of one attack are missing.
+        ArtifactError: an artifact is unfinished or inconsistent, or shards of one attack are missing.
     """
     victims: dict[str, Victim] = {}
     rows: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ def _victim(root: Path, spec: dict[str, Any]) -> Victim:
     ]
     pretrain = base_facts["pretrain_flops"]
     if base_facts["scratch"]:
-        # A model made here has seen nothing but this study: its pretraining is all that came before the defence.
+        # A model made here has seen nothing but this study: its pretraining is all that came before the defense.
         pretrain = (pretrain or 0.0) + (finetuned["training_flops"] or 0.0)
     return Victim(
         n_params=facts["n_params"],

@@ -21,7 +21,7 @@ from hardscale.models.load import read_tokenizer
 from hardscale.models.turn_end import turn_end
 from hardscale.settings.utility import LmEvalSettings
 
-#: Folder of the Hugging Face files in a ``model`` artefact.
+#: Folder of the Hugging Face files in a ``model`` artifact.
 _MODEL = "model"
 #: A task's headline is the first of these that it has, else its first metric by name.
 _HEADLINES = ("acc", "exact_match", "acc_norm", "f1")
@@ -29,11 +29,11 @@ _KEYS = frozenset({"cell", "defense", "round", "settings"})
 
 
 def run_lm_eval(victim: Path, task: Path, spec: dict[str, Any], out: Path, root: Path | None = None) -> None:
-    """Measure a chat model on the tasks of a study and publish an ``lm_eval`` artefact.
+    """Measure a chat model on the tasks of a study and publish an ``lm_eval`` artifact.
 
     Args:
-        victim: ``model`` artefact of a chat model.
-        task: ``task`` artefact of kind behaviors, for its system prompt.
+        victim: ``model`` artifact of a chat model.
+        task: ``task`` artifact of kind behaviors, for its system prompt.
         spec: ``cell defense round settings``; settings as in :class:`LmEvalSettings`.
         out: folder to publish.
         root: data root, where a folder of tasks is looked for that is not there by its path.

@@ -39,15 +39,15 @@ Replies = list[list[str | None]]
 def run_mt_bench(
     victim: Path, task: Path, spec: dict[str, Any], out: Path, root: Path | None = None, judge: Path | None = None
 ) -> None:
-    """Measure a chat model and publish an ``mt_bench`` artefact.
+    """Measure a chat model and publish an ``mt_bench`` artifact.
 
     Args:
-        victim: ``model`` artefact of a chat model.
-        task: ``task`` artefact of kind behaviors, for its system prompt.
+        victim: ``model`` artifact of a chat model.
+        task: ``task`` artifact of kind behaviors, for its system prompt.
         spec: ``cell defense round settings seed``; settings as in :class:`MtBenchSettings`.
         out: folder to publish.
         root: data root, where the questions are looked for if they are not there by their path.
-        judge: ``base_model`` or ``model`` artefact that rates; None where a function does.
+        judge: ``base_model`` or ``model`` artifact that rates; None where a function does.
 
     Raises:
         StudyError: the spec is malformed.

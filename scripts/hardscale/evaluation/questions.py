@@ -1,4 +1,4 @@
-"""What chat models are asked besides behaviours: harmless requests, questions with four choices, polite behaviours."""
+"""What chat models are asked besides behaviors: harmless requests, questions with four choices, polite behaviors."""
 
 from __future__ import annotations
 

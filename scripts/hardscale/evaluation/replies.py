@@ -50,16 +50,16 @@ def verdicts(folders: Sequence[Path], n_attacked: int, last: int, primary: Mappi
     """Every judge's verdicts before the attack and after it, judges in the order of the file.
 
     Of the first judge the counts given count, as they may hold verdicts of others (on protected texts). Judges that
-    were asked about nothing are left out; one that is asked about some behaviours only has as many verdicts.
+    were asked about nothing are left out; one that is asked about some behaviors only has as many verdicts.
 
     Args:
         folders: the attack's shards.
-        n_attacked: behaviours of all shards.
+        n_attacked: behaviors of all shards.
         last: the attack's last iteration, at which its final replies stand.
         primary: compliances before (False) and after (True) the attack.
 
     Raises:
-        ArtifactError: a judge has no entry for some behaviour.
+        ArtifactError: a judge has no entry for some behavior.
     """
     rows = read_replies(folders).to_pylist()
     judges = list(dict.fromkeys(row["judge"] for row in rows))
@@ -69,7 +69,7 @@ def verdicts(folders: Sequence[Path], n_attacked: int, last: int, primary: Mappi
             if len({row["example_id"] for row in mine}) != n_attacked or len(mine) != n_attacked:
                 raise ArtifactError(
                     f"{folders[0]}: judge {judge} has {len(mine)} entries {'after' if after else 'before'} the attack, "
-                    f"the manifest says {n_attacked} behaviours; delete it and run again"
+                    f"the manifest says {n_attacked} behaviors; delete it and run again"
                 )
             n_complied = sum(row["complied"] is True for row in mine)
             n_unread = sum(row["complied"] is None and bool(row["raw"]) for row in mine)
@@ -81,7 +81,7 @@ def verdicts(folders: Sequence[Path], n_attacked: int, last: int, primary: Mappi
 
 
 def clean_losses(folders: Sequence[Path]) -> dict[int, float]:
-    """Mean cross-entropy of each behaviour's opening after the request as it is, in nats a token."""
+    """Mean cross-entropy of each behavior's opening after the request as it is, in nats a token."""
     rows = read_replies(folders).to_pylist()
     mine = [row for row in rows if row["judge"] == LIKELIHOOD and row["iteration"] == 0 and row["raw"]]
     return {row["example_id"]: float(row["raw"]) for row in mine}

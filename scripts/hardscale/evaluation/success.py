@@ -15,7 +15,7 @@ from hardscale.models.outputs import embeddings_as
 def rescore(
     model: Any, tokenizer: Any, texts: Sequence[str], perturbations: Sequence[torch.Tensor | None] | None = None
 ) -> list[int]:
-    """The predicted class of each text: tokenised alone, forwarded alone, no packing, no stored prefix.
+    """The predicted class of each text: tokenized alone, forwarded alone, no packing, no stored prefix.
 
     Slow on purpose: it shares nothing with the attacks but the model and the tokenizer, so it can hold them to account.
     A tie goes to the lower class.

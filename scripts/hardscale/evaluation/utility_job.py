@@ -21,7 +21,7 @@ from hardscale.evaluation.chat_replies import (
     write_private,
 )
 from hardscale.evaluation.device import load_on_device
-from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.evaluation.judges.panel import judge_all, seated
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.questions import (
@@ -58,16 +58,16 @@ class _Job:
 
 
 def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root: Path | None = None) -> None:
-    """Measure a chat model and publish a ``utility`` artefact.
+    """Measure a chat model and publish a ``utility`` artifact.
 
     Perplexity on the last answers of ordinary conversations; the share of harmless requests that are answered; of
     questions with four choices the share that is refused and the share on which the right letter is the likeliest
-    answer; the share of politely put behaviours that is complied with. What the settings name no table for is left out,
+    answer; the share of politely put behaviors that is complied with. What the settings name no table for is left out,
     harmless requests aside.
 
     Args:
-        victim: ``model`` artefact of a chat model.
-        task: ``task`` artefact of kind behaviors.
+        victim: ``model`` artifact of a chat model.
+        task: ``task`` artifact of kind behaviors.
         spec: ``cell defense round settings seed``; settings as in :class:`UtilitySettings`.
         out: folder to publish.
         root: data root, where tables are looked for that are not there by their path.
@@ -136,7 +136,7 @@ def _conversation(template: ChatTemplate, chat: Chat, longest: int) -> tuple[lis
 
 # --- questions ------------------------------------------------------------------------------------------------------
 
-Measure = Callable[[_Job, list[Question], list[Prompt], dict[str, list[Judgement]], str], None]
+Measure = Callable[[_Job, list[Question], list[Prompt], dict[str, list[Judgment]], str], None]
 
 
 def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
@@ -167,16 +167,16 @@ def _prompt(template: ChatTemplate, question: Question) -> str:
     return template.prompt(frame.text)
 
 
-def _complied(judged: dict[str, list[Judgement]], mode: str = "prefix") -> list[bool]:
+def _complied(judged: dict[str, list[Judgment]], mode: str = "prefix") -> list[bool]:
     return [one.complied is True for one in judged[f"rules-{mode}"]]
 
 
-def _refused(judged: dict[str, list[Judgement]]) -> list[bool]:
+def _refused(judged: dict[str, list[Judgment]]) -> list[bool]:
     return [one.raw == "refused" for one in judged["rules-prefix"]]
 
 
 def _harmless(
-    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgement]], detail: str
+    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
 ) -> None:
     job.rows.append(share_row("harmless_answered", _complied(judged), f"no refusal at first; {detail}"))
     job.rows.append(
@@ -185,13 +185,13 @@ def _harmless(
 
 
 def _polite(
-    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgement]], detail: str
+    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
 ) -> None:
     job.rows.append(share_row("polite_complied", _complied(judged), f"no refusal at first; {detail}"))
 
 
 def _choices(
-    job: _Job, asked: Sequence[Question], prompts: Sequence[Prompt], judged: dict[str, list[Judgement]], detail: str
+    job: _Job, asked: Sequence[Question], prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
 ) -> None:
     job.rows.append(share_row("mmlu_refused", _refused(judged), f"refusal at first; {detail}"))
     each = [prompt for prompt in prompts for _ in LETTERS]

@@ -20,7 +20,7 @@ from hardscale.figures import chat
 from hardscale.figures.axes import log_axis
 from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import LINES, MARKERS, attack_colours, in_style, message_figure, plain
+from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
 
 _CELL = ["task", "family", "scale", "seed"]
 _NAMES = {"eps": "Radius ε of the attack in training", "beta": "Preference strength β"}
@@ -46,7 +46,7 @@ def draw(
     settings: FigureSpec,  # noqa: ARG001
     tables: chat.Tables | None = None,
 ) -> Figure:
-    """Defences that differ in one setting alone; see workflow/report/ablations.rst."""
+    """Defenses that differ in one setting alone; see workflow/report/ablations.rst."""
     losses, utility = chat.table(tables, "losses", LOSSES), chat.table(tables, "utility", UTILITIES)
     cost = _trained(chat.table(tables, "cost", COST))
     series = [(name, part) for name in _NAMES for part in _series(cost, name)]
@@ -60,7 +60,7 @@ def draw(
     rows = [name for name in _NAMES if any(setting == name for setting, _ in series)]
     series_labels = _labels(series)
     labels = list(dict.fromkeys(series_labels))
-    looks = dict(zip(labels, zip(attack_colours(labels).values(), LINES * 9, MARKERS * 9, strict=False), strict=True))
+    looks = dict(zip(labels, zip(attack_colors(labels).values(), LINES * 9, MARKERS * 9, strict=False), strict=True))
     panels = Panels(
         len(rows) * len(shown), _entries(looks, measures, series), len(shown), size=(_width(len(shown)), 2.1)
     )
@@ -104,7 +104,7 @@ def _width(n_columns: int) -> float:
 
 
 def _trained(cost: pd.DataFrame) -> pd.DataFrame:
-    """Models of the continuous defences; training without an attack is one with a radius of 0."""
+    """Models of the continuous defenses; training without an attack is one with a radius of 0."""
     rows = cost[cost["defense_kind"].isin(_KINDS)].copy()
     rows["eps"] = rows["eps"].astype(float).where(rows["attack_space"].notna(), 0.0)
     return rows
@@ -126,7 +126,7 @@ def _held(setting: str) -> str:
 
 
 def _labels(series: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-    """A label for each series; those of one row that would share theirs are told apart by a defence of each."""
+    """A label for each series; those of one row that would share theirs are told apart by a defense of each."""
     plainly = [_label(setting, part) for setting, part in series]
     times = Counter((setting, label) for (setting, _), label in zip(series, plainly, strict=True))
     return [
@@ -136,7 +136,7 @@ def _labels(series: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
 
 
 def _label(setting: str, part: pd.DataFrame) -> str:
-    """Which defence, on which model, and the value of the setting that is held."""
+    """Which defense, on which model, and the value of the setting that is held."""
     model, held = part.iloc[0], _held(setting)
     value = float(model[held])
     and_held = "" if value < 0 or math.isnan(value) else f", {'β' if held == 'beta' else 'ε'} = {value:g}"
@@ -171,21 +171,21 @@ def _draw(
     look: tuple[str, object, str],
 ) -> None:
     """A point a model, a line through the means at each value."""
-    colour, line, marker = look
+    color, line, marker = look
     rows = models.merge(measures, on=[*_CELL, "defense", "round"])
     rows = rows.assign(x=rows[setting].where(rows[setting] > 0, zero or 0.0)).sort_values("x", kind="stable")
     if rows.empty:
         return
     middle = rows.groupby("x")["value"].mean()
-    ax.plot(middle.index, middle, color=colour, linestyle=line, linewidth=1.1, zorder=3)
+    ax.plot(middle.index, middle, color=color, linestyle=line, linewidth=1.1, zorder=3)
     known = rows[rows["low"].notna() & rows["high"].notna()]
     ax.vlines(
-        known["x"], known["low"].astype(float), known["high"].astype(float), color=colour, linewidth=0.8, alpha=0.65
+        known["x"], known["low"].astype(float), known["high"].astype(float), color=color, linewidth=0.8, alpha=0.65
     )
     for hollow in (False, True):
         part = rows[rows["collapsed"] == hollow]
-        face = "white" if hollow else colour
-        ax.plot(part["x"], part["value"], linestyle="", marker=marker, color=colour, markerfacecolor=face, zorder=4)
+        face = "white" if hollow else color
+        ax.plot(part["x"], part["value"], linestyle="", marker=marker, color=color, markerfacecolor=face, zorder=4)
     same = rows[_same_perturbations(rows, setting)]
     ax.plot(same["x"], same["value"], **_SAME_LOOK, zorder=5)
 
@@ -202,7 +202,7 @@ def _same_perturbations(models: pd.DataFrame, setting: str) -> pd.Series:
 def _entries(
     looks: dict[str, tuple[str, object, str]], measures: pd.DataFrame, series: Sequence[tuple[str, pd.DataFrame]]
 ) -> list[Entry]:
-    entries = [line_key(label, colour, line, marker) for label, (colour, line, marker) in looks.items()]
+    entries = [line_key(label, color, line, marker) for label, (color, line, marker) in looks.items()]
     if measures["collapsed"].any():
         entries.append(point_key("collapsed", hollow=True))
     if any(_same_perturbations(part, setting).any() for setting, part in series):

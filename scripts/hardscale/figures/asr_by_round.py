@@ -24,7 +24,7 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
     groups = data.panels(rows, "task", "attack", "position", "defense", "family")
     keys = [key for key, _ in groups]
     counts = [part.groupby(["scale", "round"])["asr"].count() for _, part in groups]
-    entries = [line_key(scales.label(key), scales.colour(key), marker=scales.marker(key)) for key in scales.keys]
+    entries = [line_key(scales.label(key), scales.color(key), marker=scales.marker(key)) for key in scales.keys]
     panels = Panels(len(groups), [*entries, *spread_keys(counts)], titles=data.defended_titles(keys))
     xlabels = []
     for ax, (_, part) in zip(panels.axes, groups, strict=True):

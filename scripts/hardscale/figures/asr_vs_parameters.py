@@ -10,7 +10,7 @@ from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Panels, line_key, varying
 from hardscale.figures.series import Look, as_points, dodges, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import LINES, MARKERS, in_style, message_figure, plain, task_colours
+from hardscale.figures.style import LINES, MARKERS, in_style, message_figure, plain, task_colors
 
 
 @in_style
@@ -20,14 +20,14 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
     if rows.empty:
         return message_figure("No attack on an undefended model has been measured, so there is no attack success rate.")
     tasks = data.ordered_tasks(rows)
-    colours = task_colours(tasks)
+    colors = task_colors(tasks)
     looks = {
-        task: Look(colours[task], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)], dodge=factor)
+        task: Look(colors[task], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)], dodge=factor)
         for i, (task, factor) in enumerate(zip(tasks, dodges(len(tasks)), strict=True))
     }
     groups = data.panels(rows, "attack", "position", "family")
     keys = [key for key, _ in groups]
-    entries = [line_key(data.task_name(task), look.colour, look.line, look.marker) for task, look in looks.items()]
+    entries = [line_key(data.task_name(task), look.color, look.line, look.marker) for task, look in looks.items()]
     counts = [part.groupby(["task", "n_params"])["asr"].count() for _, part in groups]
     titles = [
         [plain(family, 16) if varying(keys, 2) else "", data.attack_name(attack, position), _iterations(part)]

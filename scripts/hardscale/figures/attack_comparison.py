@@ -11,7 +11,7 @@ from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Entry, Panels, band_key, line_key
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import LINES, attack_colours, in_style, message_figure
+from hardscale.figures.style import LINES, attack_colors, in_style, message_figure
 
 
 @in_style
@@ -24,10 +24,10 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
             "No attack on an undefended model has been measured with its compute, so attacks can not be compared."
         )
     attacks = data.ordered_attacks(rows)
-    colours = attack_colours([f"{attack} {position}" for attack, position in attacks])
+    colors = attack_colors([f"{attack} {position}" for attack, position in attacks])
     looks = {
-        pair: (colour, LINES[i % len(LINES)])
-        for i, (pair, colour) in enumerate(zip(attacks, colours.values(), strict=True))
+        pair: (color, LINES[i % len(LINES)])
+        for i, (pair, color) in enumerate(zip(attacks, colors.values(), strict=True))
     }
     scales = data.Scales(rows)
     groups = [
@@ -43,8 +43,8 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
     for ax, (_, _, part) in zip(panels.axes, groups, strict=True):
         log_axis(ax, part["attack_flops_per_example"], most=panels.most_ticks)
         share_axis(ax)
-        for pair, (colour, line) in looks.items():
-            _draw_attack(ax, part[(part["attack"] == pair[0]) & (part["position"] == pair[1])], colour, line)
+        for pair, (color, line) in looks.items():
+            _draw_attack(ax, part[(part["attack"] == pair[0]) & (part["position"] == pair[1])], color, line)
     panels.label(["Attack compute (FLOPs per example)"] * len(groups), "Attack success rate")
     return panels.figure
 
@@ -67,20 +67,20 @@ def _spread_entries(rows: pd.DataFrame) -> list[Entry]:
     return entries
 
 
-def _draw_attack(ax: Axes, rows: pd.DataFrame, colour: str, line: object) -> None:
+def _draw_attack(ax: Axes, rows: pd.DataFrame, color: str, line: object) -> None:
     """Thick: median over seeds at each iteration. Thin: the seeds, or the interval of a single one."""
     if rows.empty:
         return
     curves = [curve.sort_values("iteration") for _, curve in rows.groupby(data.CURVE, sort=True)]
     middle = rows.groupby("iteration")[["attack_flops_per_example", "asr"]].median()
-    ax.plot(middle["attack_flops_per_example"], middle["asr"], color=colour, linestyle=line, linewidth=1.6, zorder=4)
+    ax.plot(middle["attack_flops_per_example"], middle["asr"], color=color, linestyle=line, linewidth=1.6, zorder=4)
     if len(curves) == 1:
         low, high = wilson(curves[0]["n_success"], curves[0]["n_attacked"])
-        ax.fill_between(curves[0]["attack_flops_per_example"], low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(curves[0]["attack_flops_per_example"], low, high, color=color, alpha=0.15, linewidth=0)
         return
     for curve in curves:
-        ax.plot(curve["attack_flops_per_example"], curve["asr"], color=colour, linewidth=0.5, alpha=0.7, zorder=3)
+        ax.plot(curve["attack_flops_per_example"], curve["asr"], color=color, linewidth=0.5, alpha=0.7, zorder=3)
     if len(curves) >= BAND_SEEDS:
         ends = rows.groupby("iteration")["asr"].agg(["min", "max"])
         x = middle["attack_flops_per_example"]
-        ax.fill_between(x, ends["min"], ends["max"], color=colour, alpha=0.12, linewidth=0)
+        ax.fill_between(x, ends["min"], ends["max"], color=color, alpha=0.12, linewidth=0)

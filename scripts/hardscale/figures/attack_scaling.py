@@ -72,7 +72,7 @@ def _lines(fits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _entries(scales: data.Scales, rows: pd.DataFrame, lines: pd.DataFrame) -> list[Entry]:
-    entries = [point_key(scales.label(key), scales.colour(key), scales.marker(key)) for key in scales.keys]
+    entries = [point_key(scales.label(key), scales.color(key), scales.marker(key)) for key in scales.keys]
     entries.append(point_key("median of seeds" if scales.crowded else "each seed"))
     if len(lines):
         entries.append(line_key("binomial fit"))
@@ -98,7 +98,7 @@ def _draw_scale(
         _median_line(ax, attack, look, "-", limits)
     else:
         x = np.array([attack["x"].min(), attack["x"].max()])
-        ax.plot(x, fit[0] + fit[1] * np.log10(x), color=look.colour, zorder=look.zorder)
+        ax.plot(x, fit[0] + fit[1] * np.log10(x), color=look.color, zorder=look.zorder)
     _median_line(ax, rows[rows["control"]], look, _DASHED, limits)
 
 
@@ -119,5 +119,5 @@ def _median_line(ax: Axes, rows: pd.DataFrame, look: Look, style: object, limits
         return
     middle = rows.groupby("iteration")[["x", "asr"]].median()
     ax.plot(
-        middle["x"], place(middle["asr"], limits), color=look.colour, linestyle=style, linewidth=0.9, zorder=look.zorder
+        middle["x"], place(middle["asr"], limits), color=look.color, linestyle=style, linewidth=0.9, zorder=look.zorder
     )

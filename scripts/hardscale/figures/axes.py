@@ -27,8 +27,8 @@ def logit_limits(shares: Iterable[float]) -> tuple[float, float]:
     """Limits of a log-odds axis that hold every share strictly between 0 and 1, with room beyond."""
     values = log10_odds([p for p in shares if 0 < p < 1])
     low, high = (float(values.min()), float(values.max())) if values.size else (-1.0, 1.0)
-    centre, half = (low + high) / 2, max((high - low) / 2 * 1.12, 0.6)
-    return centre - half, centre + half
+    center, half = (low + high) / 2, max((high - low) / 2 * 1.12, 0.6)
+    return center - half, center + half
 
 
 def logit_axis(ax: Axes, limits: tuple[float, float]) -> None:

@@ -22,9 +22,9 @@ Tables = Mapping[str, pd.DataFrame]
 MODEL = ["task", "family", "scale", "defense", "round"]
 PANEL = ["task", "family", "scale"]
 
-BASE_COLOUR = "0.25"
-#: Okabe and Ito's colours, then Tol's that are told apart from them.
-_COLOURS = (
+BASE_COLOR = "0.25"
+#: Okabe and Ito's colors, then Tol's that are told apart from them.
+_COLORS = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -37,7 +37,7 @@ _COLOURS = (
     "#AA4499",
 )
 _KINDS = ("none", "external", "r2d2", "c_advul", "c_advipo")
-#: Defences that attack words in training; the others attack embeddings.
+#: Defenses that attack words in training; the others attack embeddings.
 DISCRETE = ("r2d2", "adversarial_rounds")
 
 
@@ -161,7 +161,7 @@ def panel_titles(keys: Sequence[tuple[str, ...]], *, always: bool = False) -> li
 
 
 class Defenses:
-    """Name, colour and marker of every defence: the undefended model first, then by kind and name."""
+    """Name, color and marker of every defense: the undefended model first, then by kind and name."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         found = rows[["defense", "defense_kind", "round"]].drop_duplicates().itertuples(index=False, name=None)
@@ -174,16 +174,16 @@ class Defenses:
         trained = [key for key in self.keys if key[0] != UNDEFENDED]
         self._place = {key: i for i, key in enumerate(trained)}
 
-    def colour(self, key: tuple[str, int]) -> str:
-        """Colour of a defence."""
-        return BASE_COLOUR if key not in self._place else _COLOURS[self._place[key] % len(_COLOURS)]
+    def color(self, key: tuple[str, int]) -> str:
+        """Color of a defense."""
+        return BASE_COLOR if key not in self._place else _COLORS[self._place[key] % len(_COLORS)]
 
     def marker(self, key: tuple[str, int]) -> str:
-        """Marker of a defence."""
+        """Marker of a defense."""
         return MARKERS[0] if key not in self._place else MARKERS[(self._place[key] + 1) % len(MARKERS)]
 
     def label(self, key: tuple[str, int], broken: bool = False) -> str:
-        """Name of a defence; the round is named where there are several."""
+        """Name of a defense; the round is named where there are several."""
         defense, number = key
         name = "base" if defense == UNDEFENDED else plain(defense, 24)
         name += f", round {number}" if defense in self._several else ""
@@ -191,7 +191,7 @@ class Defenses:
 
 
 def of_defense(rows: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
-    """Rows of one defence after one round."""
+    """Rows of one defense after one round."""
     return rows[(rows["defense"] == key[0]) & (rows["round"] == key[1])]
 
 

@@ -16,7 +16,7 @@ from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Entry, Panels, line_key, point_key
 from hardscale.figures.series import Look, dodges, draw_points
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import LINES, MARKERS, attack_colours, in_style, message_figure, plain
+from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
 
 _SIZE = 4.2
 
@@ -83,8 +83,8 @@ def _draw(ax: Axes, rows: pd.DataFrame, look: Look, broken: set[tuple[Any, ...]]
     """A line through the sizes, a point each with its interval; open where the model is collapsed."""
     rows = rows.sort_values(["n_params", "scale"], kind="stable")
     x, hollow = rows["n_params"].to_numpy(float) * look.dodge, _broken(rows, broken).to_numpy()
-    ax.plot(x, rows["share"], color=look.colour, linestyle=look.line, zorder=look.zorder)
-    ax.vlines(x, rows["low"], rows["high"], color=look.colour, linewidth=0.9, zorder=look.zorder)
+    ax.plot(x, rows["share"], color=look.color, linestyle=look.line, zorder=look.zorder)
+    ax.vlines(x, rows["low"], rows["high"], color=look.color, linewidth=0.9, zorder=look.zorder)
     for kind in (False, True):
         draw_points(ax, x[hollow == kind], rows["share"][hollow == kind], replace(look, hollow=kind))
 
@@ -97,9 +97,9 @@ def _broken(rows: pd.DataFrame, broken: set[tuple[Any, ...]]) -> pd.Series:
 
 
 def _looks(judges: list[str]) -> dict[str, Look]:
-    colours = attack_colours(judges)
+    colors = attack_colors(judges)
     return {
-        judge: Look(colours[judge], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)], dodge=factor, size=_SIZE)
+        judge: Look(colors[judge], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)], dodge=factor, size=_SIZE)
         for i, (judge, factor) in enumerate(zip(judges, dodges(len(judges)), strict=True))
     }
 
@@ -108,7 +108,7 @@ def _entries(looks: dict[str, Look], any_broken: bool, n_seeds: pd.Series) -> li
     names = [plain(judge, 40) for judge in looks]
     names[0] += " (decides)" if len(names) > 1 else ""
     entries = [
-        line_key(name, look.colour, look.line, look.marker) for name, look in zip(names, looks.values(), strict=True)
+        line_key(name, look.color, look.line, look.marker) for name, look in zip(names, looks.values(), strict=True)
     ]
     entries += [point_key("collapsed", hollow=True, size=_SIZE)] if any_broken else []
     return [*entries, *chat.spread_entries(n_seeds)]

@@ -17,7 +17,7 @@ from hardscale.figures.series import Look, draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
 
-#: Marker by what a defence attacks in training.
+#: Marker by what a defense attacks in training.
 _DISCRETE, _CONTINUOUS = "s", "o"
 
 
@@ -65,7 +65,7 @@ def draw(
 
 
 def _beside(rows: pd.DataFrame, computes: pd.Series) -> dict[tuple[str, int], float]:
-    """Where each defence is drawn: those of about the same compute side by side around it."""
+    """Where each defense is drawn: those of about the same compute side by side around it."""
     low, high, _ = log_range(computes)
     step = 10 ** (0.028 * float(np.log10(high / low)))
     groups: list[list[tuple[float, tuple[str, int]]]] = []
@@ -91,15 +91,15 @@ def _draw(
     """A point with its interval; a line across where there is no compute: the base, and what others trained."""
     if rows.empty:
         return
-    row, colour = rows.iloc[0], defenses.colour(name)
+    row, color = rows.iloc[0], defenses.color(name)
     if not row["defense_flops"] > 0:
         style = (0, (1, 1.5)) if name[0] == UNDEFENDED else (0, (5, 2))
-        ax.axhline(row["asr"], color=colour, linestyle=style, linewidth=1.1, zorder=2)
+        ax.axhline(row["asr"], color=color, linestyle=style, linewidth=1.1, zorder=2)
         if name[0] == UNDEFENDED:
-            ax.axhspan(row["low"], row["high"], color=colour, alpha=0.08, linewidth=0, zorder=1)
+            ax.axhspan(row["low"], row["high"], color=color, alpha=0.08, linewidth=0, zorder=1)
         return
-    look = Look(colour, _marker(defenses, name), hollow=hollow, size=5.0)
-    ax.vlines(places[name], row["low"], row["high"], color=colour, linewidth=0.9, zorder=3)
+    look = Look(color, _marker(defenses, name), hollow=hollow, size=5.0)
+    ax.vlines(places[name], row["low"], row["high"], color=color, linewidth=0.9, zorder=3)
     draw_points(ax, [places[name]], [row["asr"]], look)
 
 
@@ -112,13 +112,13 @@ def _entries(defenses: chat.Defenses, rows: pd.DataFrame, broken: set[tuple[obje
     entries: list[Entry] = []
     for name in defenses.keys:
         known = (chat.of_defense(rows, name)["defense_flops"] > 0).any()
-        label, colour = defenses.label(name, name in names), defenses.colour(name)
+        label, color = defenses.label(name, name in names), defenses.color(name)
         if known:
-            entries.append(point_key(label, colour, _marker(defenses, name), hollow=name in names, size=5.0))
+            entries.append(point_key(label, color, _marker(defenses, name), hollow=name in names, size=5.0))
         elif name[0] == UNDEFENDED:
-            entries.append(line_key(label, colour, (0, (1, 1.5))))
+            entries.append(line_key(label, color, (0, (1, 1.5))))
         else:
-            entries.append(line_key(f"{label}, compute unknown", colour, (0, (5, 2))))
+            entries.append(line_key(f"{label}, compute unknown", color, (0, (5, 2))))
     shapes = {_marker(defenses, name) for name in defenses.keys if name[0] != UNDEFENDED}
     if len(shapes) > 1:
         entries += [point_key("discrete attack in training", marker=_DISCRETE, size=5.0)]

@@ -62,7 +62,7 @@ def _columns(n_sized: int, n_rounds: int) -> int | None:
 
 
 def _entries(scales: data.Scales, rows: pd.DataFrame) -> list[Entry]:
-    entries = [line_key(scales.label(key), scales.colour(key), marker=scales.marker(key)) for key in scales.keys]
+    entries = [line_key(scales.label(key), scales.color(key), marker=scales.marker(key)) for key in scales.keys]
     entries.append(point_key("each seed"))
     if rows["n_clean_examples"].notna().any():
         entries.append(interval_key("95% interval"))
@@ -112,7 +112,7 @@ def _draw_rounds(ax: Axes, rows: pd.DataFrame, scales: data.Scales, width: float
     for key, shift in zip(present, shifts(len(present), width), strict=True):
         points = _points(data.of_scale(rows, key))
         middle = points.groupby("x")["p"].median()
-        ax.plot(middle.index + shift, middle, color=scales.colour(key), zorder=3)
+        ax.plot(middle.index + shift, middle, color=scales.color(key), zorder=3)
         for seed, beside in zip(seeds, shifts(len(seeds), width / (2 * len(present))), strict=True):
             look = scales.look(key, shift=shift + beside)
             one = points[points["seed"] == seed]

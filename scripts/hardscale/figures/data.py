@@ -14,7 +14,7 @@ from hardscale.analysis.points import with_round_zero as add_round_zero
 from hardscale.figures.axes import count_label
 from hardscale.figures.series import Look
 from hardscale.figures.spec import FigureSpec
-from hardscale.figures.style import MARKERS, plain, scale_colours
+from hardscale.figures.style import MARKERS, plain, scale_colors
 
 #: Above this number of scales in a family a panel is crowded.
 CROWD = 6
@@ -163,7 +163,7 @@ def defended_titles(keys: Sequence[tuple[str, ...]]) -> list[list[str]]:
 
 
 class Scales:
-    """Colour, marker and name of every (family, scale), by number of parameters within a family."""
+    """Color, marker and name of every (family, scale), by number of parameters within a family."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.keys: list[tuple[str, str]] = []
@@ -172,22 +172,22 @@ class Scales:
         sizes = rows.groupby(["family", "scale"], sort=True)["n_params"].max().reset_index()
         n_families = sizes["family"].nunique()
         for family, part in sizes.sort_values(["family", "n_params", "scale"]).groupby("family", sort=True):
-            colours = scale_colours(str(family), len(part))
+            colors = scale_colors(str(family), len(part))
             for i, (scale, n) in enumerate(zip(part["scale"], part["n_params"], strict=True)):
                 key = (str(family), str(scale))
                 prefix = f"{plain(family, 12)} " if n_families > 1 else ""
                 same = str(scale).lower() == count_label(float(n)).lower()
                 label = f"{prefix}{plain(scale, 16)}" + ("" if same else f" ({count_label(float(n))})")
                 self.keys.append(key)
-                self._looks[key] = (colours[i], MARKERS[i % len(MARKERS)], label)
+                self._looks[key] = (colors[i], MARKERS[i % len(MARKERS)], label)
 
     def present(self, rows: pd.DataFrame) -> list[tuple[str, str]]:
         """Keys that have rows, in order."""
         there = set(zip(rows["family"], rows["scale"], strict=True))
         return [key for key in self.keys if key in there]
 
-    def colour(self, key: tuple[str, str]) -> object:
-        """Colour of a scale."""
+    def color(self, key: tuple[str, str]) -> object:
+        """Color of a scale."""
         return self._looks[key][0]
 
     def marker(self, key: tuple[str, str]) -> str:
@@ -197,7 +197,7 @@ class Scales:
     def look(self, key: tuple[str, str], **changes: Any) -> Look:
         """How a scale's series is drawn; smaller and fainter where there are many scales."""
         crowd: dict[str, Any] = {"size": 2.3, "band": 0.07} if self.crowded else {}
-        return Look(self.colour(key), **({"marker": self.marker(key)} | crowd | changes))
+        return Look(self.color(key), **({"marker": self.marker(key)} | crowd | changes))
 
     def label(self, key: tuple[str, str]) -> str:
         """Name of a scale with its number of parameters."""

@@ -27,7 +27,7 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
     groups = data.panels(rows, "task", "attack", "position", "defense", "family")
     keys = [key for key, _ in groups]
     counts = [part.groupby(["scale", "round"])["asr"].count() for _, part in groups]
-    entries = [line_key(scales.label(key), scales.colour(key), marker=scales.marker(key)) for key in scales.keys]
+    entries = [line_key(scales.label(key), scales.color(key), marker=scales.marker(key)) for key in scales.keys]
     entries += spread_keys(counts)
     if ((rows["asr"] <= 0) | (rows["asr"] >= 1)).any():
         entries.append(point_key("none or all succeed", hollow=True))

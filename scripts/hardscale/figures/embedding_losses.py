@@ -21,7 +21,7 @@ def draw(
     settings: FigureSpec,  # noqa: ARG001
     tables: chat.Tables | None = None,
 ) -> Figure:
-    """Means over behaviours; see workflow/report/embedding_losses.rst."""
+    """Means over behaviors; see workflow/report/embedding_losses.rst."""
     rows = chat.table(tables, "losses", LOSSES)
     rows = rows[rows["attack_kind"] == "embedding"]
     if rows.empty:
@@ -33,8 +33,7 @@ def draw(
         for title, (_, part) in zip(chat.panel_titles([key for key, _ in groups]), groups, strict=True)
     ]
     entries = [
-        line_key(defenses.label(key), defenses.colour(key), LINES[i % len(LINES)])
-        for i, key in enumerate(defenses.keys)
+        line_key(defenses.label(key), defenses.color(key), LINES[i % len(LINES)]) for i, key in enumerate(defenses.keys)
     ]
     banded = rows["ci_low"].notna().any()
     n_attacks = max(sum(key == other for other, _ in groups) for key, _ in groups)
@@ -42,7 +41,7 @@ def draw(
     panels = Panels(len(groups), [*entries, *([band_key("95% interval")] if banded else [])], columns, titles)
     for ax, (_, part) in zip(panels.axes, groups, strict=True):
         for i, key in enumerate(defenses.keys):
-            _draw_line(ax, chat.of_defense(part, key), defenses.colour(key), LINES[i % len(LINES)])
+            _draw_line(ax, chat.of_defense(part, key), defenses.color(key), LINES[i % len(LINES)])
         ends = part[["loss", "ci_high"]].max(axis=1)
         ax.set_ylim(min(0.0, float(part["loss"].min())), max(1.06 * float(ends.max()), 0.1))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=panels.most_ticks, integer=True))
@@ -56,12 +55,12 @@ def _attacks(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows[rows["attack"] == attack] for attack in order["attack"]]
 
 
-def _draw_line(ax: Axes, rows: pd.DataFrame, colour: str, line: object) -> None:
+def _draw_line(ax: Axes, rows: pd.DataFrame, color: str, line: object) -> None:
     """The mean over seeds; the band of a lone seed."""
     if rows.empty:
         return
     middle = rows.groupby("iteration")["loss"].mean()
-    ax.plot(middle.index, middle, color=colour, linestyle=line, zorder=4)
+    ax.plot(middle.index, middle, color=color, linestyle=line, zorder=4)
     if rows["seed"].nunique() == 1:
         known = rows[rows["ci_low"].notna()].sort_values("iteration")
-        ax.fill_between(known["iteration"], known["ci_low"], known["ci_high"], color=colour, alpha=0.13, linewidth=0)
+        ax.fill_between(known["iteration"], known["ci_low"], known["ci_high"], color=color, alpha=0.13, linewidth=0)

@@ -158,15 +158,15 @@ def varying(keys: Sequence[tuple[str, ...]], index: int) -> bool:
     return len({key[index] for key in keys}) > 1
 
 
-def line_key(label: str, colour: Any = GREY, style: Any = "-", marker: str = "", *, width: float = 1.3) -> Entry:
+def line_key(label: str, color: Any = GREY, style: Any = "-", marker: str = "", *, width: float = 1.3) -> Entry:
     """Legend entry of a line."""
-    return Line2D([], [], color=colour, linestyle=style, marker=marker, linewidth=width), label
+    return Line2D([], [], color=color, linestyle=style, marker=marker, linewidth=width), label
 
 
-def point_key(label: str, colour: Any = GREY, marker: Any = "o", *, hollow: bool = False, size: float = 4.0) -> Entry:
+def point_key(label: str, color: Any = GREY, marker: Any = "o", *, hollow: bool = False, size: float = 4.0) -> Entry:
     """Legend entry of a point."""
-    face = "white" if hollow else colour
-    return Line2D([], [], color=colour, linestyle="", marker=marker, markersize=size, markerfacecolor=face), label
+    face = "white" if hollow else color
+    return Line2D([], [], color=color, linestyle="", marker=marker, markersize=size, markerfacecolor=face), label
 
 
 def band_key(label: str) -> Entry:

@@ -92,7 +92,7 @@ def _titles(keys: list[tuple[str, ...]]) -> list[list[str]]:
 
 
 def _entries(scales: data.Scales, rows: pd.DataFrame, counts: list[pd.Series]) -> list[Entry]:
-    entries = [line_key(scales.label(key), scales.colour(key)) for key in scales.keys]
+    entries = [line_key(scales.label(key), scales.color(key)) for key in scales.keys]
     present = [kind for kind in _KINDS if kind in set(rows["defense_kind"])]
     entries += [line_key(_KINDS[kind][0], GREY, _KINDS[kind][1], _KINDS[kind][2]) for kind in present]
     return [*entries, *(entry for entry in spread_keys(counts) if entry[1] != "each seed")]

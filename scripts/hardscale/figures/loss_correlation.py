@@ -74,8 +74,8 @@ def _draw(
             linestyle="",
             marker=_marker(defenses, key, models, (row.family, row.scale)),
             markersize=5.2,
-            color=defenses.colour(key),
-            markerfacecolor="white" if hollow else defenses.colour(key),
+            color=defenses.color(key),
+            markerfacecolor="white" if hollow else defenses.color(key),
             zorder=4,
         )
 
@@ -83,7 +83,7 @@ def _draw(
 def _marker(
     defenses: chat.Defenses, key: tuple[str, int], models: Sequence[tuple[str, str]], model: tuple[str, str]
 ) -> str:
-    """Markers tell base models apart where there are several, else defences."""
+    """Markers tell base models apart where there are several, else defenses."""
     return MARKERS[models.index(model) % len(MARKERS)] if len(models) > 1 else defenses.marker(key)
 
 
@@ -99,7 +99,7 @@ def _entries(
     for key in defenses.keys:
         hollow = alone and key in names
         marker = defenses.marker(key) if alone else "o"
-        entries.append(point_key(defenses.label(key, hollow), defenses.colour(key), marker, hollow=hollow, size=5.2))
+        entries.append(point_key(defenses.label(key, hollow), defenses.color(key), marker, hollow=hollow, size=5.2))
     if not alone:
         entries += [
             point_key(f"{plain(family, 16)} {plain(scale, 14)}", marker=MARKERS[i % len(MARKERS)], size=5.2)

@@ -41,7 +41,7 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
         for target in sorted(settings.target_asr)
     ]
     keys = [key for key, _, _ in groups]
-    entries = [line_key(scales.label(key), scales.colour(key), marker=scales.marker(key)) for key in scales.keys]
+    entries = [line_key(scales.label(key), scales.color(key), marker=scales.marker(key)) for key in scales.keys]
     entries.append(line_key("slope 1", "0.7", (0, (2, 2))))
     if points["censored"].any():
         entries.append(point_key("not reached: above the budget", marker=_ARROW, size=16))
@@ -89,10 +89,10 @@ def _draw_panel(ax: Axes, points: pd.DataFrame, scales: data.Scales, most: int) 
         draw_points(ax, reached["x"], reached["y"], look)
         if part["censored"].any():
             never = part[part["censored"]]
-            ax.plot(never["x"], never["y"], linestyle="", color=look.colour, marker=_ARROW, zorder=3, **_OPEN)
+            ax.plot(never["x"], never["y"], linestyle="", color=look.color, marker=_ARROW, zorder=3, **_OPEN)
         middle = part.assign(y=part["y"].where(~part["censored"], np.inf)).groupby("x")["y"].median()
         # A median that was not reached leaves a gap in the line.
-        ax.plot(middle.index, middle.where(np.isfinite(middle)), color=look.colour, zorder=3)
+        ax.plot(middle.index, middle.where(np.isfinite(middle)), color=look.color, zorder=3)
 
 
 def _slope_one(ax: Axes, zero: float | None, x: pd.Series) -> None:

@@ -206,14 +206,14 @@ def _draw_bar(ax: Axes, x: float, width: float, bar: _Bar, face: dict[str, Any])
 
 
 def _face(defenses: chat.Defenses, key: tuple[str, int], broken: set[tuple[str, int]]) -> dict[str, Any]:
-    colour = defenses.colour(key)
+    color = defenses.color(key)
     if key not in broken:
-        return {"color": colour, "linewidth": 0, "zorder": 3}
-    return {"facecolor": "white", "edgecolor": colour, "hatch": "//////", "linewidth": 0.6, "zorder": 3}
+        return {"color": color, "linewidth": 0, "zorder": 3}
+    return {"facecolor": "white", "edgecolor": color, "hatch": "//////", "linewidth": 0.6, "zorder": 3}
 
 
 def _entries(defenses: chat.Defenses, broken: set[tuple[Any, ...]], n_seeds: pd.Series) -> list[Entry]:
-    """A name each; with several panels a defence is named collapsed where it is so in any."""
+    """A name each; with several panels a defense is named collapsed where it is so in any."""
     names = {item[3:] for item in broken}
     entries: list[Entry] = []
     for key in defenses.keys:

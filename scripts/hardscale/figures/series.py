@@ -21,7 +21,7 @@ BAND_SEEDS = 3
 class Look:
     """How one series is drawn."""
 
-    colour: Any
+    color: Any
     marker: str = "o"
     line: Any = "-"
     dodge: float = 1.0  # x is multiplied by this, so that series at the same x do not hide each other
@@ -38,7 +38,7 @@ def draw_seeds(ax: Axes, points: pd.DataFrame, look: Look, *, limits: tuple[floa
     Args:
         ax: Where; its limits are set by the caller.
         points: One row a seed and x: ``x``, the share ``p``, its counts ``k`` and ``n`` (may be unknown).
-        look: Colours and markers.
+        look: Colors and markers.
         limits: Given for a log-odds axis: shares of 0 and 1 become open markers on the axis' edges.
     """
     if points.empty:
@@ -47,11 +47,11 @@ def draw_seeds(ax: Axes, points: pd.DataFrame, look: Look, *, limits: tuple[floa
     x = points["x"].to_numpy(float) * look.dodge + look.shift
     groups = points.assign(x=x).groupby("x", sort=True)
     middle = groups["p"].median()
-    ax.plot(middle.index, place(middle, limits), color=look.colour, linestyle=look.line, zorder=look.zorder)
+    ax.plot(middle.index, place(middle, limits), color=look.color, linestyle=look.line, zorder=look.zorder)
     wide = groups["p"].count() >= BAND_SEEDS
     if wide.any():
         low, high = place(groups["p"].min()[wide], limits), place(groups["p"].max()[wide], limits)
-        ax.fill_between(middle.index[wide], low, high, color=look.colour, alpha=look.band, linewidth=0, zorder=1)
+        ax.fill_between(middle.index[wide], low, high, color=look.color, alpha=look.band, linewidth=0, zorder=1)
     alone = points[groups["p"].transform("count").to_numpy() == 1]
     draw_intervals(ax, alone, look, limits=limits)
     draw_points(ax, x, points["p"], look, limits=limits)
@@ -67,7 +67,7 @@ def draw_points(ax: Axes, x: Any, shares: Any, look: Look, *, limits: tuple[floa
     """Points; on a log-odds axis 0 and 1 are open markers on its edges."""
     x, p = np.asarray(x, dtype=float), np.asarray(shares, dtype=float)
     edge = ((p <= 0) | (p >= 1)) if limits is not None else np.full(p.shape, look.hollow)
-    style: dict[str, Any] = {"linestyle": "", "marker": look.marker, "color": look.colour, "zorder": look.zorder + 1}
+    style: dict[str, Any] = {"linestyle": "", "marker": look.marker, "color": look.color, "zorder": look.zorder + 1}
     style["markersize"] = look.size
     ax.plot(x[~edge], place(p[~edge], limits), markeredgecolor="white", markeredgewidth=0.35, **style)
     if edge.any():
@@ -82,7 +82,7 @@ def draw_intervals(ax: Axes, points: pd.DataFrame, look: Look, *, limits: tuple[
     low, high = wilson(known["k"], known["n"])
     x = known["x"].to_numpy(float) * look.dodge + look.shift
     ax.vlines(
-        x, place(low, limits), place(high, limits), color=look.colour, linewidth=0.8, alpha=0.65, zorder=look.zorder
+        x, place(low, limits), place(high, limits), color=look.color, linewidth=0.8, alpha=0.65, zorder=look.zorder
     )
 
 

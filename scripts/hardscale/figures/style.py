@@ -1,4 +1,4 @@
-"""The one style of every figure: type, sizes, colours and how a figure becomes bytes.
+"""The one style of every figure: type, sizes, colors and how a figure becomes bytes.
 
 Panels of 3.5 x 2.5 inches in 9 pt serif, as wide as a journal column. All fonts ship with matplotlib and all metadata
 that changes from run to run is left out, so the same tables give the same PNG, SVG and PDF bytes.
@@ -56,9 +56,9 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,
 }
 
-#: Okabe and Ito's colours, told apart with any common kind of colour blindness; black and yellow are kept out.
+#: Okabe and Ito's colors, told apart with any common kind of color blindness; black and yellow are kept out.
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_TASK_COLOURS = {
+_TASK_COLORS = {
     "imdb": "#0072B2",
     "spam": "#D55E00",
     "password_match": "#009E73",
@@ -141,22 +141,22 @@ def plain(text: object, limit: int = 36) -> str:
     return f" {clean}" if clean.startswith("_") else clean
 
 
-def scale_colours(family: str, n: int) -> list[Any]:
-    """``n`` colours from dark (small) to light (large): magma for Qwen, viridis for every other family."""
-    colours = mpl.colormaps["magma" if family.lower().startswith("qwen") else "viridis"]
+def scale_colors(family: str, n: int) -> list[Any]:
+    """``n`` colors from dark (small) to light (large): magma for Qwen, viridis for every other family."""
+    colors = mpl.colormaps["magma" if family.lower().startswith("qwen") else "viridis"]
     top = 0.82 if family.lower().startswith("qwen") else 0.88
-    return [colours(0.05 + (top - 0.05) * (i / (n - 1) if n > 1 else 0.4)) for i in range(n)]
+    return [colors(0.05 + (top - 0.05) * (i / (n - 1) if n > 1 else 0.4)) for i in range(n)]
 
 
-def task_colours(tasks: list[str]) -> dict[str, str]:
-    """A colour for every task: the six of the paper always have the same one."""
-    spare = [colour for colour in _OKABE_ITO if colour not in {_TASK_COLOURS.get(task) for task in tasks}]
-    others = [task for task in tasks if task not in _TASK_COLOURS]
+def task_colors(tasks: list[str]) -> dict[str, str]:
+    """A color for every task: the six of the paper always have the same one."""
+    spare = [color for color in _OKABE_ITO if color not in {_TASK_COLORS.get(task) for task in tasks}]
+    others = [task for task in tasks if task not in _TASK_COLORS]
     cycle = spare or list(_OKABE_ITO)
     extra = {task: cycle[i % len(cycle)] for i, task in enumerate(others)}
-    return {task: _TASK_COLOURS.get(task) or extra[task] for task in tasks}
+    return {task: _TASK_COLORS.get(task) or extra[task] for task in tasks}
 
 
-def attack_colours(attacks: list[str]) -> dict[str, str]:
-    """A colour for every attack, in the order given."""
+def attack_colors(attacks: list[str]) -> dict[str, str]:
+    """A color for every attack, in the order given."""
     return {attack: _OKABE_ITO[i % len(_OKABE_ITO)] for i, attack in enumerate(attacks)}

@@ -16,13 +16,13 @@ from hardscale.rounds_plan import round_name
 #: Environment variable with the seconds that ranks wait for one that gives no sign of life.
 PATIENCE = "HARDSCALE_PATIENCE_SECONDS"
 
-#: Job -> the artefacts that it reads: option, what it is, how many.
+#: Job -> the artifacts that it reads: option, what it is, how many.
 JOBS: dict[str, dict[str, tuple[str, str | None]]] = {
-    "finetune": {"base": ("base_model artefact", None), "task": ("task artefact", None)},
-    "adversarial_rounds": {"start": ("model artefact of the round before", None), "task": ("task artefact", None)},
-    "continuous": {"start": ("model artefact of round 0", None), "task": ("task artefact of behaviors", None)},
-    "c_at": {"start": ("model artefact of round 0", None), "task": ("task artefact", None)},
-    "pretrain": {"base": ("base_model artefact without weights", None), "task": ("task artefacts", "+")},
+    "finetune": {"base": ("base_model artifact", None), "task": ("task artifact", None)},
+    "adversarial_rounds": {"start": ("model artifact of the round before", None), "task": ("task artifact", None)},
+    "continuous": {"start": ("model artifact of round 0", None), "task": ("task artifact of behaviors", None)},
+    "c_at": {"start": ("model artifact of round 0", None), "task": ("task artifact", None)},
+    "pretrain": {"base": ("base_model artifact without weights", None), "task": ("task artifacts", "+")},
 }
 _SEVERAL_OUTS = {"adversarial_rounds", "c_at"}
 
@@ -34,7 +34,7 @@ def parser(job: str) -> argparse.ArgumentParser:
     for option, (help_text, count) in JOBS[job].items():
         command.add_argument(f"--{option}", required=True, type=artifact_folder, nargs=count, help=help_text)
     command.add_argument("--state", required=True, type=Path, help="private folder for checkpoints, outside of outputs")
-    out_help = "folder of the artefacts of all rounds" if job in _SEVERAL_OUTS else "artefact to publish"
+    out_help = "folder of the artifacts of all rounds" if job in _SEVERAL_OUTS else "artifact to publish"
     command.add_argument("--out", required=True, type=artifact_folder, help=out_help)
     command.add_argument("--log", type=Path, help="log file; the terminal when absent")
     command.add_argument("--code", default="", help="digest of the code; a state of other code is not gone on from")
@@ -58,7 +58,7 @@ def parser(job: str) -> argparse.ArgumentParser:
 
 
 def outputs(job: str, spec: dict[str, Any], out: Path) -> list[Path]:
-    """The artefacts that a job publishes: ``out`` itself, or in it one for each round of the spec."""
+    """The artifacts that a job publishes: ``out`` itself, or in it one for each round of the spec."""
     if job not in _SEVERAL_OUTS:
         return [out]
     return [out / round_name(number) for number in range(int(spec["first_round"]), int(spec["last_round"]) + 1)]

@@ -23,7 +23,7 @@ _NOT_TO_MERGE = {
 }
 #: Ways to start an adapter that take something off the base's own weights.
 _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "mica")
-_QUANTISED_NAME = re.compile(r"(?<![a-z0-9])(bnb|4bit|8bit|int4|int8|nf4|gptq|awq|aqlm|hqq|eetq|fp8)(?![a-z0-9])")
+_QUANTIZED_NAME = re.compile(r"(?<![a-z0-9])(bnb|4bit|8bit|int4|int8|nf4|gptq|awq|aqlm|hqq|eetq|fp8)(?![a-z0-9])")
 _CARD_PHRASES = (
     re.compile(r"load_in_([48])bit['\"]?\s*[:=]\s*true", re.IGNORECASE),
     re.compile(
@@ -53,8 +53,8 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return read_object(folder / ADAPTER_CONFIG, "an adapter's configuration", "give an adapter saved by peft")
 
 
-def quantised_training(folder: Path) -> str | None:
-    """What tells that an adapter was trained on quantised weights, for a message; None where nothing does.
+def quantized_training(folder: Path) -> str | None:
+    """What tells that an adapter was trained on quantized weights, for a message; None where nothing does.
 
     An adapter's files need not say it. Looked at are the name of its base, that base's configuration where it lies at
     hand, how the adapter was started, and the note on training that peft writes into the model card.
@@ -64,7 +64,7 @@ def quantised_training(folder: Path) -> str | None:
     """
     config = read_adapter_config(folder)
     name = config.get("base_model_name_or_path")
-    if isinstance(name, str) and (found := _QUANTISED_NAME.search(name.lower())):
+    if isinstance(name, str) and (found := _QUANTIZED_NAME.search(name.lower())):
         return f"base_model_name_or_path says {found[1]} in {ADAPTER_CONFIG}"
     if config.get("init_lora_weights") == "loftq" or config.get("loftq_config"):
         return f"LoftQ in {ADAPTER_CONFIG}"
@@ -78,7 +78,7 @@ def quantised_training(folder: Path) -> str | None:
     return _said_in_card(folder / "README.md")
 
 
-def quantised_problem(folder: Path, wanted: str) -> str | None:
+def quantized_problem(folder: Path, wanted: str) -> str | None:
     """Why an adapter that was trained on quantized weights is not merged; None where it may be, or was not.
 
     Args:
@@ -86,7 +86,7 @@ def quantised_problem(folder: Path, wanted: str) -> str | None:
         wanted: the study's ``quantized_training``.
     """
     try:
-        found = None if wanted == "merge" else quantised_training(folder)
+        found = None if wanted == "merge" else quantized_training(folder)
     except ModelError as error:
         return str(error)
     if found is None:
@@ -157,7 +157,7 @@ def _weights_problem(folder: Path) -> str | None:
     odd = sorted({entry.dtype for entry in tensors.values()} - FLOATS)
     if odd:
         return (
-            f"{guarded.shown(weights)}: quantised tensors ({', '.join(odd)}) can not be merged; give a full-precision "
+            f"{guarded.shown(weights)}: quantized tensors ({', '.join(odd)}) can not be merged; give a full-precision "
             "adapter"
         )
     if not tensors:

@@ -37,7 +37,7 @@ _ANSWER = "Sentinel  <of> the\n\n reply's é words"
 
 @dataclass(frozen=True)
 class Encoded:
-    """A tokenised request and answer.
+    """A tokenized request and answer.
 
     Attributes:
         prompt: tokens up to where those of the answer begin, the tokenizer's leading special tokens included.
@@ -293,10 +293,10 @@ class ChatTemplate:
 def load_chat_model(
     folder: Path, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The language model of a finished ``model`` or ``base_model`` artefact, in evaluation mode on the CPU.
+    """The language model of a finished ``model`` or ``base_model`` artifact, in evaluation mode on the CPU.
 
     Raises:
-        ArtifactError: the artefact is not finished or of another kind.
+        ArtifactError: the artifact is not finished or of another kind.
         ModelError: it has no weights, is a classifier, or its files do not make a complete language model.
     """
     kind = read_manifest(folder)["kind"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hardscale import guarded
 from hardscale.errors import ModelError, StudyError
-from hardscale.models.adapters import adapter_problem, quantised_problem
+from hardscale.models.adapters import adapter_problem, quantized_problem
 from hardscale.models.folders import (
     ADAPTER_WEIGHTS,
     folder_problem,
@@ -68,11 +68,11 @@ def _of_place(where: str, look: Callable[[Path], str | None]) -> str | None:
 
 
 def check_external(name: str, settings: External, root: Path | None = None) -> str | None:
-    """What keeps a defence that somebody else trained from being taken over; none when nothing is known to."""
+    """What keeps a defense that somebody else trained from being taken over; none when nothing is known to."""
     files = {"base": _WEIGHTS, "adapter": ADAPTER_WEIGHTS, "tokenizer": "tokenizer_config.json"}
     looks: dict[str, Callable[[Path], str | None]] = {
         "base": partial(folder_problem, with_tokenizer=False),
-        "adapter": lambda folder: adapter_problem(folder) or quantised_problem(folder, settings.quantized_training),
+        "adapter": lambda folder: adapter_problem(folder) or quantized_problem(folder, settings.quantized_training),
     }
     for field, wanted in files.items():
         where = getattr(settings, field)

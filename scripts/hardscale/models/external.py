@@ -13,7 +13,7 @@ import torch
 from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models import hub
-from hardscale.models.adapters import adapter_problem, quantised_problem, quantised_training
+from hardscale.models.adapters import adapter_problem, quantized_problem, quantized_training
 from hardscale.models.finite import check_finite
 from hardscale.models.folders import (
     ADAPTER_CONFIG,
@@ -49,7 +49,7 @@ def assemble(settings: External, own: Path, root: Path | None, folder: Path) -> 
     Without an adapter weights are linked. With one they are merged in float32 and stored in the base's type.
 
     Args:
-        settings: of the defence.
+        settings: of the defense.
         own: model folder of the cell's own base, for what the study does not name.
         root: folder in hub layout, looked at before the hub.
         folder: an empty one.
@@ -58,7 +58,7 @@ def assemble(settings: External, own: Path, root: Path | None, folder: Path) -> 
         Where each part came from.
 
     Raises:
-        ModelError: a part is missing, pickled, quantised or asks for remote code, or the parts do not fit together.
+        ModelError: a part is missing, pickled, quantized or asks for remote code, or the parts do not fit together.
         StudyError: a name is none.
     """
     base = _place("base", settings.base, root, hub.MODEL_FILES) if settings.base else None
@@ -69,7 +69,7 @@ def assemble(settings: External, own: Path, root: Path | None, folder: Path) -> 
     problems = [("base", folder_problem(origin, with_tokenizer=False)), ("tokenizer", tokenizer_problem(spoken))]
     if adapter:
         problems.append(("adapter", adapter_problem(adapter.folder)))
-        problems.append(("adapter", quantised_problem(adapter.folder, settings.quantized_training)))
+        problems.append(("adapter", quantized_problem(adapter.folder, settings.quantized_training)))
     for what, problem in problems:
         if problem:
             raise ModelError(f"{what}: {problem}")
@@ -116,7 +116,7 @@ def _merge(origin: Path, spoken: Path, adapter: Path, folder: Path, named: bool)
             )
         whole, done = merged(model, adapter)
         save_model(whole.to(stored), tokenizer, folder)
-    trained_on = quantised_training(adapter)
+    trained_on = quantized_training(adapter)
     return {**done, **({"trained_on": trained_on, "merged_into": "weights without quantization"} if trained_on else {})}
 
 

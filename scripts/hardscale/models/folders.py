@@ -12,7 +12,7 @@ from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.gguf_header import read_header
 from hardscale.models.model_config import CONFIG, config_problem, n_layers, read_model_config, read_object
-from hardscale.models.safetensors_header import TensorEntry, quantised_kinds, read_safetensors_header
+from hardscale.models.safetensors_header import TensorEntry, quantized_kinds, read_safetensors_header
 from hardscale.models.window import vocabulary_of
 
 WEIGHTS = "model.safetensors"
@@ -58,7 +58,7 @@ def folder_problem(folder: Path, with_tokenizer: bool = True) -> str | None:
     """What is wrong with a model folder, in one line with the next step; none when it can be loaded.
 
     It must hold a config of a supported kind without remote code, complete safetensors weights that are of that config
-    and not quantised, and a tokenizer unless ``with_tokenizer`` is false.
+    and not quantized, and a tokenizer unless ``with_tokenizer`` is false.
     """
     if not guarded.is_folder(folder):
         return f"{guarded.shown(folder)}: no such folder; give a folder written by save_pretrained"
@@ -189,10 +189,10 @@ def _weights_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
         if absent:
             return f"{guarded.shown(index)}: says that {file.name} holds {absent[0]!r}, which it lacks; {_AGAIN}"
         tensors |= found
-    kinds = quantised_kinds(tensors)
+    kinds = quantized_kinds(tensors)
     if kinds:
         return (
-            f"{guarded.shown(files[0])}: quantised tensors ({', '.join(kinds)}) can not be trained; use the "
+            f"{guarded.shown(files[0])}: quantized tensors ({', '.join(kinds)}) can not be trained; use the "
             "full-precision model"
         )
     return _mismatch(folder, config, tensors)

@@ -17,9 +17,9 @@ from hardscale.models.folders import gguf_header_problem, gguf_problem
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The dequantised language model of a .gguf file and its tokenizer.
+    """The dequantized language model of a .gguf file and its tokenizer.
 
-    The weights are those of the quantised file, not of the checkpoint it was once made from: say so beside results.
+    The weights are those of the quantized file, not of the checkpoint it was once made from: say so beside results.
 
     Raises:
         ModelError: no such file, not GGUF, an architecture that transformers can not convert, or no package ``gguf``.
@@ -35,20 +35,20 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = str(file.parent)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options, **_dequantised())
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options, **_dequantized())
     except Exception as error:  # the reader raises whatever a malformed file leads it into
         reason = guarded.shown(" ".join(str(error).split())[:200])
         raise ModelError(
             f"gguf: {file}: can not be converted ({reason}); convert it elsewhere and use path:"
         ) from error
-    # A model that remembers its quantiser refuses to be saved.
+    # A model that remembers its quantizer refuses to be saved.
     model.hf_quantizer = None  # type: ignore[assignment]
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model, tokenizer
 
 
-def _dequantised() -> dict[str, Any]:
-    """Newer transformers may keep GGUF weights packed unless told otherwise; older ones always dequantise."""
+def _dequantized() -> dict[str, Any]:
+    """Newer transformers may keep GGUF weights packed unless told otherwise; older ones always dequantize."""
     config = getattr(transformers, "GgufConfig", None)
     return {"quantization_config": config(dequantize=True)} if config else {}

@@ -22,9 +22,9 @@ from hardscale import guarded
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.errors import ModelError
 from hardscale.models.folders import weight_files
-from hardscale.models.scratch import initialise_, normal_
+from hardscale.models.scratch import initialize_, normal_
 
-#: Folder of the Hugging Face files inside a ``base_model`` or ``model`` artefact.
+#: Folder of the Hugging Face files inside a ``base_model`` or ``model`` artifact.
 MODEL = "model"
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
@@ -67,7 +67,7 @@ def _reading(folder: Path, what: str, remedy: str) -> Iterator[None]:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a ``base_model`` or ``model`` artefact: right padding, end of text as padding where it has none.
+    """The tokenizer of a ``base_model`` or ``model`` artifact: right padding, end of text as padding where it has none.
 
     Raises:
         ModelError: it can not be loaded, or has neither padding nor end of text.
@@ -105,7 +105,7 @@ def new_classifier(
     already holds a classifier. A scratch base without weights is drawn from ``seed`` as a whole.
 
     Args:
-        base_folder: ``base_model`` artefact.
+        base_folder: ``base_model`` artifact.
         n_labels: classes.
         seed: of the new weights; equal seeds give equal models whatever the global random state.
         dtype: of the weights.
@@ -123,7 +123,7 @@ def new_classifier(
     lost = sorted(name for name in missing - head if "pooler" not in name)
     if lost:
         raise _lacking(folder, lost)
-    _initialise_some(model, head | missing, seed)
+    _initialize_some(model, head | missing, seed)
     return model.train()
 
 
@@ -146,10 +146,10 @@ def new_language_model(base_folder: Path, seed: int, dtype: torch.dtype = torch.
 def load_classifier(
     folder: Path, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The classifier of a finished ``model`` artefact and its tokenizer, in evaluation mode on the CPU.
+    """The classifier of a finished ``model`` artifact and its tokenizer, in evaluation mode on the CPU.
 
     Raises:
-        ArtifactError: the artefact is not finished or of another kind.
+        ArtifactError: the artifact is not finished or of another kind.
         ModelError: its files do not make a complete classifier.
     """
     open_artifact(Path(folder), "model")
@@ -256,7 +256,7 @@ def _drawn(
         )
     with torch.random.fork_rng(devices=[]):
         model = factory.from_config(config, dtype=dtype)  # type: ignore[attr-defined]
-    initialise_(model, seed, init["std"], init["embedding_std"])
+    initialize_(model, seed, init["std"], init["embedding_std"])
     return model.train()
 
 
@@ -292,7 +292,7 @@ def _head_names(model: PreTrainedModel) -> set[str]:
 
 
 @torch.no_grad()
-def _initialise_some(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:
+def _initialize_some(model: PreTrainedModel, names: Iterable[str], seed: int) -> None:
     std = getattr(model.config.get_text_config(), "initializer_range", None) or 0.02
     parameters = dict(model.named_parameters())
     for name in sorted(names):

@@ -66,10 +66,10 @@ def config_problem(path: Path, config: Mapping[str, Any]) -> str | None:
     problem = kind_problem(config)
     if problem:
         return f"{shown}: {problem}"
-    quantised = config.get("quantization_config")
-    if quantised:
-        kind = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
-        return f"{shown}: quantised weights ({str(kind)[:40]}) can not be trained; use the full-precision model"
+    quantized = config.get("quantization_config")
+    if quantized:
+        kind = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
+        return f"{shown}: quantized weights ({str(kind)[:40]}) can not be trained; use the full-precision model"
     return _numbers_problem(shown, config)
 
 

@@ -47,7 +47,7 @@ def prepare_model(
     root: Path | None = None,
     demands: Sequence[Demand] = (),
 ) -> None:
-    """Publish a ``base_model`` artefact: ``model/`` with configuration, tokenizer and, unless made here, weights.
+    """Publish a ``base_model`` artifact: ``model/`` with configuration, tokenizer and, unless made here, weights.
 
     A scratch scale has no weights: they are drawn when a classifier or language model is made of it, from that seed.
 
@@ -55,14 +55,14 @@ def prepare_model(
         family: name in the study.
         scale: name in the family.
         settings: of the family; of its scales only this one matters.
-        tasks: task artefacts that a scratch family's tokenizer is made for; of no effect on other sources.
-        out: the artefact.
+        tasks: task artifacts that a scratch family's tokenizer is made for; of no effect on other sources.
+        out: the artifact.
         seed: kept in the manifest; preparing draws nothing.
         root: folder in hub layout, looked at before the hub.
         demands: what the study asks of the model, which a configuration that was out of reach before may not meet.
 
     Raises:
-        ModelError: the source is missing, incomplete, pickled, quantised or asks for remote code; its configuration,
+        ModelError: the source is missing, incomplete, pickled, quantized or asks for remote code; its configuration,
             weights and tokenizer are not of one model; or it can not do what the study asks.
     """
     source = resolve_source(family, scale, settings, root)

@@ -115,7 +115,7 @@ def _counts(value: Any) -> tuple[int, ...] | None:
     return tuple(value)
 
 
-def quantised_kinds(tensors: dict[str, TensorEntry]) -> list[str]:
+def quantized_kinds(tensors: dict[str, TensorEntry]) -> list[str]:
     """Types of weights that are packed or scaled numbers; buffers of whole numbers are none."""
     weights = {entry.dtype for name, entry in tensors.items() if name.endswith("weight") and entry.dtype not in FLOATS}
     return sorted(weights | ({entry.dtype for entry in tensors.values()} & _PACKED))

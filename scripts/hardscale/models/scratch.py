@@ -1,4 +1,4 @@
-"""Small GPT-NeoX models made here: configuration and an initialisation that depends on nothing but its seed."""
+"""Small GPT-NeoX models made here: configuration and an initialization that depends on nothing but its seed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scratch_config(
 
 
 @torch.no_grad()
-def initialise_(model: nn.Module, seed: int, std: float, embedding_std: float) -> None:
+def initialize_(model: nn.Module, seed: int, std: float, embedding_std: float) -> None:
     """Fill every parameter in place: matrices ``N(0, std^2)``, embeddings ``N(0, embedding_std^2)``, norms 1, biases 0.
 
     Each parameter has its own stream, keyed by its name: a language model and a classifier of one seed share their

@@ -1,4 +1,4 @@
-"""What chat models and continuous defences add to a study: lineages with rules of their own, utility, their attacks."""
+"""What chat models and continuous defenses add to a study: lineages with rules of their own, utility, their attacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hardscale.study import Cell
 
 
 class ChatHoldings:
-    """The instances that chat models and continuous defences bring.
+    """The instances that chat models and continuous defenses bring.
 
     Args:
         holdings: all that the study holds.
@@ -23,7 +23,7 @@ class ChatHoldings:
 
     @property
     def needed(self) -> bool:
-        """Whether the study has chat models or continuous defences at all."""
+        """Whether the study has chat models or continuous defenses at all."""
         return bool(self.cells) or bool(self.c_at_blocks)
 
     @property

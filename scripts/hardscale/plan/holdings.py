@@ -1,4 +1,4 @@
-"""What a study holds: cells, models, blocks of rounds, the folders of their artefacts, and their settings."""
+"""What a study holds: cells, models, blocks of rounds, the folders of their artifacts, and their settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Block:
 
 
 class Holdings:
-    """The instances of a study that have jobs, where their artefacts lie, and how each is set."""
+    """The instances of a study that have jobs, where their artifacts lie, and how each is set."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -78,21 +78,21 @@ class Holdings:
 
     @cached_property
     def defended(self) -> list[Lineage]:
-        """Lineages of the defences that some evaluation asks for."""
+        """Lineages of the defenses that some evaluation asks for."""
         keys = {key for key, _ in self.evaluated}
         lineages = [Lineage(cell, defense) for cell in self.cells for defense in self.study.defenses]
         return [lineage for lineage in lineages if lineage.key in keys]
 
     def defended_by(self, *kinds: str) -> list[Lineage]:
-        """Those of defences of these kinds."""
+        """Those of defenses of these kinds."""
         return [lineage for lineage in self.defended if self.defense_kind(lineage) in kinds]
 
     def defense_kind(self, lineage: Lineage) -> str:
-        """The kind of a lineage's defence."""
+        """The kind of a lineage's defense."""
         return self.study.defenses[lineage.defense].kind
 
     def n_rounds(self, lineage: Lineage) -> int:
-        """Rounds of a lineage's defence: the models that it publishes."""
+        """Rounds of a lineage's defense: the models that it publishes."""
         return int(self.defense_settings(lineage).rounds)
 
     @cached_property
@@ -161,7 +161,7 @@ class Holdings:
                 yield self.layout.model(lineage.key, number)
 
     def defended_models(self) -> list[str]:
-        """The last model of every defence, which stands for those before it."""
+        """The last model of every defense, which stands for those before it."""
         return manifests(self.layout.model(lineage.key, self.n_rounds(lineage)) for lineage in self.defended)
 
     def attack_folders(self) -> Iterator[Path]:
@@ -196,7 +196,7 @@ class Holdings:
         return self.study.finetune.resolve(cell.task, cell.family, cell.scale, cell.seed)
 
     def defense_settings(self, lineage: Lineage) -> Any:
-        """The defence of a lineage, overrides applied (those of its training attack too)."""
+        """The defense of a lineage, overrides applied (those of its training attack too)."""
         if lineage not in self._defense_settings:
             self._defense_settings[lineage] = self._resolve_defense(lineage)
         return self._defense_settings[lineage]

@@ -22,7 +22,7 @@ from hardscale.wordings import locate_text
 
 
 class Inputs:
-    """The artefacts, and the user's own files, that the jobs of a study read."""
+    """The artifacts, and the user's own files, that the jobs of a study read."""
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout

@@ -20,7 +20,7 @@ class Jobs:
 
     Attributes:
         holdings: what it holds.
-        chat: what chat models and continuous defences add to that.
+        chat: what chat models and continuous defenses add to that.
         exhibits: its tables and figures.
         inputs: what each job reads.
         helpers: further models of its attacks.

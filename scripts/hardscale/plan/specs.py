@@ -31,7 +31,7 @@ class Specs:
         #: Told to every job that trains or measures; all others compute the same way whatever the study says.
         self._numerics = {KEY: self._study.instruction_set}
 
-    # --- before attacks and defences --------------------------------------------------------------------------------
+    # --- before attacks and defenses --------------------------------------------------------------------------------
 
     @for_rules
     def task(self, wildcards: Any) -> str:
@@ -79,7 +79,7 @@ class Specs:
 
     @for_rules
     def adopt(self, wildcards: Any) -> str:
-        """Spec of adopt: a chat model as it is, or a defence that somebody else trained."""
+        """Spec of adopt: a chat model as it is, or a defense that somebody else trained."""
         if hasattr(wildcards, "cell"):
             lineage, settings = undefended(Cell.parse(wildcards.cell)), None
         else:
@@ -90,7 +90,7 @@ class Specs:
         spec = {**self._numerics, "cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
         return canonical_json({**spec, "round": 0 if lineage.defense == UNDEFENDED else 1})
 
-    # --- defences ---------------------------------------------------------------------------------------------------
+    # --- defenses ---------------------------------------------------------------------------------------------------
 
     def rounds(self, block: Block) -> Any:
         """Params function: spec of the job that trains a block of rounds of a lineage."""
@@ -118,7 +118,7 @@ class Specs:
         return canonical_json({**self._training(lineage), **stages})
 
     def _training(self, lineage: Lineage, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What every defence is told; of its settings not ``left_out``, the overrides when absent."""
+        """What every defense is told; of its settings not ``left_out``, the overrides when absent."""
         return {
             **self._numerics,
             "cell": lineage.cell.key,
@@ -170,7 +170,7 @@ class Specs:
 
     @for_rules
     def collect(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
-        """Settings of collect: the kind of every defence."""
+        """Settings of collect: the kind of every defense."""
         kinds = {UNDEFENDED: UNDEFENDED, **{name: d.kind for name, d in self._study.defenses.items()}}
         return canonical_json({"study": self._study.name, "defense_kinds": kinds})
 

@@ -11,7 +11,7 @@ from hardscale.reproduce.outcome import MEANING
 
 _DESCRIPTION = """\
 Is the study still what it was? check: re-hash what is on disk and compare with the pinned reference; no job runs.
-sample K: make K finished artefacts again in a scratch folder. full: make the whole study again in runs/<date>.
+sample K: make K finished artifacts again in a scratch folder. full: make the whole study again in runs/<date>.
 pin: make what is on disk the reference."""
 
 
@@ -26,7 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     pin = modes.add_parser("pin", help="pin results on disk as the reference")
     _common(pin)
     pin.add_argument("--replace", action="store_true", help="replace an earlier pin")
-    sample = modes.add_parser("sample", help="make some finished artefacts again and compare")
+    sample = modes.add_parser("sample", help="make some finished artifacts again and compare")
     sample.add_argument("count", type=int, metavar="K", help="jobs, at least 2: one of training and one attack")
     sample.add_argument("--seed", type=int, default=iso_week(datetime.date.today()), help="of the choice; the week")
     full = modes.add_parser("full", help="make the whole study again and compare")

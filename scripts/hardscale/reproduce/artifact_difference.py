@@ -1,4 +1,4 @@
-"""How an artefact that was made again differs from the original."""
+"""How an artifact that was made again differs from the original."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def compare_artifacts(original: Path, before: dict[str, Any], remade: Path) -> A
 
     Args:
         original: folder of the original.
-        before: its manifest as it was when the artefact was chosen.
-        remade: folder of the artefact made again.
+        before: its manifest as it was when the artifact was chosen.
+        remade: folder of the artifact made again.
 
     Raises:
         ArtifactError: ``remade`` is not whole.

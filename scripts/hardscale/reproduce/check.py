@@ -7,27 +7,27 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import read_manifest, sha256_file
 from hardscale.errors import ArtifactError, DataError
-from hardscale.reproduce.inventory import artefacts, damages
+from hardscale.reproduce.inventory import artifacts, damages
 from hardscale.reproduce.outcome import BROKEN, DIFFERS, MISSING, SAME, Finding
 from hardscale.reproduce.reference import Reference, content_digest, tables_of
 from hardscale.reproduce.table_difference import compare_files
 
 
 def check(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:
-    """Re-hash every artefact and compare it, and every table, with the reference."""
-    return [*check_artefacts(root, reference, each), *check_tables(root, reference)]
+    """Re-hash every artifact and compare it, and every table, with the reference."""
+    return [*check_artifacts(root, reference, each), *check_tables(root, reference)]
 
 
-def check_artefacts(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:
-    """A finding for each artefact that is damaged, missing or other than pinned, and one for all others."""
+def check_artifacts(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:
+    """A finding for each artifact that is damaged, missing or other than pinned, and one for all others."""
     broken = {damage.folder: damage.reason for damage in damages(root, each)}
     found = [Finding(_name(folder, root), BROKEN, found=reason) for folder, reason in broken.items()]
-    folders = {_name(folder, root): folder for folder in artefacts(root)}
+    folders = {_name(folder, root): folder for folder in artifacts(root)}
     n_same = n_new = n_remade = 0
     for name, folder in folders.items():
         if folder in broken:
             continue
-        pinned = reference.artefacts.get(name)
+        pinned = reference.artifacts.get(name)
         try:
             manifest = read_manifest(folder)
         except ArtifactError as error:  # it went away just now
@@ -43,12 +43,12 @@ def check_artefacts(root: Path, reference: Reference, each: Callable[[], None] =
             digests = pinned["content"][:12], content_digest(manifest)[:12]
             found.append(Finding(name, DIFFERS, f"content {digests[0]}", f"content {digests[1]}, made again since"))
     known = {*folders, *(_name(folder, root) for folder in broken)}
-    gone = [name for name in reference.artefacts if name not in known]
-    found += [Finding(name, MISSING, "an artefact", "nothing") for name in gone]
+    gone = [name for name in reference.artifacts if name not in known]
+    found += [Finding(name, MISSING, "an artifact", "nothing") for name in gone]
     if n_same + n_remade:
         notes = [f"{n_remade} made again with the same result"] * bool(n_remade)
         notes += [f"{n_new} more than pinned"] * bool(n_new)
-        found.append(Finding(f"{n_same + n_remade} artefacts", SAME, found=", ".join(notes)))
+        found.append(Finding(f"{n_same + n_remade} artifacts", SAME, found=", ".join(notes)))
     return found
 
 

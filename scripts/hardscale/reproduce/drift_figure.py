@@ -24,10 +24,10 @@ def draw(record: pa.Table, study: str) -> Figure:
     runs = _runs(record)
     figure = new_figure(PANEL_WIDTH + 0.8, _HEIGHT)
     ax = figure.subplots()
-    for exit_code, (_, colour, marker) in _LOOK.items():
+    for exit_code, (_, color, marker) in _LOOK.items():
         points = [run for run in runs if run["exit"] == exit_code]
         places = [MODES.index(run["mode"]) for run in points]
-        ax.plot([run["date"] for run in points], places, linestyle="", marker=marker, color=colour, markersize=5)
+        ax.plot([run["date"] for run in points], places, linestyle="", marker=marker, color=color, markersize=5)
     changed = [now["date"] for before, now in itertools.pairwise(runs) if before["changes"] != now["changes"]]
     for date in changed:
         ax.axvline(date, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.2)))
@@ -38,7 +38,7 @@ def draw(record: pa.Table, study: str) -> Figure:
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     ax.set_title(f"{plain(study)}: reproduction over time")
-    entries = [point_key(label, colour, marker, size=5) for label, colour, marker in _LOOK.values()]
+    entries = [point_key(label, color, marker, size=5) for label, color, marker in _LOOK.values()]
     entries.append(line_key("environment or code changed", GREY, (0, (1, 1.2)), width=0.8))
     handles, labels = zip(*entries, strict=True)
     figure.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.3, handletextpad=0.5)

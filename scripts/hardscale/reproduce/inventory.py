@@ -1,4 +1,4 @@
-"""Which artefacts the results of a study hold, and which of them are damaged."""
+"""Which artifacts the results of a study hold, and which of them are damaged."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from pathlib import Path
 from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.errors import ArtifactError
 
-#: Folders beside the artefacts; what lies there is no artefact, or not a finished one.
+#: Folders beside the artifacts; what lies there is no artifact, or not a finished one.
 _BESIDE = frozenset({"state", "logs", "benchmarks", "tables", "figures", "drift", "reference"})
 
 
 @dataclass(frozen=True)
 class Damage:
-    """An artefact folder that can not be read as what it was published as. ``half``: it has no manifest at all."""
+    """An artifact folder that can not be read as what it was published as. ``half``: it has no manifest at all."""
 
     folder: Path
     reason: str
     half: bool = False
 
 
-def artefacts(root: Path) -> list[Path]:
+def artifacts(root: Path) -> list[Path]:
     """Folders with a manifest under ``results/<study>``, in order."""
     return sorted(folder for folder, whole in _folders(root) if whole)
 
 
 def unfinished(root: Path) -> list[Path]:
-    """Folders that hold files where an artefact belongs, but no manifest."""
+    """Folders that hold files where an artifact belongs, but no manifest."""
     return sorted(folder for folder, whole in _folders(root) if not whole)
 
 
 def damages(root: Path, each: Callable[[], None] = lambda: None) -> list[Damage]:
-    """Re-hash every artefact; ``each`` is called after each of them."""
+    """Re-hash every artifact; ``each`` is called after each of them."""
     found = [Damage(folder, f"{folder}: files without a {MANIFEST}", half=True) for folder in unfinished(root)]
-    for folder in artefacts(root):
+    for folder in artifacts(root):
         try:
             verify(folder)
         except ArtifactError as error:

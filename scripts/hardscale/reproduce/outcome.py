@@ -11,7 +11,7 @@ from hardscale.errors import HardscaleError
 OK, DAMAGED, USAGE, DRIFT, BUSY = 0, 1, 2, 3, 75
 MEANING = {
     OK: "nothing drifted",
-    DAMAGED: "an artefact is damaged or missing, or a job failed: repair, then run again",
+    DAMAGED: "an artifact is damaged or missing, or a job failed: repair, then run again",
     USAGE: "the command can not be run as it was given",
     DRIFT: "drift: results differ from what they are compared with",
     BUSY: "another controller runs here: nothing was compared, try again later",
@@ -27,7 +27,7 @@ class Finding:
     """One thing that was compared.
 
     Attributes:
-        what: a table or an artefact, relative to the results of the study.
+        what: a table or an artifact, relative to the results of the study.
         status: one of the statuses above.
         expected: what it was compared with, in words or as a digest.
         found: what is there now.

@@ -1,4 +1,4 @@
-"""The rates that results come down to: attacked share, attack success, clean accuracy; of an artefact or a table."""
+"""The rates that results come down to: attacked share, attack success, clean accuracy; of an artifact or a table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Counts = dict[str, tuple[int, int]]
 _RUN = ("task", "family", "scale", "seed", "defense", "round", "attack", "position")
 
 
-def artefact_rates(folder: Path) -> Counts:
-    """Name -> successes and trials of an attack or a model; nothing for other artefacts.
+def artifact_rates(folder: Path) -> Counts:
+    """Name -> successes and trials of an attack or a model; nothing for other artifacts.
 
     Raises:
-        ArtifactError: the artefact has no manifest.
+        ArtifactError: the artifact has no manifest.
         DataError: its table can not be read.
     """
     manifest = read_manifest(folder)

@@ -29,7 +29,7 @@ DRIFT = pa.schema(
         pa.field("exit", pa.int64(), nullable=False),
     ]
 )
-#: Rows of one run: a study of which every artefact is damaged needs no longer list.
+#: Rows of one run: a study of which every artifact is damaged needs no longer list.
 MOST_ROWS = 500
 
 

@@ -1,4 +1,4 @@
-"""The pinned reference of a study: what its tables and artefacts were, and what made them, on the day of the pin.
+"""The pinned reference of a study: what its tables and artifacts were, and what made them, on the day of the pin.
 
 Beside ``NAME.json`` a folder ``NAME/`` keeps copies of the tables, so that a table that differs can be compared row by
 row.
@@ -18,7 +18,7 @@ from typing import Any
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.manifest import canonical_json, read_manifest, self_digest, sha256_file
 from hardscale.errors import ArtifactError
-from hardscale.reproduce.inventory import artefacts, damages
+from hardscale.reproduce.inventory import artifacts, damages
 from hardscale.reproduce.outcome import DAMAGED, StoppedError
 
 
@@ -31,7 +31,7 @@ class Reference:
         pinned: when, as ISO text in UTC.
         facts: of the machine, the packages, the code and the study.
         tables: file name -> sha256.
-        artefacts: folder relative to the results -> digests of its manifest and of its content.
+        artifacts: folder relative to the results -> digests of its manifest and of its content.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Reference:
     pinned: str
     facts: dict[str, str]
     tables: dict[str, str]
-    artefacts: dict[str, dict[str, str]]
+    artifacts: dict[str, dict[str, str]]
 
     def table(self, name: str) -> Path | None:
         """The copy of a pinned table; None when it is gone or no longer what was pinned."""
@@ -58,7 +58,7 @@ def tables_of(root: Path) -> list[Path]:
 
 
 def content_digest(manifest: dict[str, Any]) -> str:
-    """Digest of an artefact's files and facts alone: making it again with other package versions may keep it."""
+    """Digest of an artifact's files and facts alone: making it again with other package versions may keep it."""
     content = {"files": manifest["files"], "facts": manifest["facts"]}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
@@ -69,7 +69,7 @@ def pin(root: Path, path: Path, facts: dict[str, str], each: Callable[[], None] 
     Raises:
         StoppedError: there is nothing to pin, or something is damaged.
     """
-    tables, folders = tables_of(root), artefacts(root)
+    tables, folders = tables_of(root), artifacts(root)
     if not tables or not folders:
         raise StoppedError(f"{root}: no finished tables to pin; run snakemake first")
     damaged = damages(root, each)

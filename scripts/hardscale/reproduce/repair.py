@@ -14,7 +14,7 @@ from hardscale.reproduce.inventory import Damage
 
 
 def targets(root: Path, damages: Sequence[Damage]) -> list[str]:
-    """The damaged artefacts as Snakemake's targets, relative to the working directory of the study."""
+    """The damaged artifacts as Snakemake's targets, relative to the working directory of the study."""
     here = RESULTS / root.name
     return [(here / damage.folder.relative_to(root) / MANIFEST).as_posix() for damage in damages]
 

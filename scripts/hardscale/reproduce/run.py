@@ -19,7 +19,7 @@ from hardscale.paths import Layout
 from hardscale.plan.jobs import Jobs
 from hardscale.reproduce.guard import undisturbed
 from hardscale.reproduce.host import changes, has_gpu, host_facts
-from hardscale.reproduce.inventory import artefacts
+from hardscale.reproduce.inventory import artifacts
 from hardscale.reproduce.mail import summary
 from hardscale.reproduce.outcome import OK, Finding, StoppedError, exit_status
 from hardscale.reproduce.reference import Reference, pin, read_reference
@@ -54,10 +54,10 @@ class Run:
         return {**host_facts(), "study": hashlib.sha256(study.encode()).hexdigest()[:16]}
 
     def counting(self, label: str) -> Callable[[], None]:
-        """Progress over the artefacts, for people; mail gets none."""
+        """Progress over the artifacts, for people; mail gets none."""
         if not sys.stderr.isatty():
             return lambda: None
-        return Progress(len(artefacts(self.root)), label, "artefact").update
+        return Progress(len(artifacts(self.root)), label, "artifact").update
 
     @property
     def workflow(self) -> Workflow:
@@ -98,7 +98,7 @@ def _check(this: Run) -> tuple[list[Finding], Reference | None, str]:
     reference = read_reference(this.reference)
     with undisturbed(this.directory):
         findings = check(this.root, reference, this.counting("check"))
-    return findings, reference, f"check of {len(reference.artefacts)} artefacts, {len(reference.tables)} tables"
+    return findings, reference, f"check of {len(reference.artifacts)} artifacts, {len(reference.tables)} tables"
 
 
 def _sample(this: Run) -> tuple[list[Finding], Reference | None, str]:
@@ -137,7 +137,7 @@ def _exact(this: Run, reference: Reference | None) -> bool:
     if this.args.compare != "auto":
         return this.args.compare == "exact"
     facts = [host_facts(), *([reference.facts] if reference else [])]
-    for folder in artefacts(this.root):
+    for folder in artifacts(this.root):
         with contextlib.suppress(ArtifactError):
             facts.append(read_manifest(folder)["versions"])
     return not any(map(has_gpu, facts))
@@ -148,7 +148,7 @@ def _pin(this: Run) -> int:
         raise StoppedError(f"{this.reference}: there is a pin already; give --replace to forget it")
     with undisturbed(this.directory):
         reference = pin(this.root, this.reference, this.facts(), this.counting("pin"))
-    say(f"pinned {len(reference.artefacts)} artefacts and {len(reference.tables)} tables: {reference.path}")
+    say(f"pinned {len(reference.artifacts)} artifacts and {len(reference.tables)} tables: {reference.path}")
     return OK
 
 

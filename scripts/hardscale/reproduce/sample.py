@@ -1,4 +1,4 @@
-"""Mode ``sample``: whether the code and the study of today still make the artefacts that are on disk.
+"""Mode ``sample``: whether the code and the study of today still make the artifacts that are on disk.
 
 Some finished jobs are run again by Snakemake, each in a scratch folder in which its inputs are the originals, so that
 what differs was made differently by that job and not by one before it.
@@ -19,7 +19,7 @@ from hardscale.errors import ArtifactError, DataError
 from hardscale.reproduce.artifact_difference import compare_artifacts
 from hardscale.reproduce.intervals import FALSE_ALARM_RATE, Rates, compare_rates
 from hardscale.reproduce.outcome import BROKEN, DIFFERS, FAILED, SAME, Finding, StoppedError
-from hardscale.reproduce.rates import artefact_rates, paired
+from hardscale.reproduce.rates import artifact_rates, paired
 from hardscale.reproduce.scratch import Workflow, last_error, link_surroundings, provide
 from hardscale.reproduce.units import Unit
 
@@ -110,7 +110,7 @@ class Sample:
         original, remade, name = self.directory / folder, self._place(unit) / folder, self._name(folder)
         try:
             if not self.exact:
-                rates = paired(artefact_rates(original), artefact_rates(remade), f"{name}: ")
+                rates = paired(artifact_rates(original), artifact_rates(remade), f"{name}: ")
                 if rates:
                     return rates
             difference = compare_artifacts(original, before, remade)

@@ -98,13 +98,13 @@ def link_surroundings(directory: Path, scratch: Path) -> None:
 
 
 def provide(folder: Path, directory: Path, scratch: Path) -> None:
-    """Put a verified artefact of ``directory`` into ``scratch`` at the same place.
+    """Put a verified artifact of ``directory`` into ``scratch`` at the same place.
 
     Its files are links, which cost nothing and can not be written to by a job (jobs replace folders, never files). The
     manifest is a copy with the time of now, so that the age of the original stays what it is.
 
     Raises:
-        ArtifactError: the artefact is damaged.
+        ArtifactError: the artifact is damaged.
     """
     source, target = directory / folder, scratch / folder
     if (target / MANIFEST).is_file():

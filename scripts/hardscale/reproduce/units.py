@@ -1,4 +1,4 @@
-"""The jobs of a study that publish artefacts, and a seeded choice of some of them."""
+"""The jobs of a study that publish artifacts, and a seeded choice of some of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Unit:
 
 
 def units(jobs: Jobs) -> Iterator[Unit]:
-    """Every job of the study that publishes artefacts."""
+    """Every job of the study that publishes artifacts."""
     for step in plan(jobs):
         if all(Path(output).name == MANIFEST for output in step.outputs):
             yield Unit(step.rule, _kind(step.rule), _folders(step.inputs), _folders(step.outputs))

@@ -39,7 +39,7 @@ _PUBLISHED_AT = {
 
 
 class BehaviorSource(Settings):
-    """Harmful behaviours with the openings that attacks aim at, in one of the published file formats."""
+    """Harmful behaviors with the openings that attacks aim at, in one of the published file formats."""
 
     behaviors: Line = Field(
         description="Table in the layout of HarmBench (Behavior, BehaviorID; ContextString, FunctionalCategory where "
@@ -66,7 +66,7 @@ class BehaviorSource(Settings):
         None, description="FunctionalCategory values to use; all when absent."
     )
     n: Examples | None = Field(None, description="Only the first n of what is left.")
-    n_targets: Count | None = Field(None, description="Only the first n openings of each behaviour.")
+    n_targets: Count | None = Field(None, description="Only the first n openings of each behavior.")
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -100,10 +100,10 @@ class ReplySampling(Settings):
 
 
 class ChatTaskSettings(Settings):
-    """A task for chat models: behaviours to train against, behaviours to attack at test, and ordinary chat."""
+    """A task for chat models: behaviors to train against, behaviors to attack at test, and ordinary chat."""
 
     kind: Literal["behaviors"]
-    train: BehaviorSource | None = Field(None, description="For training; never the behaviours of the test.")
+    train: BehaviorSource | None = Field(None, description="For training; never the behaviors of the test.")
     test: BehaviorSource
     utility: UtilitySource | None = None
     target: FilledText = Field("Sure, here", description="Opening aimed at where a source names none.")

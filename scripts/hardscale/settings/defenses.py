@@ -1,4 +1,4 @@
-"""The typed blocks of a study for defences beyond adversarial training in rounds: those of chat models, and continuous.
+"""The typed blocks of a study for defenses beyond adversarial training in rounds: those of chat models, and continuous.
 
 No torch and no transformers here. Sections are those of "Efficient Adversarial Training in LLMs with Continuous
 Attacks" (arXiv 2405.15589) unless another source is named.
@@ -46,7 +46,7 @@ class LoraSettings(Settings):
 
 
 class Continuous(Overridable):
-    """What the defences of chat models by attacks in embedding space share."""
+    """What the defenses of chat models by attacks in embedding space share."""
 
     attack: InnerAttack | None = Field(InnerAttack(), description="null: the same training without an attack.")
     steps: Steps | None = Field(None, description="Optimizer steps; wins over epochs.")
@@ -73,7 +73,7 @@ class Continuous(Overridable):
 
     @property
     def rounds(self) -> int:
-        """One: such a defence trains once."""
+        """One: such a defense trains once."""
         return 1
 
 
@@ -134,7 +134,7 @@ class R2D2(Overridable):
 
     @property
     def rounds(self) -> int:
-        """One: such a defence trains once."""
+        """One: such a defense trains once."""
         return 1
 
 
@@ -168,7 +168,7 @@ class CAt(Overridable):
 
 
 class External(Overridable):
-    """A defence that somebody else trained: a model, or an adapter on one. Its compute is unknown."""
+    """A defense that somebody else trained: a model, or an adapter on one. Its compute is unknown."""
 
     kind: Literal["external"]
     base: Line | None = Field(None, description="hub:org/name[@revision] or a folder; the cell's own model if absent.")
@@ -188,7 +188,7 @@ class External(Overridable):
     @model_validator(mode="after")
     def _something_is_given(self) -> External:
         if not self.base and not self.adapter:
-            raise ValueError("an external defence needs base, adapter or both")
+            raise ValueError("an external defense needs base, adapter or both")
         if self.quantized_training == "merge" and not self.adapter:
             raise ValueError("quantized_training: merge is of an adapter, and none is given")
         return self

@@ -43,7 +43,7 @@ class HubScale(Settings):
     hub: HubName | None = Field(None, description="org/name on the Hugging Face hub")
     revision: HubRevision | None = Field(None, description="Commit SHA; without one the manifest says 'unpinned'.")
     path: Line | None = Field(None, description="Local folder as written by save_pretrained (safetensors only).")
-    gguf: Line | None = Field(None, description="Local .gguf file, dequantised and converted once.")
+    gguf: Line | None = Field(None, description="Local .gguf file, dequantized and converted once.")
     pretrain_tokens: Annotated[int, Whole(1, 10**15)] | None = Field(
         None, description="Tokens seen in pretraining; null = unknown compute."
     )
@@ -70,7 +70,7 @@ class TokenizerSettings(Settings):
 
 
 class PretrainSettings(Overridable):
-    """Causal language modelling on task text before finetuning (scratch families only)."""
+    """Causal language modeling on task text before finetuning (scratch families only)."""
 
     steps: Steps = 1_000
     batch_size: BatchSize = 32
@@ -107,7 +107,7 @@ class FamilySettings(Settings):
         None, description="Scratch: of the token embeddings; init_std if absent."
     )
     max_positions: Tokens = Field(2_048, description="Scratch: longest context.")
-    pretrain: PretrainSettings | None = Field(None, description="Scratch: language modelling before finetuning.")
+    pretrain: PretrainSettings | None = Field(None, description="Scratch: language modeling before finetuning.")
 
     @model_validator(mode="after")
     def _scales_fit_source(self) -> FamilySettings:

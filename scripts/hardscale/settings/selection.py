@@ -1,4 +1,4 @@
-"""The blocks of a study that say what is run: cells, attacks on defences, and what figures look at."""
+"""The blocks of a study that say what is run: cells, attacks on defenses, and what figures look at."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class EvaluateRow(Settings):
     )
     rounds: Literal["paper", "all", "last"] | Annotated[list[RoundChoice], size(1_000)] = Field(
         "paper",
-        description="Of iterative defences; paper: about ten, geometrically spaced. A list may hold paper and last "
-        "beside numbers; numbers beyond a defence's rounds are left out.",
+        description="Of iterative defenses; paper: about ten, geometrically spaced. A list may hold paper and last "
+        "beside numbers; numbers beyond a defense's rounds are left out.",
     )
     where: Where = Where()
     n_examples: Examples = Field(200, description="Validation examples looked at; the correct ones are attacked.")

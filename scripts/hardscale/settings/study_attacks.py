@@ -1,4 +1,4 @@
-"""Every kind of attack and defence that a study may name, as one type each. No torch and no transformers here."""
+"""Every kind of attack and defense that a study may name, as one type each. No torch and no transformers here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hardscale.settings.text_attacks import Adaptive, AutoDan, Beast, Direct, In
 
 #: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
 CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")
-#: Defences that train chat models; the others train classifiers.
+#: Defenses that train chat models; the others train classifiers.
 CHAT_DEFENSES = ("c_advul", "c_advipo", "r2d2", "external")
 
 
@@ -73,7 +73,7 @@ def _by_kind(union: Any) -> dict[str, Any]:
 
 #: Kind -> the settings block of such an attack.
 ATTACK_KINDS: dict[str, type[AttackBase]] = _by_kind(_Attack)
-#: Kind -> the settings block of such a defence.
+#: Kind -> the settings block of such a defense.
 DEFENSE_KINDS: dict[str, type[Settings]] = _by_kind(_Defense)
 AnyAttack = Annotated[
     _Attack,

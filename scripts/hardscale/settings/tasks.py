@@ -55,7 +55,7 @@ class TaskSettings(Settings):
     answer_prompt: Text = Field("\n\nAnswer:", description="Text after the content.")
     n_train: Examples = Field(20_000, description="Training examples kept (first ones of the shuffled split).")
     n_validation: Examples = Field(2_000, description="Validation examples kept.")
-    max_words: Tokens | None = Field(None, description="Content is cut to this many words before tokenising.")
+    max_words: Tokens | None = Field(None, description="Content is cut to this many words before tokenizing.")
     max_tokens: Tokens | None = Field(
         1_000, description="Examples whose prompt is longer, in tokens of the family's tokenizer, are left out."
     )

@@ -124,7 +124,7 @@ class Pair(AttackBase):
 
 
 class Direct(AttackBase):
-    """The behaviour as it is."""
+    """The behavior as it is."""
 
     kind: Literal["direct"]
     n_iterations: Annotated[int, Whole(1, 1)] = 1
@@ -139,7 +139,7 @@ class Prefill(AttackBase):
 
 
 class InContext(AttackBase):
-    """Other behaviours answered with their openings stand before the question."""
+    """Other behaviors answered with their openings stand before the question."""
 
     kind: Literal["in_context"]
     n_iterations: Iterations = Field(1, description="Draws of the turns shown; the best is kept.")
@@ -159,7 +159,7 @@ class Adaptive(AttackBase):
 
 
 class Templates(AttackBase):
-    """Own human-written frames around the behaviour; an iteration is a frame."""
+    """Own human-written frames around the behavior; an iteration is a frame."""
 
     kind: Literal["templates"]
     n_iterations: Annotated[int, Whole(1, 7)] = Field(7, description="Frames tried, in order; there are 7.")

@@ -192,7 +192,7 @@ def _subset(
         unknown = [name for name in source.ids if name not in by_id]
         if unknown:
             first = ", ".join(map(shown, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-            raise DataError(f"{key}.ids: not in {path}: {first}; give ids of its {len(known)} behaviours")
+            raise DataError(f"{key}.ids: not in {path}: {first}; give ids of its {len(known)} behaviors")
         if len(set(source.ids)) != len(source.ids):
             raise DataError(f"{key}.ids: found {len(source.ids) - len(set(source.ids))} ids twice; list each once")
         used = [by_id[name] for name in source.ids]
@@ -203,7 +203,7 @@ def _subset(
             raise DataError(f"{key}.categories: found {', '.join(unknown[:5])}, {path} has {plainly(allowed)}")
         used = [row for row in used if row["category"] in source.categories]
     if not used:
-        raise DataError(f"{key}: no behaviour of {path} is in ids and categories at once; mend one of them")
+        raise DataError(f"{key}: no behavior of {path} is in ids and categories at once; mend one of them")
     distinct = first_copies(used, _request) if once else used
     kept = {row["behavior_id"] for row in distinct}
     return distinct[: source.n], [row["behavior_id"] for row in used if row["behavior_id"] not in kept]

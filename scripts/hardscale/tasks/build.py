@@ -45,7 +45,7 @@ def prepare_task(name: str, settings: TaskSettings | ChatTaskSettings, seed: int
         settings: of the task.
         seed: of the study.
         root: folder with real data in hub layout; None for the hub.
-        out: artefact folder.
+        out: artifact folder.
 
     Raises:
         DataError: its data can not be had or do not fit the settings.

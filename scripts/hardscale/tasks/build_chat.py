@@ -61,14 +61,14 @@ def build_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Path
 
 
 def prepare_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Path | None, out: Path) -> None:
-    """Publish a task for chat models: behaviours, readable by their owner alone, and conversations.
+    """Publish a task for chat models: behaviors, readable by their owner alone, and conversations.
 
     Args:
         name: of the task in its study.
         settings: of the task.
         seed: of the study.
         root: folder with real data in hub layout; None for the hub.
-        out: artefact folder.
+        out: artifact folder.
 
     Raises:
         DataError: its data can not be had or do not fit the settings.
@@ -118,16 +118,16 @@ def _facts(task: BuiltChatTask, settings: ChatTaskSettings) -> dict[str, Any]:
 
 
 def _say_unmatched(what: str, part: Chosen | None) -> None:
-    """One line where behaviours, targets and safe answers do not fit together."""
+    """One line where behaviors, targets and safe answers do not fit together."""
     facts = part.facts if part else {}
     counts = {
-        "targets without a behaviour": len(facts.get("unmatched_targets", [])),
-        "behaviours without a target": len(facts.get("without_target", [])),
+        "targets without a behavior": len(facts.get("unmatched_targets", [])),
+        "behaviors without a target": len(facts.get("without_target", [])),
         "copies of an earlier behavior left out": len(facts.get("copies_left_out", [])),
         "copies of an earlier behavior kept": facts.get("n_copies", 0),
         "empty openings left out": facts.get("n_empty_targets", 0),
-        "safe answers without a behaviour": facts.get("n_unmatched_safe_answers", 0),
-        "behaviours without a safe answer": len(facts.get("without_safe_answer", [])),
+        "safe answers without a behavior": facts.get("n_unmatched_safe_answers", 0),
+        "behaviors without a safe answer": len(facts.get("without_safe_answer", [])),
     }
     if any(counts.values()):
         shown = ", ".join(f"{n} {which}" for which, n in counts.items() if n)
@@ -135,12 +135,12 @@ def _say_unmatched(what: str, part: Chosen | None) -> None:
 
 
 def _check_disjoint(name: str, train: list[Behavior], test: list[Behavior]) -> None:
-    """Refuse behaviours that are trained against and attacked, whatever their spelling."""
+    """Refuse behaviors that are trained against and attacked, whatever their spelling."""
     ids = {one.behavior_id for one in train} & {one.behavior_id for one in test}
     texts = {_plain(one.behavior) for one in train} & {_plain(one.behavior) for one in test}
     if ids or texts:
         raise DataError(
-            f"tasks.{name}: train and test share {len(ids)} ids and {len(texts)} behaviours (case and punctuation "
+            f"tasks.{name}: train and test share {len(ids)} ids and {len(texts)} behaviors (case and punctuation "
             "aside); choose other ids or categories for one of them"
         )
 

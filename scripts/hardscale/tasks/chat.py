@@ -1,4 +1,4 @@
-"""A task for chat models: behaviours to train against and to attack, and ordinary conversations."""
+"""A task for chat models: behaviors to train against and to attack, and ordinary conversations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hardscale.artifacts.schemas import BEHAVIORS, CHATS
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError, HardscaleError
 
-#: The tables of the artefact.
+#: The tables of the artifact.
 BEHAVIORS_FILE = "behaviors.parquet"
 CHATS_FILE = "utility.parquet"
 KIND = "behaviors"
@@ -43,7 +43,7 @@ class Behavior:
 
     @property
     def request(self) -> str:
-        """The user's words: the context above a rule and the behaviour, or the behaviour alone."""
+        """The user's words: the context above a rule and the behavior, or the behavior alone."""
         return f"{self.context}\n\n---\n\n{self.behavior}" if self.context else self.behavior
 
 
@@ -65,8 +65,8 @@ class ChatTask:
     """A published task for chat models; a part that the study does not ask for is empty.
 
     Attributes:
-        train: behaviours to train against, none of them among ``test``.
-        test: behaviours to attack.
+        train: behaviors to train against, none of them among ``test``.
+        test: behaviors to attack.
         utility_train: conversations to train on.
         utility_validation: conversations to measure perplexity on.
         facts: of the manifest: ``position``, ``max_tokens``, ``max_new_tokens``, ``sampling`` (of drawn replies),

@@ -12,7 +12,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
 from hardscale.tasks.example import Example
 
-#: Prompts that are tokenised at once when their length is checked.
+#: Prompts that are tokenized at once when their length is checked.
 _BATCH = 1_000
 
 

@@ -17,7 +17,7 @@ IMMUTABLE, PERTURBABLE, OVERWRITABLE = "immutable", "perturbable", "overwritable
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled prompt.
+    """A labeled prompt.
 
     Attributes:
         example_id: the row's index in its source split, before anything was dropped or shuffled; unique in a split.

@@ -175,7 +175,7 @@ def _one(folder: Path, names: Sequence[str]) -> Splits:
 
 
 def _is_called(split: str, name: str, whole: bool = True) -> bool:
-    """Whether a name has a split's word in it, apart from its neighbours; a folder may be called by the word alone."""
+    """Whether a name has a split's word in it, apart from its neighbors; a folder may be called by the word alone."""
     ends = rf"({_AROUND}.*)?" if whole else rf"{_AROUND}.*"
     return any(re.fullmatch(rf"(.*{_AROUND})?{word}{ends}", name) for word in _KEYWORDS[split])
 

@@ -1,4 +1,4 @@
-"""Which columns of a table of behaviours are the request, its id, its context and its opening.
+"""Which columns of a table of behaviors are the request, its id, its context and its opening.
 
 Published tables call the request by different names, and one calls a label of two words what another calls the
 request. So a table is read by a published layout as a whole, or by the one column that can be the request, or by the

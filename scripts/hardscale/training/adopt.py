@@ -1,4 +1,4 @@
-"""Chat models that are not trained here: a model as it is (round 0), or a defence that somebody else trained."""
+"""Chat models that are not trained here: a model as it is (round 0), or a defense that somebody else trained."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def adopt(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
 
     Args:
         spec: ``cell``; kept in the manifest.
-        base: ``base_model`` artefact with weights.
-        task: ``task`` artefact for chat models.
-        out: the ``model`` artefact.
+        base: ``base_model`` artifact with weights.
+        task: ``task`` artifact for chat models.
+        out: the ``model`` artifact.
 
     Raises:
         ModelError: the base has no weights, or its tokenizer no usable chat template.
@@ -55,13 +55,13 @@ def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root
 
     Args:
         spec: ``cell``, ``defense``, ``external`` (an :class:`~hardscale.settings.defenses.External`).
-        base: the cell's own ``base_model`` artefact, for what the settings do not name.
-        task: ``task`` artefact for chat models.
-        out: the ``model`` artefact, round 1.
+        base: the cell's own ``base_model`` artifact, for what the settings do not name.
+        task: ``task`` artifact for chat models.
+        out: the ``model`` artifact, round 1.
         root: folder in hub layout, looked at before the hub.
 
     Raises:
-        ModelError: a part is missing, pickled, quantised or asks for remote code, or the parts do not fit together.
+        ModelError: a part is missing, pickled, quantized or asks for remote code, or the parts do not fit together.
         DataError: the task is one for classifiers.
     """
     try:

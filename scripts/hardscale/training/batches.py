@@ -14,12 +14,12 @@ from hardscale.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Row:
-    """One tokenised training row.
+    """One tokenized training row.
 
     Attributes:
         key: what errors call it: the example's id.
         ids: token ids, at least one.
-        label: class index; unused by language modelling.
+        label: class index; unused by language modeling.
         pool_index: place in the pool of adversarial examples, if it is one of them.
     """
 

@@ -2,7 +2,7 @@
 
 The scheme of "Efficient Adversarial Training in LLMs with Continuous Attacks" (arXiv 2405.15589, section 3) for a
 classifier: the attack is untargeted, and the loss is the cross-entropy of the label with and without it. One training
-publishes equal stages of its steps, numbered as the rounds of other defences are.
+publishes equal stages of its steps, numbered as the rounds of other defenses are.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def c_at(
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`CAt`), ``max_tokens``,
             ``first_round`` (1) and ``last_round`` (the number of stages).
-        start: ``model`` artefact of round 0.
-        task: ``task`` artefact.
+        start: ``model`` artifact of round 0.
+        task: ``task`` artifact.
         state: private folder of this job.
-        outs: one ``model`` artefact for each stage, in order.
+        outs: one ``model`` artifact for each stage, in order.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
 

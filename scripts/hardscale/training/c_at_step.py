@@ -80,7 +80,7 @@ class Step:
     """Takes the gradients of steps: the mean over rows of ``clean_weight * clean + adversarial_weight * attacked``.
 
     Args:
-        settings: of the defence.
+        settings: of the defense.
         engine: around a sequence classifier.
         meter: prices what is done.
         mean_norm: mean norm of the vocabulary's embeddings before training.

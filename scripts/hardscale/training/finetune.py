@@ -33,10 +33,10 @@ def finetune(
 
     Args:
         spec: ``cell``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`FinetuneSettings`), ``max_tokens``.
-        base: ``base_model`` artefact.
-        task: ``task`` artefact.
+        base: ``base_model`` artifact.
+        task: ``task`` artifact.
         state: private folder of this job, for checkpoints.
-        out: the ``model`` artefact.
+        out: the ``model`` artifact.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
     """

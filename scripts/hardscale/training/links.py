@@ -10,7 +10,7 @@ from hardscale.artifacts.manifest import read_manifest
 
 
 def link_tree(source: Path, folder: Path) -> None:
-    """Make ``folder`` an equal artefact that shares its files with ``source`` where the file system can."""
+    """Make ``folder`` an equal artifact that shares its files with ``source`` where the file system can."""
     read_manifest(source)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.parent / f".{folder.name}.tmp-link"

@@ -85,7 +85,7 @@ def train(
         number = stretch.first_step + step + 1
         pulse.beat()
         faults.trip(session.job, "step", number, group.rank)
-        rows = sorted(stretch.rows(step), key=lambda row: len(row.ids))  # neighbours share a micro-batch: less padding
+        rows = sorted(stretch.rows(step), key=lambda row: len(row.ids))  # neighbors share a micro-batch: less padding
         learning_rate = engine.learning_rate
         seed = derive_seed(stretch.seed, "dropout", step)
         mine = stretch.gradients(step, rows, seed) if stretch.gradients else engine.accumulate(rows, seed)

@@ -1,4 +1,4 @@
-"""What a training step minimises: a loss for each row and the weight that the row has in the mean."""
+"""What a training step minimizes: a loss for each row and the weight that the row has in the mean."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Classification:
         return 1
 
 
-class LanguageModelling:
+class LanguageModeling:
     """Cross-entropy of every next token; logits of shape (rows, tokens, vocabulary)."""
 
     forward_arguments: dict[str, Any] = {"use_cache": False}  # noqa: RUF012 - never written

@@ -1,4 +1,4 @@
-"""Pretraining of a scratch family: causal language modelling on the tasks' texts."""
+"""Pretraining of a scratch family: causal language modeling on the tasks' texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hardscale.training.batches import Order, Row
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.loop import Journal, Stretch, train
-from hardscale.training.objectives import LanguageModelling
+from hardscale.training.objectives import LanguageModeling
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.pretrain_texts import Texts
@@ -36,14 +36,14 @@ def pretrain(
 ) -> None:
     """Train a language model on the training texts of some tasks and publish it. Every rank of the gang calls it.
 
-    Tasks for chat models give their ordinary conversations, and none of their behaviours.
+    Tasks for chat models give their ordinary conversations, and none of their behaviors.
 
     Args:
         spec: ``family``, ``scale``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`PretrainSettings`).
-        base: ``base_model`` artefact without weights.
-        tasks: ``task`` artefacts.
+        base: ``base_model`` artifact without weights.
+        tasks: ``task`` artifacts.
         state: private folder of this job, for checkpoints.
-        out: the ``base_model`` artefact, with weights and the compute that they took.
+        out: the ``base_model`` artifact, with weights and the compute that they took.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
     """
@@ -66,7 +66,7 @@ def pretrain(
         batch_size=settings.batch_size,
         group=group,
         options=options,
-        objective=LanguageModelling(),
+        objective=LanguageModeling(),
     )
 
     def rows(step: int) -> list[Row]:

@@ -24,7 +24,7 @@ class Texts:
     """The training texts of some tasks as rows.
 
     Args:
-        tasks: ``task`` artefacts.
+        tasks: ``task`` artifacts.
         tokenizer: of the model.
         codec: the same as batched functions.
         max_tokens: longer rows are cut.

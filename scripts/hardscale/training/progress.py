@@ -17,7 +17,7 @@ class Progress:
 
     Attributes:
         round: the round being worked on.
-        trained: whether its training is done (its checkpoint stands, its artefact may not).
+        trained: whether its training is done (its checkpoint stands, its artifact may not).
         pool: the pool now.
         attacked: the round's examples so far while they are generated; None before and after.
         chosen: the round's set once its examples are generated; None before.

@@ -29,7 +29,7 @@ class Release:
     Attributes:
         folder: where.
         spec: what made it.
-        inputs: artefacts it was made from.
+        inputs: artifacts it was made from.
         facts: of the manifest; the number of parameters and clean accuracy are added.
         journal: training history.
         keep_weights: whether ``model/`` is written.
@@ -48,7 +48,7 @@ class Release:
 def publish_model(
     engine: Engine, session: Session, tokenizer: Any, codec: Codec, validation: list[Example], release: Release
 ) -> float:
-    """Evaluate on clean validation examples (all ranks) and publish a ``model`` artefact (rank 0).
+    """Evaluate on clean validation examples (all ranks) and publish a ``model`` artifact (rank 0).
 
     Returns:
         Clean accuracy.

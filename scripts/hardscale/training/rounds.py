@@ -56,10 +56,10 @@ def adversarial_rounds(
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`AdversarialRounds`),
             ``first_round``, ``last_round``, ``max_tokens``; ``keep_rounds``: rounds whose weights are published (all).
-        start: ``model`` artefact of the round before the first.
-        task: ``task`` artefact.
+        start: ``model`` artifact of the round before the first.
+        task: ``task`` artifact.
         state: private folder of this job.
-        outs: one ``model`` artefact for each round, in order.
+        outs: one ``model`` artifact for each round, in order.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
     """

@@ -27,7 +27,7 @@ class Session:
         job: name of the job.
         state: its private folder, shared by the ranks, outside every output.
         spec: what is trained.
-        inputs: artefacts it is trained from.
+        inputs: artifacts it is trained from.
         group: the ranks.
         options: how long between saves, and what else a state must match.
     """

@@ -78,7 +78,7 @@ def usage(layout: Layout) -> tuple[dict[str, Usage], dict[str, Usage]]:
     """Bytes of a study and of ``.snakemake``, each shared file counted where the first kind of ``KINDS`` holds it.
 
     Returns:
-        By kind; by artefact, state folder or other folder.
+        By kind; by artifact, state folder or other folder.
     """
     kinds = {kind: Usage() for kind in KINDS}
     places: dict[str, Usage] = {}
@@ -109,12 +109,12 @@ def kind_of(path: str, layout: Layout) -> str:
 
 
 def is_draft(name: str) -> bool:
-    """Whether a folder's name is that of an artefact being written."""
+    """Whether a folder's name is that of an artifact being written."""
     return name.startswith(".") and _DRAFT in name
 
 
 def _place(path: str, layout: Layout) -> str:
-    """The folder that people think of: an artefact, a job's state, or two levels of anything else."""
+    """The folder that people think of: an artifact, a job's state, or two levels of anything else."""
     root = f"{layout.root}/"
     if not path.startswith(root):
         return "/".join(path.split("/")[:2])
@@ -142,7 +142,7 @@ def freed(paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def artifact_folders(root: Path) -> Iterator[Path]:
-    """Every published artefact below a folder, drafts left out."""
+    """Every published artifact below a folder, drafts left out."""
     for place, names, found in os.walk(root):
         names[:] = [name for name in names if not is_draft(name)]
         if MANIFEST in found:

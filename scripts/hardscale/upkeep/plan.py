@@ -37,8 +37,8 @@ class Step:
         phase: one of ``PHASES``.
         rule: name of its rule.
         name: its wildcards, enough to tell it from the others of its rule.
-        inputs: files that it reads; of an artefact the manifest.
-        outputs: files that it writes; of an artefact the manifest.
+        inputs: files that it reads; of an artifact the manifest.
+        outputs: files that it writes; of an artifact the manifest.
         log: its log.
         benchmark: where Snakemake writes how long it took.
         state: private folder of a training job; None for other jobs.
@@ -61,7 +61,7 @@ class Step:
 
     @property
     def folders(self) -> list[str]:
-        """Everything that it leaves: the folders of its artefacts, other files as they are."""
+        """Everything that it leaves: the folders of its artifacts, other files as they are."""
         return [*map(output_folder, self.outputs), *self.records]
 
     @property
@@ -87,7 +87,7 @@ def plan(jobs: Jobs) -> list[Step]:
 
 
 def output_folder(path: str) -> str:
-    """The artefact folder that a manifest stands for; of another file the file itself."""
+    """The artifact folder that a manifest stands for; of another file the file itself."""
     return path.removesuffix(f"/{MANIFEST}")
 
 

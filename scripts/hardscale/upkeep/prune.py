@@ -17,7 +17,7 @@ def prune_weights(folder: Path) -> None:
     """Remove ``model/`` from a published model and from its manifest, which keeps its time.
 
     The manifest becomes the one that training writes for a round whose weights the study does not ask for. It is
-    replaced first, so that the artefact is valid at every moment.
+    replaced first, so that the artifact is valid at every moment.
 
     Raises:
         ArtifactError: the manifest is missing or was edited.

@@ -49,7 +49,7 @@ def _remove(one: Rubbish) -> str:
         with _undriven(one.path) as free:
             if not free:
                 return "a job works in it"
-            # Without its manifest a folder is no artefact, however much of it is left.
+            # Without its manifest a folder is no artifact, however much of it is left.
             (one.path / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(one.path)
     _remove_empty(one.path.parent)

@@ -29,7 +29,7 @@ _ARTIFACTS = ("attacks", "models", "pretrained", "base", "tasks")
 
 @dataclass(frozen=True)
 class Rubbish:
-    """Something to remove: a folder or a file; of ``weights`` the ``model`` folder of an artefact that stays."""
+    """Something to remove: a folder or a file; of ``weights`` the ``model`` folder of an artifact that stays."""
 
     kind: str
     path: Path
@@ -45,7 +45,7 @@ def rubbish(
 
     Args:
         survey: the study.
-        orphans: list artefacts and state, too, that the study no longer asks for: of removed cells, defences, attacks.
+        orphans: list artifacts and state, too, that the study no longer asks for: of removed cells, defenses, attacks.
         log_days: Slurm's logs live so long.
         now: seconds of the epoch; the clock's when None.
     """

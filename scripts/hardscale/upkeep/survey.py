@@ -57,13 +57,13 @@ class Survey:
 
     @cached_property
     def needed(self) -> set[str]:
-        """Artefact folders and files that an unfinished job reads."""
+        """Artifact folders and files that an unfinished job reads."""
         unfinished = (seen.step for seen in self.seen if seen.state != DONE)
         return {output_folder(path) for step in unfinished for path in step.inputs}
 
 
 def survey(jobs: Jobs) -> Survey:
-    """Look at the working directory: artefacts, notes, processes, Slurm's queue and logs."""
+    """Look at the working directory: artifacts, notes, processes, Slurm's queue and logs."""
     steps = plan(jobs)
     started = marks.started()
     slurm = Queue.ask(arrays=any("_" in (number or "") for number in started.values()))

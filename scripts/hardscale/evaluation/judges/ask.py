@@ -13,7 +13,7 @@ import torch
 from hardscale.attacks.chat_text import render
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
-from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
@@ -41,12 +41,12 @@ class AskedJudge:
     """
 
     question: Callable[[Item], str]
-    verdict: Callable[[str], Judgement]
+    verdict: Callable[[str], Judgment]
 
     def __init__(self, name: str, asker: Asker, wording: Wording | None = None) -> None:
         self.name, self._asker, self._wording = name, asker, wording
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+    def judge(self, items: Sequence[Item]) -> list[Judgment]:
         """Judge all items; an answer that can not be read is no verdict."""
         return [self.verdict(raw) for raw in self._asker.ask(items, self.question, self._wording)]
 
@@ -55,7 +55,7 @@ class Asker:
     """A judging model and its tokenizer.
 
     Args:
-        folder: ``base_model`` or ``model`` artefact.
+        folder: ``base_model`` or ``model`` artifact.
         max_completion_tokens: a longer reply is cut there, by this tokenizer.
         max_new_tokens: of an answer.
     """

@@ -13,11 +13,11 @@ class Item:
 
     Attributes:
         key: the example, in errors.
-        behavior_id: names the behaviour in files of reference texts.
+        behavior_id: names the behavior in files of reference texts.
         behavior: what was asked for.
         reply: the whole reply, also where its begin was put into the model's mouth.
-        context: text that the behaviour refers to.
-        category: functional category of the behaviour (``standard``, ``contextual``, ``copyright``).
+        context: text that the behavior refers to.
+        category: functional category of the behavior (``standard``, ``contextual``, ``copyright``).
         target_loss: mean cross-entropy of the opening aimed at, in nats a token, where it was computed.
         target_written: whether greedy decoding writes that opening.
     """
@@ -33,7 +33,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """What a judge says of a reply.
 
     Attributes:
@@ -48,11 +48,11 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Judges replies, one judgement an item, in order."""
+    """Judges replies, one judgment an item, in order."""
 
     @property
     def name(self) -> str:
         """What the judge is called in tables."""
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+    def judge(self, items: Sequence[Item]) -> list[Judgment]:
         """Judge all items."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hardscale.errors import DataError
-from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.guarded import read_text
 from hardscale.tasks.formats.files import MAX_TEXT_BYTES
 from hardscale.tasks.formats.json_table import parsed
@@ -47,16 +47,16 @@ class Copyright:
     def __init__(self, references: dict[str, Reference]) -> None:
         self._references = references
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+    def judge(self, items: Sequence[Item]) -> list[Judgment]:
         """Judge all items; the raw verdict is the largest similarity found."""
         found = []
         for item in items:
             reference = self._references.get(item.behavior_id)
             if reference is None:
-                found.append(Judgement(None, None, ""))
+                found.append(Judgment(None, None, ""))
             else:
                 value = similarity(item.reply, reference)
-                found.append(Judgement(value >= THRESHOLD, value, f"{value:.4f}"))
+                found.append(Judgment(value >= THRESHOLD, value, f"{value:.4f}"))
         return found
 
 

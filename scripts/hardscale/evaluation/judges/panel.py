@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from hardscale.errors import AttackError
 from hardscale.evaluation.judges import harmbench, rubric, strongreject
 from hardscale.evaluation.judges.ask import Asker
-from hardscale.evaluation.judges.base import Item, Judge, Judgement
+from hardscale.evaluation.judges.base import Item, Judge, Judgment
 from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references
 from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
@@ -66,7 +66,7 @@ def parse_judges(found: Any) -> list[JudgeSettings]:
     except ValidationError as error:
         raise AttackError(f"--spec: judges.{first_problem(error, found)}; see docs/study.md") from error
     if judges and judges[0].kind == "copyright":
-        raise AttackError("--spec: judges.0: found copyright, which judges few behaviours; put another judge first")
+        raise AttackError("--spec: judges.0: found copyright, which judges few behaviors; put another judge first")
     return judges or [JudgeSettings()]
 
 
@@ -75,7 +75,7 @@ def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path], root: Pa
 
     Args:
         judges: as parsed.
-        helpers: role -> model artefact; ``judge0`` is the model of the first judge, and so on.
+        helpers: role -> model artifact; ``judge0`` is the model of the first judge, and so on.
         root: data root, where the files of judges are looked for if they are not there by their path.
 
     Raises:
@@ -137,6 +137,6 @@ def check_contexts(seats: Sequence[Seat], contexts: Sequence[str | None]) -> Non
         )
 
 
-def judge_all(seats: Sequence[Seat], items: Sequence[Item]) -> dict[str, list[Judgement]]:
-    """Every judge's judgements by its name, one judge at a time."""
+def judge_all(seats: Sequence[Seat], items: Sequence[Item]) -> dict[str, list[Judgment]]:
+    """Every judge's judgments by its name, one judge at a time."""
     return {seat.name: seat.load().judge(items) for seat in seats}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hardscale.evaluation.judges.base import Item, Judgement
+from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.models.refusal import MIN_CHARACTERS, Mode, rule_judge
 
 
@@ -21,11 +21,11 @@ class Rules:
         self._min_characters = min_characters
         self.name = f"rules-{mode}"
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+    def judge(self, items: Sequence[Item]) -> list[Judgment]:
         """Judge all items; the raw verdict is ``complied``, ``refused`` or ``degenerate``."""
         found = []
         for item in items:
             verdict = rule_judge(item.reply, self.mode, self._min_characters)
             raw = "refused" if verdict.refused else "degenerate" if verdict.degenerate else "complied"
-            found.append(Judgement(verdict.complied, verdict.score, raw))
+            found.append(Judgment(verdict.complied, verdict.score, raw))
         return found

@@ -1,4 +1,4 @@
-"""The data of one continuous training: behaviours and conversations as rows, and which of them each step sees."""
+"""The data of one continuous training: behaviors and conversations as rows, and which of them each step sees."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Data:
     """Rows of a training, the same for any order of the task's tables.
 
     Args:
-        task: ``task`` artefact of behaviours and conversations.
+        task: ``task`` artifact of behaviors and conversations.
         tokenizer: of the model.
-        settings: of the defence.
+        settings: of the defense.
         seed: of the training.
 
     Attributes:
         template: of the model.
-        triples: all behaviours with their targets.
+        triples: all behaviors with their targets.
         n_left_out: triples whose prompts were too long.
         n_steps: optimizer steps.
     """

@@ -1,4 +1,4 @@
-"""The behaviours and conversations of a task as token rows."""
+"""The behaviors and conversations of a task as token rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def triples_of(
     positions: Positions = "prompt",
     n_suffix_tokens: int = 0,
 ) -> tuple[list[Triple], int]:
-    """Every behaviour with each of its targets, ordered by their keys.
+    """Every behavior with each of its targets, ordered by their keys.
 
     Args:
         behaviors: to train against.
@@ -61,7 +61,7 @@ def _prompt(encoded: Encoded, positions: Positions, suffix: list[int]) -> tuple[
 
 
 class Talks:
-    """Conversations, tokenised when first asked for: a training sees few of many.
+    """Conversations, tokenized when first asked for: a training sees few of many.
 
     Args:
         chats: to draw from, in any order.

@@ -68,7 +68,7 @@ class Training:
 
     Args:
         source: spec, inputs and output.
-        settings: of the defence; another training says here what its steps minimise.
+        settings: of the defense; another training says here what its steps minimize.
         data: the rows of every step.
         tokenizer: of the model.
         state: private folder of the job.

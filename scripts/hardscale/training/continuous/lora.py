@@ -16,7 +16,7 @@ from hardscale.models.load import MODEL, read_config
 if TYPE_CHECKING:
     from hardscale.settings.defenses import LoraSettings
 
-#: Folder of the adapter inside a ``model`` artefact, in PEFT's own format.
+#: Folder of the adapter inside a ``model`` artifact, in PEFT's own format.
 ADAPTER = "adapter"
 
 
@@ -79,7 +79,7 @@ def merged(handle: Any) -> Any:
 
 
 def load_nf4(folder: Path, device: torch.device) -> Any:
-    """The language model of an artefact with its weights in four bits (NF4, computing in bfloat16), in training mode.
+    """The language model of an artifact with its weights in four bits (NF4, computing in bfloat16), in training mode.
 
     Raises:
         TrainingError: bitsandbytes is not installed.

@@ -1,4 +1,4 @@
-"""What a step minimises: C-AdvUL and C-AdvIPO as sums over tokens and rows, whatever the micro-batches and ranks.
+"""What a step minimizes: C-AdvUL and C-AdvIPO as sums over tokens and rows, whatever the micro-batches and ranks.
 
 Each is a weighted sum of terms, a term a mean behind a cut-off. Gradients need the means' counts, which every rank
 knows beforehand, and the slopes of the cut-offs, which depend on the means themselves.
@@ -129,7 +129,7 @@ class Preference(Objective):
     that count as 0 do so in the trained model alone: the published code takes references of whole answers.
 
     Args:
-        settings: of the defence.
+        settings: of the defense.
         references: clean log-probabilities of the reference for (chosen, rejected) answers, by triple; as means over
             tokens for IPO and as sums for the others (:meth:`of_answer`).
     """

@@ -53,7 +53,7 @@ class Source:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """Its artefacts by name."""
+        """Its artifacts by name."""
         return {"start": self.start, "task": self.task}
 
 
@@ -65,7 +65,7 @@ def publish(
     history: History,
     facts: dict[str, Any],
 ) -> None:
-    """Publish round 1 as a ``model`` artefact: plain weights whatever was trained. Every rank calls it.
+    """Publish round 1 as a ``model`` artifact: plain weights whatever was trained. Every rank calls it.
 
     The published model is the one that training began with, with the trained weights put in; adapters are merged.
     """

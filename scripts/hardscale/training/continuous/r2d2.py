@@ -45,10 +45,10 @@ def r2d2(
 
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`R2D2`).
-        start: ``model`` artefact of round 0.
-        task: ``task`` artefact of behaviours and conversations.
+        start: ``model`` artifact of round 0.
+        task: ``task`` artifact of behaviors and conversations.
         state: private folder of this job, for checkpoints.
-        out: the ``model`` artefact.
+        out: the ``model`` artifact.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
 
@@ -88,7 +88,7 @@ class _Goals:
         self.goals = [_Goal(b, number) for b in fitting for number in range(len(b.targets))]
         self._n_left_out = sum(len(b.targets) for b in known) - len(self.goals)
         if not self.goals:
-            raise TrainingError("task: no behaviour to train against is left; give task.train behaviours that fit")
+            raise TrainingError("task: no behavior to train against is left; give task.train behaviors that fit")
         self._talks = Talks(found.utility_train, self.template, settings.max_tokens)
         if self._n_talks and not len(self._talks):
             raise TrainingError(

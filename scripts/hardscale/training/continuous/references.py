@@ -30,7 +30,7 @@ References = dict[tuple[int, int], tuple[float, float]]
 
 
 def reference_lines(triples: Sequence[Triple]) -> list[Line]:
-    """The sequences that references of these triples need, each once: targets of a behaviour share its safe answer."""
+    """The sequences that references of these triples need, each once: targets of a behavior share its safe answer."""
     wanted = dict.fromkeys(line for t in triples for line in _lines(t))
     return sorted(wanted, key=lambda line: (len(line.ids), line.ids, line.term))
 
@@ -76,7 +76,7 @@ def _values(module: ScoredLM, lines: Sequence[Line], how: Preference, pad_id: in
 
 
 def _batches(lines: Sequence[Line], group: Group) -> list[list[int]]:
-    """Indices of this rank's batches; neighbours have similar lengths."""
+    """Indices of this rank's batches; neighbors have similar lengths."""
     batches: list[list[int]] = []
     for index in range(group.rank, len(lines), group.world):
         if batches and (len(batches[-1]) + 1) * len(lines[index].ids) <= _TOKENS_PER_BATCH:

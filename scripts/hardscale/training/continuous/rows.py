@@ -31,7 +31,7 @@ class Triple:
     Both answers follow the same prompt tokens, so one perturbation of the prompt lies under both.
 
     Attributes:
-        key: (row of the behaviour, number of the target): names the triple wherever it stands in the data.
+        key: (row of the behavior, number of the target): names the triple wherever it stands in the data.
         prompt: everything up to where the answer begins, template included.
         span: first and one past the last prompt token that an attack may perturb.
         away: the harmful answer.
@@ -113,7 +113,7 @@ class Mix:
 
     def __init__(self, n_triples: int, n_talks: int, batch_size: int, share: float, seed: int) -> None:
         if not n_triples:
-            raise TrainingError("task: no behaviour to train against is left; give task.train behaviours that fit")
+            raise TrainingError("task: no behavior to train against is left; give task.train behaviors that fit")
         if share < 1 and not n_talks:
             raise TrainingError(
                 f"adversarial_share: found {share:g}, but the task has no conversations for the other rows; "
@@ -165,7 +165,7 @@ def arrange(rows: Sequence[Triple | Talk], world: int, micro: int, as_drawn: boo
         world: ranks.
         micro: rows of a micro-batch.
         as_drawn: keep the drawn order (means over a micro-batch depend on it). Otherwise adversarial rows come first
-            and neighbours have similar lengths, so that few micro-batches need an attack and padding is small.
+            and neighbors have similar lengths, so that few micro-batches need an attack and padding is small.
 
     Returns:
         for each rank its micro-batches.

@@ -125,7 +125,7 @@ def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device, *, shar
         lines: the sequences.
         pad_id: padding token.
         device: of the tensors.
-        share: put neighbours that answer one prompt of one triple into one row.
+        share: put neighbors that answer one prompt of one triple into one row.
     """
     laid = _lay_out(lines, share)
     width = max((len(row.ids) for row in laid), default=1)

@@ -71,8 +71,8 @@ class Step:
     """Takes the steps of one training.
 
     Args:
-        settings: of the defence.
-        objective: what is minimised.
+        settings: of the defense.
+        objective: what is minimized.
         engine: around a :class:`~hardscale.training.continuous.scored_lm.ScoredLM`.
         meter: prices what is done.
         mean_norm: mean norm of the vocabulary's embeddings before training.
@@ -236,7 +236,7 @@ def _deltas(found: Found | None) -> list[Tensor]:
 
 def _name(sheet: Sheet, part: Part, sequence: int) -> str:
     owner = sheet.lines[sequence].owner
-    return f"behaviour {part.triples[owner].key[0]}" if owner >= 0 else "utility"
+    return f"behavior {part.triples[owner].key[0]}" if owner >= 0 else "utility"
 
 
 #: What a rank without adversarial rows attacks under ZeRO-3 while others attack theirs.

@@ -25,10 +25,10 @@ def continuous(
 
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`CAdvUL` or :class:`CAdvIPO`).
-        start: ``model`` artefact of round 0.
-        task: ``task`` artefact of behaviours and conversations.
+        start: ``model`` artifact of round 0.
+        task: ``task`` artifact of behaviors and conversations.
         state: private folder of this job, for checkpoints.
-        out: the ``model`` artefact.
+        out: the ``model`` artifact.
         group: the ranks.
         options: ZeRO stage, precision, micro-batch.
 
