@@ -55,6 +55,14 @@ def test_what_was_pinned_is_the_same(root, reference):
     assert reference.study == "s"
 
 
+def test_the_spelling_of_an_earlier_version_is_read(reference):
+    content = json.loads(reference.path.read_text())
+    content["artefacts"] = content.pop("artifacts")
+    del content["self"]
+    reference.path.write_text(json.dumps({**content, "self": self_digest(content)}))
+    assert read_reference(reference.path) == reference
+
+
 def test_a_changed_table_is_drift_with_its_rows(root, reference):
     table(root / "tables" / "runs.parquet", 0.5, 0.75)
     findings = check(root, reference)

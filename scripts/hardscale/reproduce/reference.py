@@ -81,7 +81,7 @@ def pin(root: Path, path: Path, facts: dict[str, str], each: Callable[[], None] 
         "pinned": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "facts": facts,
         "tables": {table.name: sha256_file(table) for table in tables},
-        "artefacts": {
+        "artifacts": {
             name: {"manifest": manifest["self"], "content": content_digest(manifest)}
             for name, manifest in manifests.items()
         },
@@ -115,5 +115,6 @@ def read_reference(path: Path) -> Reference:
         raise ArtifactError(
             f"{path}: content and its own digest differ (edited?); restore it, or pin anew with --replace"
         )
-    names = ("study", "pinned", "facts", "tables", "artefacts")
-    return Reference(path=path, **{name: content[name] for name in names})
+    # An earlier version spelled the last one so.
+    found = {"artifacts" if name == "artefacts" else name: value for name, value in content.items() if name != "self"}
+    return Reference(path=path, **found)
