@@ -4,13 +4,17 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from hardscale.errors import StudyError
 from hardscale.schema import reference_page, schema_text
-from hardscale.settings.blocks import deep_merge
+from hardscale.settings.blocks import Settings, deep_merge
+from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt
+from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.rounds import AdversarialRounds
 from hardscale.study import Cell, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +148,24 @@ def test_loading_pythia_is_fast_and_loads_no_torch():
     assert out.startswith("300 [] "), out
     # Of the processor, Python's own start included: how long it takes by the clock depends on what else runs.
     assert float(out.split()[-1]) < 3, "0.4 s on a quiet machine"
+
+
+@pytest.mark.parametrize("block", [CAdvUL, CAdvIPO, R2D2, AdversarialRounds, CAt, EmbeddingAttack])
+def test_a_nested_block_in_part_keeps_the_rest_of_its_blocks_default(block):
+    kind = {"kind": get_args(block.model_fields["kind"].annotation)[0]}
+    plain = block.model_validate(kind)
+    for name, field in block.model_fields.items():
+        for key, value in field.default.model_dump().items() if isinstance(field.default, Settings) else ():
+            part = block.model_validate({**kind, name: {key: value}})
+            assert part == plain, (name, key)
+            assert getattr(part, name).model_fields_set == {key}
+            override = {"where": {}, "set": {name: {key: value}}}
+            assert block.model_validate({**kind, "overrides": [override]}).resolve("t", "f", "s", 0) == plain
+
+
+def test_one_changed_number_changes_nothing_else():
+    plain = CAdvUL(kind="c_advul")
+    changed = CAdvUL.model_validate({"kind": "c_advul", "optimizer": {"learning_rate": 1e-3}})
+    assert changed.optimizer == plain.optimizer.model_copy(update={"learning_rate": 1e-3})
+    assert (changed.optimizer.kind, changed.optimizer.schedule) == ("adamw", "cosine")
+    assert CAdvUL.model_validate(changed.model_dump()) == changed

@@ -8,9 +8,9 @@ this package: the Snakefile loads it in every job and in every dry run. Sections
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from hardscale.settings.bounds import Name, Seed, TaskName, size
 from hardscale.settings.words import first_problem
@@ -20,6 +20,27 @@ class Settings(BaseModel):
     """A block of a study: unknown keys are refused, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _rest_of_nested_blocks(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What a nested block leaves out stays as this block has it by default, not as the nested one has it elsewhere.
+
+        So ``optimizer: {learning_rate: 1e-4}`` changes the learning rate of a defense and not its optimizer too. What
+        was left out does not count as given.
+        """
+        if not isinstance(values, dict):
+            return handler(values)
+        defaults = {name: field.default for name, field in cls.model_fields.items() if name in values}
+        nested = {
+            name: deep_merge(default.model_dump(exclude_unset=True), values[name])
+            for name, default in defaults.items()
+            if isinstance(default, Settings) and isinstance(values[name], dict)
+        }
+        block = handler({**values, **nested})
+        for name in nested:
+            getattr(block, name).model_fields_set.intersection_update(values[name])
+        return block
 
 
 class Where(Settings):
