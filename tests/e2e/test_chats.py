@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chats import FRUITS, describe_chats
+from frozen import assert_frozen
 from lm_eval_stand_in import asked
 from study_runs import StudyRun
 
@@ -42,6 +43,10 @@ def test_every_victim_has_a_row_before_and_after_each_attack(chats):
     eps = {row["attack"]: row["eps"] for row in rows}
     assert eps["gcg"] is None
     assert eps["embedding"] > 0
+
+
+def test_what_it_computes_is_what_it_computed(chats):
+    assert_frozen(chats[0].results)
 
 
 def test_the_passes_of_the_cost_table_are_those_of_the_formula(chats):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from frozen import assert_frozen
+
 # Columns that others rely on, in this order; further ones may follow.
 CONTRACT = """
     study task family scale n_params seed defense defense_kind round attack attack_kind position iteration n_examples
@@ -82,6 +84,10 @@ def test_every_output_is_there(tiny):
     assert "| password\\_match | nano | 30k |" in (tiny.results / "tables" / "summary.md").read_text()
     assert not (tiny.results / "state").exists() or not any((tiny.results / "state").rglob("*.pt"))
     assert not list(tiny.results.rglob("*.tmp-*"))
+
+
+def test_what_it_computes_is_what_it_computed(tiny):
+    assert_frozen(tiny.results)
 
 
 def test_nothing_is_written_among_the_sources(tiny):
