@@ -13,7 +13,6 @@ from hardscale.errors import StudyError
 from hardscale.schema import reference_page, schema_text
 from hardscale.settings.blocks import Settings, deep_merge
 from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt
-from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.study import Cell, parse_study, read_yaml
 
@@ -150,7 +149,7 @@ def test_loading_pythia_is_fast_and_loads_no_torch():
     assert float(out.split()[-1]) < 3, "0.4 s on a quiet machine"
 
 
-@pytest.mark.parametrize("block", [CAdvUL, CAdvIPO, R2D2, AdversarialRounds, CAt, EmbeddingAttack])
+@pytest.mark.parametrize("block", [CAdvUL, CAdvIPO, R2D2, AdversarialRounds, CAt])
 def test_a_nested_block_in_part_keeps_the_rest_of_its_blocks_default(block):
     kind = {"kind": get_args(block.model_fields["kind"].annotation)[0]}
     plain = block.model_validate(kind)

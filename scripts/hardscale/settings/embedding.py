@@ -5,7 +5,7 @@ Sections are those of "Efficient Adversarial Training in LLMs with Continuous At
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,8 @@ class EmbeddingAttack(AttackBase):
 
     kind: Literal["embedding"]
     n_iterations: Iterations = 100
+    WHOLE: ClassVar[frozenset[str]] = frozenset({"perturbation"})  # its ball may come from the model's training
+
     perturbation: Perturbation = Perturbation(step_size=0.01, eps=None)
     ball: Literal["own", "training"] = Field(
         "own",
