@@ -49,7 +49,7 @@ ROUNDS = {
     "set_size": 14,
     "batch_size": 5,
     "n_clean": 24,
-    "optimizer": {"kind": "adafactor", "learning_rate": 1e-3},
+    "optimizer": {"kind": "adafactor", "learning_rate": 1e-3, "schedule": "linear"},
     "exposure": {"probability": 0.5, "max_tokens": 3},
 }
 
