@@ -13,6 +13,7 @@ from hardscale.errors import StudyError
 from hardscale.schema import reference_page, schema_text
 from hardscale.settings.blocks import Settings, deep_merge
 from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt
+from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.study import Cell, parse_study, read_yaml
 
@@ -149,7 +150,7 @@ def test_loading_pythia_is_fast_and_loads_no_torch():
     assert float(out.split()[-1]) < 3, "0.4 s on a quiet machine"
 
 
-@pytest.mark.parametrize("block", [CAdvUL, CAdvIPO, R2D2, AdversarialRounds, CAt])
+@pytest.mark.parametrize("block", [CAdvUL, CAdvIPO, R2D2, AdversarialRounds, CAt, EmbeddingAttack])
 def test_a_nested_block_in_part_keeps_the_rest_of_its_blocks_default(block):
     kind = {"kind": get_args(block.model_fields["kind"].annotation)[0]}
     plain = block.model_validate(kind)
@@ -160,6 +161,18 @@ def test_a_nested_block_in_part_keeps_the_rest_of_its_blocks_default(block):
             assert getattr(part, name).model_fields_set == {key}
             override = {"where": {}, "set": {name: {key: value}}}
             assert block.model_validate({**kind, "overrides": [override]}).resolve("t", "f", "s", 0) == plain
+
+
+def test_an_embedding_attack_is_unbounded_until_it_says_so_or_takes_a_trainings_ball():
+    def eps(**values):
+        return EmbeddingAttack.model_validate({"kind": "embedding", **values}).perturbation.eps
+
+    assert eps() is None and eps(perturbation={"step_size": 0.02}) is None
+    assert eps(perturbation={"eps": 0.1}) == 0.1
+    bounded = EmbeddingAttack.model_validate(
+        {"kind": "embedding", "ball": "training", "perturbation": {"init": "uniform_ball"}}
+    )
+    assert bounded.perturbation.step_size == EmbeddingAttack(kind="embedding").perturbation.step_size
 
 
 def test_one_changed_number_changes_nothing_else():

@@ -8,7 +8,7 @@ this package: the Snakefile loads it in every job and in every dry run. Sections
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -21,9 +21,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
 
-    #: Nested blocks that are taken whole: what is left out of them is as the nested block has it.
-    WHOLE: ClassVar[frozenset[str]] = frozenset()
-
     @model_validator(mode="wrap")
     @classmethod
     def _rest_of_nested_blocks(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -34,18 +31,21 @@ class Settings(BaseModel):
         """
         if not isinstance(values, dict):
             return handler(values)
-        defaults = {
-            name: field.default for name, field in cls.model_fields.items() if name in values and name not in cls.WHOLE
-        }
         nested = {
-            name: deep_merge(default.model_dump(exclude_unset=True), values[name])
-            for name, default in defaults.items()
-            if isinstance(default, Settings) and isinstance(values[name], dict)
+            name: deep_merge(default, values[name])
+            for name, default in cls.nested_defaults(values).items()
+            if isinstance(values.get(name), dict)
         }
         block = handler({**values, **nested})
         for name in nested:
             getattr(block, name).model_fields_set.intersection_update(values[name])
         return block
+
+    @classmethod
+    def nested_defaults(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:  # noqa: ARG003
+        """What a block with these values has in its nested blocks by default besides their own defaults."""
+        fields = cls.model_fields.items()
+        return {n: f.default.model_dump(exclude_unset=True) for n, f in fields if isinstance(f.default, Settings)}
 
 
 class Where(Settings):

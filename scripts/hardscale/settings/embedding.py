@@ -5,7 +5,7 @@ Sections are those of "Efficient Adversarial Training in LLMs with Continuous At
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,14 +70,20 @@ class EmbeddingAttack(AttackBase):
 
     kind: Literal["embedding"]
     n_iterations: Iterations = 100
-    WHOLE: ClassVar[frozenset[str]] = frozenset({"perturbation"})  # its ball may come from the model's training
-
     perturbation: Perturbation = Perturbation(step_size=0.01, eps=None)
     ball: Literal["own", "training"] = Field(
         "own",
         description="training: eps, eps_mode and norm are those that the attacked model was trained against (as "
         "published); only for defenses that train against attacks on embeddings.",
     )
+
+    @classmethod
+    def nested_defaults(cls, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """See :class:`Settings`; where the ball is that of a model's training, it is none by default no more."""
+        found = super().nested_defaults(values)
+        left_out = BALL if values.get("ball") == "training" else ()
+        kept = {name: value for name, value in found["perturbation"].items() if name not in left_out}
+        return {**found, "perturbation": kept}
 
     def of_training(self, training: Perturbation) -> EmbeddingAttack:
         """The attack with the ball of a training.
