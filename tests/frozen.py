@@ -1,19 +1,19 @@
 """What studies computed when it was last meant to change: digests of their tables, attack rows and model weights.
 
-Kept in ``tests/data/frozen.json`` for one maker's processors and one version of PyTorch, where a study computes the
+Kept in ``tests/data/frozen.json`` for one maker's processors and one set of versions, where a study computes the
 same bytes. A change of what is computed, on purpose, is recorded by running the tests with ``HARDSCALE_FREEZE=1``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from hardscale.instruction_set import why_not
 
@@ -25,7 +25,10 @@ _TIMED = {"timing.parquet"}
 def conditions() -> dict[str, str]:
     """What the bytes depend on besides the study and the code."""
     found = re.search(r"^vendor_id\s*:\s*(\S+)", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
-    return {"maker": found[1] if found else "", "torch": torch.__version__}
+    versions = {
+        name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "scipy", "torch", "transformers")
+    }
+    return {"maker": found[1] if found else "", **versions}
 
 
 def digests(results: Path) -> dict[str, str]:

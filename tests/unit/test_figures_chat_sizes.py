@@ -134,7 +134,7 @@ def test_seeds_are_averaged_and_their_range_is_shown() -> None:
     [color, *_] = judge_colors(figure)
     rates = [k / N for k in COMPLIED[JUDGES[0], 128]]
     assert lines(figure.axes[1])[color] == pytest.approx([rate / 2 for rate in rates])
-    assert texts(figure)[-1] == "smallest to largest of seeds" and "95% interval" not in texts(figure)
+    assert texts(figure)[-1] == "min–max of seeds" and "95% interval" not in texts(figure)
     [ends] = [c.get_segments() for c in figure.axes[1].collections if to_hex(c.get_color()[0]) == color]
     assert [end for segment in ends for end in segment[:, 1]] == pytest.approx([y for rate in rates for y in (0, rate)])
 
@@ -147,8 +147,8 @@ def test_a_lone_seed_has_the_interval_of_its_rate() -> None:
     entries = {n: [label for _, label in spread_entries(pd.Series(n))] for n in ((1,), (2,), (1, 2))}
     assert entries == {
         (1,): ["95% interval"],
-        (2,): ["smallest to largest of seeds"],
-        (1, 2): ["95% interval (one seed)", "smallest to largest of seeds"],
+        (2,): ["min–max of seeds"],
+        (1, 2): ["95% interval (one seed)", "min–max of seeds"],
     }
 
 

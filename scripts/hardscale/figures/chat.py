@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from statsmodels.stats.proportion import proportion_confint
 
 from hardscale.analysis.points import UNDEFENDED, counted, of_chat
 from hardscale.evaluation.replies import LIKELIHOOD
 from hardscale.figures import data
 from hardscale.figures.frame import Entry, interval_key
+from hardscale.figures.series import wilson
 from hardscale.figures.style import MARKERS, plain
 
 #: Table stem -> rows.
@@ -97,10 +97,9 @@ def over_seeds(rows: pd.DataFrame, keys: list[str], **more: tuple[str, str]) -> 
         A row for each of ``keys``: mean rate over seeds ``asr``; ``low``, ``high``, the 95 % Wilson interval of a lone
         seed or the smallest and largest rate of several; ``n`` of a seed, at most; ``n_seeds``.
     """
-    k, n = rows["k"].to_numpy(float), rows["n"].to_numpy(float)
-    low, high = proportion_confint(k, n, method="wilson") if len(rows) else (k, n)
+    low, high = wilson(rows["k"], rows["n"])
     found = (
-        rows.assign(rate=k / n, wilson_low=low, wilson_high=high)
+        rows.assign(rate=rows["k"].astype(float) / rows["n"], wilson_low=low, wilson_high=high)
         .groupby(keys, as_index=False)
         .agg(
             **{
@@ -121,12 +120,13 @@ def over_seeds(rows: pd.DataFrame, keys: list[str], **more: tuple[str, str]) -> 
     ).drop(columns=["wilson_low", "wilson_high"])
 
 
-def spread_entries(*n_seeds: pd.Series) -> list[Entry]:
+def spread_entries(n_seeds: pd.Series) -> list[Entry]:
     """Legend entries of the lines from ``low`` to ``high``, given the seeds of each point."""
-    counts = pd.concat(n_seeds)
-    entries = [interval_key("95% interval" if (counts == 1).all() else "95% interval (one seed)")]
-    entries += [interval_key("smallest to largest of seeds")]
-    return entries[int((counts > 1).all()) : 1 + int((counts > 1).any())]
+    alone = n_seeds == 1
+    if alone.all():
+        return [interval_key("95% interval")]
+    lone = [interval_key("95% interval (one seed)")] if alone.any() else []
+    return [*lone, interval_key("min–max of seeds")]
 
 
 def last_iterations(rows: pd.DataFrame) -> pd.DataFrame:

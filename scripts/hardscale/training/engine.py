@@ -89,6 +89,7 @@ class Engine:
         config["bf16"] = {"enabled": self.options.dtype == "bfloat16"}
         # Always said: DeepSpeed clips at 1 where nothing is. Without ZeRO we clip ourselves, for it reports no norm
         # there; its second clipping at the same norm is rounding, by a root that makers' processors give differently.
+        # It stays where nothing is pinned: a native result is what it was.
         config["gradient_clipping"] = 0.0 if is_pinned() and stage == 0 else settings.max_grad_norm or 0.0
         if stage >= 1:
             config["zero_allow_untested_optimizer"] = settings.kind == "adafactor"
