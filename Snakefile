@@ -9,7 +9,7 @@ min_version("9.19")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from hardscale.cli import (
+from hardscale.ops.cli import (
     environment_file,
     makes_environments,
     prepare_environment,
@@ -17,16 +17,16 @@ from hardscale.cli import (
     study_files,
     study_of,
 )
-from hardscale.controller import cancel_left, claim, stop_on_signals
-from hardscale.gangs import Launch
+from hardscale.ops.controller import cancel_left, claim, stop_on_signals
+from hardscale.plan.launching import Launch
 from hardscale.launch.arrays import mend_arrays
 from hardscale.launch.orphans import cancel_waiting_orphans
-from hardscale.launch.records import end_run
+from hardscale.launch.state import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
-from hardscale.paths import manifests
+from hardscale.plan.paths import manifests
 from hardscale.plan.jobs import Jobs
-from hardscale.preflight import check_plan, check_sources
-from hardscale.resources import Needs
+from hardscale.ops.preflight import check_plan, check_sources
+from hardscale.plan.estimates import Needs
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)

@@ -26,8 +26,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from hardscale.instruction_set import NATIVE, PINNED, PORTABLE, switches
-from hardscale.processor import processor
+from hardscale.runtime.instruction_set import NATIVE, PINNED, PORTABLE, switches
+from hardscale.runtime.processor import processor
 
 ROOT = Path(__file__).parents[1]
 _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}

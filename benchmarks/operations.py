@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from hardscale.instruction_set import CHOICES, PORTABLE, settle
+from hardscale.runtime.instruction_set import CHOICES, PORTABLE, settle
 
 _SHAPES = [(32, 32, 32), (640, 32, 96), (33, 128, 304), (512, 56, 224), (64, 512, 64), (1, 32, 2), (7, 13, 5)]
 _DIGITS = 12

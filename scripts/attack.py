@@ -10,8 +10,8 @@ from typing import Any
 
 from hardscale.artifacts.lease import lease
 from hardscale.artifacts.manifest import artifact_folder, read_manifest
-from hardscale.console import console, say
 from hardscale.evaluation.spec_check import settled_spec
+from hardscale.runtime.console import console, say
 
 
 def main() -> None:

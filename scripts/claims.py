@@ -1,6 +1,6 @@
 """Write tables/claims: what a study supports, with intervals."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ from hardscale.analysis.csv import write_csv
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table, write_table
-from hardscale.console import console
+from hardscale.runtime.console import console
 from hardscale.settings.headline import HELP, METAVAR, argument
 
 

@@ -1,6 +1,6 @@
 """Collect every attack of a study into tables/runs.parquet."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
@@ -10,8 +10,8 @@ from hardscale.analysis.csv import write_csv
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.console import console
 from hardscale.evaluation.collect import collect_runs
+from hardscale.runtime.console import console
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Collect what chat models are good for, the losses of the openings aimed at, and what defenses gain in them."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
@@ -14,8 +14,8 @@ from hardscale.analysis.intervals import mean_interval
 from hardscale.analysis.loss_correlation import CORRELATIONS, correlations
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.tables import write_table
-from hardscale.console import console
 from hardscale.evaluation import chat_tables as chats
+from hardscale.runtime.console import console
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Write tables/cost: what every defense cost in passes, FLOPs and time."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from hardscale.analysis.cost import COST, cost_table
 from hardscale.analysis.csv import write_csv
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.tables import write_table
-from hardscale.console import console
+from hardscale.runtime.console import console
 
 
 def main() -> None:

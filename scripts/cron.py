@@ -5,16 +5,16 @@ Called by cron through ``cron.sh``; ``--help`` and docs/cron.md say more, the ex
 
 import sys
 
-from hardscale.console import console, say
-from hardscale.reproduce.arguments import parse
-from hardscale.reproduce.outcome import StoppedError
+from hardscale.ops.cron_arguments import parse
+from hardscale.ops.outcome import StoppedError
+from hardscale.runtime.console import console, say
 
 
 def main() -> None:
     """Parse arguments and run."""
     args = parse(sys.argv[1:])
     with console(None, "cron"):
-        from hardscale.reproduce.run import run
+        from hardscale.ops.cron import run
 
         try:
             status = run(args)

@@ -1,7 +1,7 @@
 """Show what a study takes on disk, by kind and by the largest folders, and what gc would give back."""
 
-from hardscale.console import console, printable
 from hardscale.plan.jobs import Jobs
+from hardscale.runtime.console import console, printable
 from hardscale.upkeep.entry import enter, parser
 
 _LARGEST = 10
@@ -16,9 +16,9 @@ def main() -> None:
 
 def disk_use(jobs: Jobs) -> str:
     """Tables of kinds and of the largest folders, and one line on what gc would free."""
-    from hardscale.upkeep.disk import freed, usage
-    from hardscale.upkeep.rubbish import rubbish
-    from hardscale.upkeep.survey import survey
+    from hardscale.ops.disk import freed, usage
+    from hardscale.ops.garbage import rubbish
+    from hardscale.ops.job_state import survey
     from hardscale.upkeep.text import size, table
 
     kinds, places = usage(jobs.layout)

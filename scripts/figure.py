@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
 from pathlib import Path
 
-from hardscale.console import console
+from hardscale.runtime.console import console
 
 
 def main() -> None:

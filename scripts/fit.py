@@ -1,6 +1,6 @@
 """Fit every scaling line of a table of runs: size, attack, defense, offense-defense and slope of slopes."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from hardscale.analysis.fit import fit_all
 from hardscale.analysis.outputs import replacing
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import read_table, write_table
-from hardscale.console import console, say
+from hardscale.runtime.console import console, say
 from hardscale.settings.headline import HELP, METAVAR, argument, entry_for
 
 

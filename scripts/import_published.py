@@ -1,6 +1,6 @@
 """Convert result tables published with "Effects of Scale on Language Model Robustness" to runs.parquet."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from hardscale.analysis.outputs import replacing
 from hardscale.analysis.published import DEFENSE, runs_from_published
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.console import console
+from hardscale.runtime.console import console
 
 
 def main() -> None:

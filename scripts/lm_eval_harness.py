@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.console import console, say
-from hardscale.instruction_set import KEY, PINNED, settle
+from hardscale.runtime.console import console, say
+from hardscale.runtime.instruction_set import KEY, PINNED, settle
 
 
 def main() -> None:

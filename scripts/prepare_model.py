@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.console import console, say
+from hardscale.runtime.console import console, say
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Example:
 
 from __future__ import annotations
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
@@ -16,8 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.console import console, say
 from hardscale.errors import StudyError
+from hardscale.runtime.console import console, say
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.study_attacks import parse_task
 from hardscale.settings.tasks import TaskSettings

@@ -1,8 +1,8 @@
 """List what a study's folder holds in vain and, with --yes, remove it."""
 
-from hardscale.console import console, printable
 from hardscale.errors import ArtifactError
 from hardscale.plan.jobs import Jobs
+from hardscale.runtime.console import console, printable
 from hardscale.upkeep.entry import enter, parser
 
 
@@ -23,11 +23,11 @@ def collect_garbage(jobs: Jobs, *, yes: bool, orphans: bool, days: float) -> Non
     Raises:
         ArtifactError: nothing may be removed now, or something could not be.
     """
-    from hardscale.controller import claim
-    from hardscale.upkeep.disk import freed
+    from hardscale.ops.controller import claim
+    from hardscale.ops.disk import freed
+    from hardscale.ops.garbage import ORPHAN, rubbish, strangers
+    from hardscale.ops.job_state import survey
     from hardscale.upkeep.remove import refusal, remove
-    from hardscale.upkeep.rubbish import ORPHAN, rubbish, strangers
-    from hardscale.upkeep.survey import survey
     from hardscale.upkeep.text import size
 
     if yes:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from hardscale.analysis.outputs import replacing
-from hardscale.console import console
 from hardscale.errors import DataError
+from hardscale.runtime.console import console
 from hardscale.statements.page import DEFAULT, readme_block, results_page, with_block, without_blanks
 from hardscale.statements.stored import store, stored_runs
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hardscale.cli import study_from_files
-from hardscale.console import console
-from hardscale.slurm.checks import (
+from hardscale.ops.cli import study_from_files
+from hardscale.ops.profile import read_profile
+from hardscale.ops.slurm_check import (
     Situation,
     controller,
     disk,
@@ -18,9 +18,9 @@ from hardscale.slurm.checks import (
     settings,
     status,
 )
+from hardscale.ops.slurm_trial import probe
+from hardscale.runtime.console import console
 from hardscale.slurm.findings import Finding, verdict
-from hardscale.slurm.profile import read_profile
-from hardscale.slurm.trial import probe
 
 
 def main() -> None:

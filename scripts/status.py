@@ -4,7 +4,7 @@ import json
 import sys
 import time
 
-from hardscale.console import console
+from hardscale.runtime.console import console
 from hardscale.upkeep.entry import enter, parser
 
 
@@ -15,8 +15,8 @@ def main() -> None:
     command.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again and again")
     args = command.parse_args()
     with console(None, "status"):
-        from hardscale.upkeep.status import render, status
-        from hardscale.upkeep.survey import survey
+        from hardscale.ops.job_state import survey
+        from hardscale.ops.status import render, status
 
         jobs = enter(args)
         while True:

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from hardscale.cli import study_from_files
+from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
 
 

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from hardscale.plan.constants_table import constants_table
-from hardscale.plan.published_table import published_table, with_table
-from hardscale.schema import reference_page, schema_text
-from hardscale.study import parse_study, read_yaml
+from hardscale.papers.chat_table import published_table, with_table
+from hardscale.papers.constants_table import constants_table
+from hardscale.settings.schema import reference_page, schema_text
+from hardscale.settings.study import parse_study, read_yaml
 
 SCALING = [Path("studies/pythia.yaml"), Path("studies/qwen.yaml")]
 

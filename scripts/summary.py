@@ -1,17 +1,17 @@
 """Write tables/summary.md: clean accuracy and attack success, ready to paste."""
 
-import hardscale.pinned  # noqa: F401
+import hardscale.runtime.pinned  # noqa: F401
 
 import argparse
 import json
 from pathlib import Path
 
-from hardscale import literal
 from hardscale.analysis.outputs import replacing
 from hardscale.analysis.summary import markdown, summary_table
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table
-from hardscale.console import console
+from hardscale.runtime.console import console
+from hardscale.untrusted import literal
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.console import console, say
 from hardscale.evaluation.spec_check import settled_spec
+from hardscale.runtime.console import console, say
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from hardscale.cli import DEFAULT_STUDY, study_from_files
-from hardscale.console import Progress, console, say
-from hardscale.controller import claim
 from hardscale.errors import ArtifactError
-from hardscale.paths import Layout
+from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
+from hardscale.ops.controller import claim
+from hardscale.plan.paths import Layout
 from hardscale.reproduce.inventory import artifacts, damages
 from hardscale.reproduce.repair import remove, rerun_command, targets
+from hardscale.runtime.console import Progress, console, say
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hardscale.instruction_set import why_not
+from hardscale.runtime.instruction_set import why_not
 
 FILE = Path(__file__).parent / "data" / "frozen.json"
 _KEPT = ("tables/*.parquet", "attacks/**/attack.parquet", "models/**/*.safetensors", "models/**/*.parquet")

@@ -25,7 +25,7 @@ from hardscale.analysis import fits_binomial
 from hardscale.analysis.estimands import ALIKE, THESE
 from hardscale.analysis.line import LineFit
 from hardscale.analysis.shares import share_of_these, share_of_typical
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from simulate import LN10, World, draw
 
 #: A case is saturated where this share of its counts is within one success of 0 or of all.

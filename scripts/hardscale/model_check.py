@@ -10,7 +10,7 @@ from hardscale.models.chat_templates import template_problem
 from hardscale.models.fit import ability_of, ability_of_name, config_at_hand, problems
 from hardscale.models.supported import writing_problem
 from hardscale.plan.demands import Demands
-from hardscale.study import Study, data_root
+from hardscale.settings.study import Study, data_root
 
 
 def model_problems(study: Study) -> list[str]:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hardscale.errors import DataError
-from hardscale.lm_eval_tool import PYTHON, ask_worker, interpreter, task_folder, worker_problem
+from hardscale.evaluation.lm_eval_tool import PYTHON, ask_worker, interpreter, task_folder, worker_problem
+from hardscale.settings.study import Study, data_root
 from hardscale.settings.utility import LmEvalSettings, UtilitySettings
-from hardscale.study import Study, data_root
 from hardscale.tasks import hub
 from hardscale.tasks.locate import HubFile, HubTable, locate_file
-from hardscale.wordings import check_judge, read_named
+from hardscale.untrusted.wordings import check_judge, read_named
 
 _TABLES = ("harmless", "mmlu", "polite")
 #: lm_eval loads torch and reads some ten thousand task files.

@@ -15,7 +15,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 def _look() -> None:
     """Look at the studies of this process, and forget the library: a Snakefile brings that of its own sources."""
     before = set(sys.modules)
-    from hardscale.early_look import look_at_studies
+    from hardscale.ops.early_look import look_at_studies
 
     look_at_studies(sys.argv)
     for name in set(sys.modules) - before:

@@ -64,7 +64,8 @@ def finished(tmp_path_factory):
     checkout = Checkout(folder, "reruns")
     code = (
         "import sys; sys.path.insert(0, 'scripts')\n"
-        "from pathlib import Path; from hardscale.cli import study_from_files; from hardscale.plan.jobs import Jobs\n"
+        "from pathlib import Path\n"
+        "from hardscale.ops.cli import study_from_files; from hardscale.plan.jobs import Jobs\n"
         "for name in Jobs(study_from_files([Path('tests/data/reruns.yaml')])).targets():\n"
         "    path = Path(name); path.parent.mkdir(parents=True, exist_ok=True); path.write_text(name)\n"
     )

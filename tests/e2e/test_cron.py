@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
-from hardscale.cli import study_from_files
+from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
 from hardscale.reproduce.units import choose, units
 from study_runs import StudyRun, call, copy_sources
@@ -234,7 +234,7 @@ def test_verify_names_what_to_rerun_and_repair_removes_exactly_that(copy):
 def test_another_controller_is_left_alone_and_named(copy):
     rows = copy.results / ATTACK / "attack.parquet"
     rows.write_bytes(rows.read_bytes()[:-1] + b"x")
-    code = "import sys; from hardscale.controller import claim; from pathlib import Path\n"
+    code = "import sys; from hardscale.ops.controller import claim; from pathlib import Path\n"
     code += "claim(Path('.snakemake'), []); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -265,7 +265,7 @@ def test_another_controller_is_left_alone_and_named(copy):
 def test_full_passes_another_controllers_status_on(copy):
     """The folder of a full run has a controller of its own."""
     reference = copy.results / "reference.json"
-    code = "import sys; from hardscale.controller import claim; from pathlib import Path\n"
+    code = "import sys; from hardscale.ops.controller import claim; from pathlib import Path\n"
     code += "claim(Path('runs/x/.snakemake'), []); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code],

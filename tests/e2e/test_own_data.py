@@ -9,7 +9,7 @@ import yaml
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import EXAMPLES, RUNS
 from hardscale.artifacts.tables import read_table
-from hardscale.study import parse_study
+from hardscale.settings.study import parse_study
 from study_runs import ROOT
 from tickets import ODD, STUDY, TEAMS, texts
 

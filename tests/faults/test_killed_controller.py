@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 
-from hardscale.owner import read_owner
+from hardscale.artifacts.locks import read_owner
 from study_runs import environment
 from waiting import HANG_SECONDS, wait_until
 

@@ -28,9 +28,9 @@ import nonsense
 import plain_study
 import yaml
 
-from hardscale.cli import study_from_files
+from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
-from hardscale.study import Study
+from hardscale.settings.study import Study
 
 ROOT = Path(__file__).parents[2]
 #: CPU seconds that a case may take.

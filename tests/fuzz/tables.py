@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from raw_bytes import flipped, inserted, some_place
 
-from hardscale import console
 from hardscale.errors import HardscaleError
 from hardscale.evaluation.judges.copyright import read_references
 from hardscale.evaluation.mt_bench_questions import read_dialogues
 from hardscale.evaluation.questions import choice_questions, harmless_questions, polite_questions
+from hardscale.runtime import console
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.build import build_task

@@ -16,7 +16,7 @@ import pytest
 
 from chat_models import THINGS, describe_chat_models
 from hardscale.plan.jobs import Jobs
-from hardscale.study import Study, parse_study, read_yaml
+from hardscale.settings.study import Study, parse_study, read_yaml
 from real_pairs import needs_tokenizers
 from study_runs import ROOT, StudyRun
 

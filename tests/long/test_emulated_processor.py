@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hardscale.instruction_set import PINNED, PORTABLE, switches, why_not
-from hardscale.processor import processor
+from hardscale.runtime.instruction_set import PINNED, PORTABLE, switches, why_not
+from hardscale.runtime.processor import processor
 
 OPERATIONS = Path(__file__).parents[2] / "benchmarks" / "operations.py"
 pytestmark = [

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hardscale.cli import study_from_files
+from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
 from study_runs import ROOT
 

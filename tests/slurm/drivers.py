@@ -19,7 +19,7 @@ SCRIPTS = HERE.parents[1] / "scripts"
 _DRIVER = """
 import json, sys
 from pathlib import Path
-from hardscale.console import console
+from hardscale.runtime.console import console
 from hardscale.launch.gang import run_gang
 from hardscale.launch.work import Allocation
 job, place, steps, identity, asked = sys.argv[1:]

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from hardscale import stopping
-from hardscale.console import say
 from hardscale.errors import TrainingError
+from hardscale.runtime import stopping
+from hardscale.runtime.console import say
 
 
 def main(job: str, argv: list[str], meeting: Path | None) -> None:

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from cluster import MARK
 
-from hardscale.slurm import trial
-from hardscale.slurm.checks import Situation, controller, partitions
-from hardscale.slurm.profile import read_profile
-from hardscale.study import parse_study, read_yaml
+from hardscale.ops import slurm_trial
+from hardscale.ops.profile import read_profile
+from hardscale.ops.slurm_check import Situation, controller, partitions
+from hardscale.settings.study import parse_study, read_yaml
 from waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -197,16 +197,16 @@ def here(cluster, tmp_path, monkeypatch):
 
 def test_a_python_that_nodes_do_not_see(here, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/home/head/venv/bin/python")
-    (found,) = trial.probe(here, wait=HANG_SECONDS)
+    (found,) = slurm_trial.probe(here, wait=HANG_SECONDS)
     assert found.level == "FAIL"
     assert "/home/head/venv/bin/python" in found.text
     assert "must be on a file system that nodes see" in found.text
 
 
 def test_a_folder_that_nodes_do_not_see(here, monkeypatch):
-    monkeypatch.setattr(trial, "_LATE_SECONDS", 0.5)
-    monkeypatch.setattr(trial._Trial, "_command", lambda self: "true")
-    (found,) = trial.probe(here, wait=HANG_SECONDS)
+    monkeypatch.setattr(slurm_trial, "_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_trial._Trial, "_command", lambda self: "true")
+    (found,) = slurm_trial.probe(here, wait=HANG_SECONDS)
     assert found.level == "FAIL"
     assert re.search(r"does not see .* \(job \d+ ended as COMPLETED\)", found.text), found.text
 
@@ -215,7 +215,7 @@ def test_a_probe_that_waits_too_long_says_why_and_leaves_the_queue(here, cluster
     blocker = cluster.sbatch("sleep 3600", "--nodes=2", "--exclusive")
     cluster.wait_for_state(blocker, "RUNNING")
     try:
-        (found,) = trial.probe(here, wait=1)
+        (found,) = slurm_trial.probe(here, wait=1)
     finally:
         cluster.call("scancel", str(blocker))
         cluster.wait_for_state(blocker, "CANCELLED")

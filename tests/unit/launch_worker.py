@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from hardscale.console import say
 from hardscale.errors import TrainingError
+from hardscale.runtime.console import say
 
 #: After a fifth of it less, the stacks are written; meeting and importing may take long on a busy machine.
 PATIENCE, MEETING = 8.0, 1800.0
@@ -50,7 +50,7 @@ def wait_for_each_other(job: str, rank: int, world: int, meeting: Path | None) -
     import torch
     import torch.distributed as dist
 
-    from hardscale import pulse
+    from hardscale.runtime import pulse
     from hardscale.training.distributed import Group
     from hardscale.training.meeting import Meeting
 

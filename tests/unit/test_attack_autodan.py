@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from planted import FOUND, TARGET, chat_tokenizer, encode, never_obeys, obeys_trigger
 
 from hardscale.attacks import prefixes, synonyms
+from hardscale.attacks.autodan_words import exchange, word_scores
 from hardscale.attacks.base import attack
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
@@ -23,7 +24,6 @@ from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.roulette import chances
 from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Talker
-from hardscale.attacks.word_scores import exchange, word_scores
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops

@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Helper
@@ -22,7 +23,6 @@ from hardscale.attacks.sampler import Sampler, draw
 from hardscale.errors import AttackError
 from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
 from hardscale.models.flops import exact_forward_flops
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Beast
 
 TOKENIZER = byte_tokenizer()

@@ -10,9 +10,9 @@ from hardscale.attacks.base import attack
 from hardscale.attacks.results import Request
 from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
-from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops
+from hardscale.runtime.memory import Budget
 from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 
 TARGETS = ["Yes, the word is apple", "No", "It was good", "a cat", "the dog and the house"]

@@ -10,6 +10,7 @@ import torch
 from attack_fixtures import CONFIGS, PROMPTS, byte_tokenizer, classifier, language_model, plain_logits
 from torch.nn.functional import cross_entropy
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks import gcg
 from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
@@ -18,7 +19,6 @@ from hardscale.errors import AttackError
 from hardscale.evaluation.success import rescore
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops, exact_token_gradient_flops
-from hardscale.seeds import derive_seed
 
 TOKENIZER = byte_tokenizer()
 CODEC = Codec(TOKENIZER, len(TOKENIZER))

@@ -15,7 +15,7 @@ from hardscale.attacks.packing import Batch, Slice, halves
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
-from hardscale.memory import Budget, is_out_of_memory
+from hardscale.runtime.memory import Budget, is_out_of_memory
 
 TOKENIZER = byte_tokenizer()
 GCG: dict[str, Any] = {"n_iterations": 4, "n_candidates": 32, "top_k": 24, "candidate_rng": "per_example"}

@@ -25,7 +25,7 @@ from hardscale.evaluation.chat_attack_job import run_chat_attack_job, select
 from hardscale.evaluation.chat_replies import Prompt, replies
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import Sampling
-from hardscale.redaction import quotes, withholding
+from hardscale.untrusted.redaction import quotes, withholding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "attack.py"
 GCG: dict[str, Any] = {

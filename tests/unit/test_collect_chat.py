@@ -39,7 +39,7 @@ from hardscale.evaluation.collect import collect_runs
 from hardscale.evaluation.replies import verdicts
 from hardscale.figures.registry import figure_drawer
 from hardscale.figures.spec import FigureSpec
-from hardscale.plan.exhibits import CHAT_FIGURES
+from hardscale.plan.outputs import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(body: str, tmp_path, log=True):
     code = (
-        "import sys, os; from pathlib import Path\nfrom hardscale.console import console, Progress, say\n"
+        "import sys, os; from pathlib import Path\nfrom hardscale.runtime.console import console, Progress, say\n"
         "from hardscale.errors import DataError\n"
         f"with console(Path({str(tmp_path / 'log.txt')!r}) if {log} else None, 'job'):\n"
         + textwrap.indent(body, "    ")

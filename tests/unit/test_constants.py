@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hardscale.plan.constants_table import constants_table
-from hardscale.plan.holdings import Holdings
-from hardscale.plan.published_table import with_table
-from hardscale.study import Study, parse_study, read_yaml
+from hardscale.papers.chat_table import with_table
+from hardscale.papers.constants_table import constants_table
+from hardscale.plan.grid import Holdings
+from hardscale.settings.study import Study, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 #: Where a study of the paper is not as published, and why that is not mended.

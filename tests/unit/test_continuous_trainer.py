@@ -12,7 +12,7 @@ from hardscale.artifacts.manifest import verify
 from hardscale.artifacts.schemas import CLEAN, METRICS, TERMS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.models.chat import ChatTemplate, load_chat_model
-from hardscale.stopping import REQUEUE
+from hardscale.runtime.stopping import REQUEUE
 from hardscale.training.continuous.trainer import continuous
 from hardscale.training.options import RunOptions
 

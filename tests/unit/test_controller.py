@@ -16,24 +16,26 @@ from types import SimpleNamespace
 
 import pytest
 
-from hardscale import controller
-from hardscale.controller import HELD, LOCK, LOOKING_ON, NOTE, cancel_left, claim, only_looks
+from hardscale.artifacts.locks import Heartbeat, Owner, read_owner
 from hardscale.launch import queue
 from hardscale.launch.queue import SlurmJob
-from hardscale.owner import Heartbeat, Owner, read_owner
+from hardscale.ops import controller
+from hardscale.ops.controller import HELD, LOCK, LOOKING_ON, NOTE, cancel_left, claim, only_looks
 from waiting import HANG_SECONDS, wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CLAIM = """
 import sys, time
 from pathlib import Path
-from hardscale.controller import claim
+from hardscale.ops.controller import claim
 claim(Path(".snakemake"), sys.argv[1:])
 print("claimed", flush=True)
 sys.stdin.read()
 """
 #: Would wait for ever where it waits for a sign of life.
-PATIENT = CLAIM.replace("claim(Path", "import hardscale.controller as this\nthis._PATIENCE_SECONDS = 1e9\nclaim(Path")
+PATIENT = CLAIM.replace(
+    "claim(Path", "import hardscale.ops.controller as this\nthis._PATIENCE_SECONDS = 1e9\nclaim(Path"
+)
 SLEEPER = """
 import os, signal, subprocess, sys, time
 def told(signum, frame):
@@ -53,7 +55,7 @@ finally:
 SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(SCRIPTS)!r})
-from hardscale.controller import claim, stop_on_signals
+from hardscale.ops.controller import claim, stop_on_signals
 if workflow.is_main_process:
     claim()
 onstart:

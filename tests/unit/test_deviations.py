@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from hardscale.plan.deviations import deviations, lines
+from hardscale.papers import values
+from hardscale.papers.chat_table import published_table, with_table
+from hardscale.papers.deviations import deviations, lines
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.published_table import published_table, with_table
-from hardscale.settings import published
+from hardscale.settings.study import Study, parse_study, read_yaml
 from hardscale.settings.study_attacks import ATTACK_KINDS, DEFENSE_KINDS
-from hardscale.study import Study, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 GEMMA = "google/gemma-1.1-2b-it"
@@ -166,7 +166,7 @@ def of_training() -> list[tuple[str, str, Any]]:
     return [
         (kind, key, other(kind, key, one.value))
         for kind in ("c_advul", "c_advipo")
-        for key, one in {**published.DEFENSES[kind], **published.INNER}.items()
+        for key, one in {**values.DEFENSES[kind], **values.INNER}.items()
         if key not in ("away_loss", "steps")
     ]
 
@@ -212,7 +212,7 @@ def test_half_an_ablation_is_none() -> None:
     ("kind", "key", "value"),
     [
         (kind, key, other(kind, key, one.value))
-        for kind, block in published.ATTACKS["chat"].items()
+        for kind, block in values.ATTACKS["chat"].items()
         for key, one in block.items()
         if key not in ("roulette", "mutator", "pool_file", "attacker", "judge", "judge_prompt_file")
     ],
@@ -278,23 +278,23 @@ def test_data_and_measures_are_seen(key: str, value: Any) -> None:
     [
         *(
             ("finetune", key, other("finetune", key, one.value))
-            for key, one in published.FINETUNE.items()
+            for key, one in values.FINETUNE.items()
             if key not in ("steps", "optimizer.factored")
         ),
         *(
             ("defenses.gcg-rounds", key, other("adversarial_rounds", key, one.value))
-            for key, one in published.DEFENSES["adversarial_rounds"].items()
+            for key, one in values.DEFENSES["adversarial_rounds"].items()
             if key != "optimizer.factored"
         ),
         *(("attacks.gcg", key, other("gcg", key, one.value))
-          for key, one in published.ATTACKS["classifiers"]["gcg"].items()),
+          for key, one in values.ATTACKS["classifiers"]["gcg"].items()),
         *(("attacks.random-token", key, other("random_token", key, one.value))
-          for key, one in published.ATTACKS["classifiers"]["random_token"].items()),
+          for key, one in values.ATTACKS["classifiers"]["random_token"].items()),
         *(("attacks.beast", key, other("beast", key, one.value))
-          for key, one in published.ATTACKS["classifiers"]["beast"].items()),
-        *(("tasks.password_match", key, other("task", key, one.value)) for key, one in published.WORDS.items()),
+          for key, one in values.ATTACKS["classifiers"]["beast"].items()),
+        *(("tasks.password_match", key, other("task", key, one.value)) for key, one in values.WORDS.items()),
         *(("tasks.imdb", key, other("task", key, one.value))
-          for key, one in published.TASK.items() if key != "answer_prompt"),
+          for key, one in values.TASK.items() if key != "answer_prompt"),
         ("tasks.imdb", "answer_prompt", "?"),
     ],
 )  # fmt: skip
@@ -328,9 +328,9 @@ def test_rounds_and_ramp_are_those_of_each_size() -> None:
 
 
 def test_every_setting_is_either_published_or_known_not_to_be() -> None:
-    inner = published.INNER
+    inner = values.INNER
     for kind, block in {**DEFENSE_KINDS, **ATTACK_KINDS}.items():
-        wanted = {**published.ATTACKS["chat"], **published.DEFENSES}.get(kind)
+        wanted = {**values.ATTACKS["chat"], **values.DEFENSES}.get(kind)
         if wanted is None:
             continue
         known = {key.partition(".")[0] for key in wanted} | UNPUBLISHED[kind]
@@ -369,7 +369,7 @@ def test_the_docs_have_the_table_that_the_code_has() -> None:
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import sys, hardscale.plan.deviations, hardscale.plan.published_table; sys.exit('torch' in sys.modules)"
+    code = "import sys, hardscale.papers.deviations, hardscale.papers.chat_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", check=False).returncode == 0
 
 

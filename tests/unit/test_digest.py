@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardscale.digest import closure, code_digest, imported_libraries
+from hardscale.artifacts.digest import closure, code_digest, imported_libraries
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def package(tmp_path):
 def digest(root, *modules):
     closure.cache_clear()
     code_digest.cache_clear()
-    from hardscale import digest as module
+    from hardscale.artifacts import digest as module
 
     module._read.cache_clear()
     return code_digest(*modules, root=root)

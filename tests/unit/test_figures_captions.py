@@ -11,7 +11,7 @@ from docutils.core import publish_parts
 
 from hardscale.figures.registry import FIGURES
 from hardscale.plan.jobs import Jobs
-from hardscale.study import parse_study, read_yaml
+from hardscale.settings.study import parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "workflow" / "report"

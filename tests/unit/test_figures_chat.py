@@ -32,7 +32,7 @@ from hardscale.figures.ablations import _labels, _series
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
-from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES
+from hardscale.plan.outputs import BY_SIZE, CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 NONE = table([], FITS)

@@ -23,7 +23,7 @@ from hardscale.artifacts.tables import write_table
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save, styled
-from hardscale.plan.exhibits import CHAT_FIGURES
+from hardscale.plan.outputs import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -80,7 +80,7 @@ def test_a_driver_without_a_word_of_its_ranks_looks_at_the_disk(tmp_path, monkey
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_lines_that_find_no_room_end_no_job():
     code = (
-        "from hardscale.console import Progress, console, say\nfrom hardscale.errors import DataError\n"
+        "from hardscale.runtime.console import Progress, console, say\nfrom hardscale.errors import DataError\n"
         "import os\n"
         "with console(None, 'job'):\n"
         "    say('a line'); p = Progress(2, 'train', interval=0); p.update(); p.close()\n"

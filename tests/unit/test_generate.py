@@ -10,9 +10,9 @@ from attack_fixtures import TEXTS, byte_tokenizer, language_model
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from hardscale.errors import ModelError
-from hardscale.memory import Budget
 from hardscale.models import generate
 from hardscale.models.generate import Sampling, draw, end_tokens, reply
+from hardscale.runtime.memory import Budget
 
 TOKENIZER = byte_tokenizer()
 PROMPTS = [TOKENIZER(text)["input_ids"] for text in (TEXTS[0], "the cat", TEXTS[2], "g", "and then they")]

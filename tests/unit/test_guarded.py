@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hardscale import guarded
 from hardscale.errors import DataError, ModelError
+from hardscale.untrusted import guarded
 
 
 def _refusal(call, *arguments, **options) -> str:

@@ -9,7 +9,7 @@ import pytest
 from snakemake.io import IOFile
 from snakemake.pathvars import Pathvars
 
-from hardscale.input_names import LINKS, input_name
+from hardscale.plan.input_names import LINKS, input_name
 
 ODD = [
     *(

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from hardscale import instruction_set, processor
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.artifacts.publish import publishing
 from hardscale.attacks.perturb import square_root
 from hardscale.errors import StudyError
-from hardscale.instruction_set import NATIVE, PINNED, PORTABLE, settle, switches, why_not
+from hardscale.runtime import instruction_set, processor
+from hardscale.runtime.instruction_set import NATIVE, PINNED, PORTABLE, settle, switches, why_not
 from hardscale.settings.training import OptimizerSettings
 from hardscale.training.optimizers import build_optimizer
 
@@ -43,7 +43,7 @@ def run(code, **extra):
 
 def after(choice, code, **extra):
     """What code prints in a process that settled a choice first."""
-    return run(f"from hardscale.instruction_set import settle\nsettle({choice!r})\n{code}", **extra)
+    return run(f"from hardscale.runtime.instruction_set import settle\nsettle({choice!r})\n{code}", **extra)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_every_entry_settles_before_it_loads_what_computes(name):
     tree = ast.parse(path.read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     first = next(node for node in imports if getattr(node, "module", "") != "__future__")
-    if isinstance(first, ast.Import) and first.names[0].name == "hardscale.pinned":
+    if isinstance(first, ast.Import) and first.names[0].name == "hardscale.runtime.pinned":
         return
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert calls & {"settle", "settled_spec", "drive"}

@@ -3,10 +3,10 @@
 import json
 from types import SimpleNamespace
 
-from hardscale.digest import versions_digest
+from hardscale.artifacts.digest import versions_digest
+from hardscale.plan.estimates import Needs
 from hardscale.plan.jobs import Jobs
-from hardscale.resources import Needs
-from hardscale.study import parse_study
+from hardscale.settings.study import parse_study
 
 STUDY = {
     "name": "s",

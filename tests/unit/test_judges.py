@@ -23,7 +23,7 @@ from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.models.load import save_model
 from hardscale.settings.chat import JudgeSettings, ModelName
-from hardscale.wordings import Wording
+from hardscale.untrusted.wordings import Wording
 
 
 def item(reply: str, **more: Any) -> Item:

@@ -47,7 +47,7 @@ def ranks_alive(tmp_path):
 def test_ranks_get_their_environment_and_the_terminal_shows_rank_0(tmp_path, monkeypatch):
     log = tmp_path / "job.log"
     terminal = io.StringIO()
-    monkeypatch.setattr("hardscale.console._terminal", terminal)
+    monkeypatch.setattr("hardscale.runtime.console._terminal", terminal)
     gang("works", tmp_path, threads=3, log=log)
     meeting = tmp_path / "state" / "gang" / "meeting"
     assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == [f"2 {r} {meeting} 3" for r in range(2)]
@@ -139,7 +139,7 @@ def test_debug_runs_in_this_process_and_alone(tmp_path, monkeypatch):
 
 def driver(job, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from hardscale.console import console\n"
+        "import sys; from pathlib import Path; from hardscale.runtime.console import console\n"
         "from hardscale.launch.gang import run_gang\n"
         f"with console(None, 'test'): run_gang([{job!r}, {str(tmp_path)!r}], 2, Path({str(tmp_path / 'state')!r}),"
         " 'local', 'test', worker='launch_worker')"

@@ -10,7 +10,7 @@ from hardscale.artifacts.manifest import verify
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
 from hardscale.launch import driver, poll, queue
-from hardscale.launch.records import ENDED, RUN, end_run, keep, restore
+from hardscale.launch.state import ENDED, RUN, end_run, keep, restore
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 
 from hardscale.artifacts import lease as lease_module
 from hardscale.artifacts.lease import Held, lease
+from hardscale.artifacts.locks import Owner, is_held, read_owner
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.owner import Owner, is_held, read_owner
 from waiting import HANG_SECONDS, wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

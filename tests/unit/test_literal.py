@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from hardscale import literal
 from hardscale.analysis.csv import write_csv
 from hardscale.analysis.summary import markdown
+from hardscale.untrusted import literal
 
 #: Everything that Python, docutils, HTML or a terminal takes for the end of a line.
 SEPARATORS = [

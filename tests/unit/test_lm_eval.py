@@ -24,8 +24,8 @@ from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError, ModelError, StudyError
 from hardscale.evaluation import lm_eval_worker as worker
 from hardscale.evaluation.lm_eval_job import headlines, run_lm_eval
+from hardscale.evaluation.lm_eval_tool import PYTHON, interpreter, task_folder
 from hardscale.evaluation.measure_schemas import LM_EVAL
-from hardscale.lm_eval_tool import PYTHON, interpreter, task_folder
 from hardscale.settings.utility import LmEvalSettings
 from lm_eval_stand_in import asked, stand_in
 

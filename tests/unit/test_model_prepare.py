@@ -12,7 +12,6 @@ import torch
 from model_kit import PIECES, SCRATCH, make_language_model, make_task, path_family, prepared_scratch
 from transformers import GPTNeoXConfig
 
-from hardscale import console
 from hardscale.artifacts.manifest import read_manifest, verify
 from hardscale.errors import ModelError, StudyError
 from hardscale.models import check, gguf, hub, prepare
@@ -21,6 +20,7 @@ from hardscale.models.counts import classifier_parameters, generative_parameters
 from hardscale.models.load import MODEL, load_tokenizer, new_classifier
 from hardscale.models.prepare import prepare_model
 from hardscale.models.sources import resolve_source
+from hardscale.runtime import console
 from hardscale.settings.models import FamilySettings
 
 ENTRY = Path(prepare.__file__).parents[2] / "prepare_model.py"
@@ -344,7 +344,7 @@ def run_entry(monkeypatch, *arguments):
     monkeypatch.setattr(console, "_terminal", sys.stderr)  # it keeps the stream of its first import
     monkeypatch.setattr(sys, "argv", [str(ENTRY), *map(str, arguments)])
     # Libraries are loaded here: too late to settle what they compute with.
-    monkeypatch.setitem(sys.modules, "hardscale.pinned", ModuleType("hardscale.pinned"))
+    monkeypatch.setitem(sys.modules, "hardscale.runtime.pinned", ModuleType("hardscale.runtime.pinned"))
     runpy.run_path(str(ENTRY), run_name="__main__")
 
 

@@ -25,7 +25,7 @@ from hardscale.models.load import MODEL, new_classifier
 from hardscale.models.prepare import prepare_model
 from hardscale.models.rendering import RenderingError, render
 from hardscale.models.supported import kind_problem, writing_problem
-from hardscale.study import parse_study, read_yaml
+from hardscale.settings.study import parse_study, read_yaml
 
 # --- kinds of model -------------------------------------------------------------------------------------------------
 

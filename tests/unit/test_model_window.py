@@ -18,7 +18,7 @@ from hardscale.models.fit import Ability, Length, packed, unpacked
 from hardscale.models.prepare import prepare_model
 from hardscale.models.window import Window, vocabulary_of, window, window_of
 from hardscale.plan.demands import Demands
-from hardscale.study import parse_study, read_yaml
+from hardscale.settings.study import parse_study, read_yaml
 from tickets import STUDY
 
 

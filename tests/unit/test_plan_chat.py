@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from hardscale.cli import study_from_files
 from hardscale.errors import StudyError
-from hardscale.lm_eval_tool import PYTHON
-from hardscale.paths import part_name
-from hardscale.plan.exhibits import BY_SIZE, CHAT_FIGURES, FIGURES
-from hardscale.plan.holdings import Holdings
+from hardscale.evaluation.lm_eval_tool import PYTHON
+from hardscale.ops.cli import study_from_files
+from hardscale.plan.grid import Holdings
 from hardscale.plan.jobs import Jobs
+from hardscale.plan.outputs import BY_SIZE, CHAT_FIGURES, FIGURES
+from hardscale.plan.paths import part_name
 from hardscale.plan.specs import Specs
-from hardscale.study import parse_study
-from hardscale.upkeep.plan import plan
+from hardscale.plan.steps import plan
+from hardscale.settings.study import parse_study
 from study_runs import StudyRun
 
 SCALES = {"a": {"n_layers": 1, "width": 8, "n_heads": 1}}

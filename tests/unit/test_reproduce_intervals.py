@@ -5,8 +5,8 @@ from math import comb
 import numpy as np
 import pytest
 
+from hardscale.ops.outcome import DIFFERS, WITHIN
 from hardscale.reproduce.intervals import Rates, compare_rates, p_value
-from hardscale.reproduce.outcome import DIFFERS, WITHIN
 
 
 def counted(k, n, l, m):  # noqa: E741

@@ -10,12 +10,12 @@ from figures_fixtures import make_runs
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, CLEAN, RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.reproduce.full import full
-from hardscale.reproduce.outcome import DIFFERS, MISSING, WITHIN
-from hardscale.reproduce.rates import artifact_rates, paired, table_rates
-from hardscale.reproduce.reference import pin
-from hardscale.reproduce.sample import Sample
-from hardscale.reproduce.scratch import Workflow
+from hardscale.ops.full import full
+from hardscale.ops.outcome import DIFFERS, MISSING, WITHIN
+from hardscale.ops.rates import artifact_rates, paired, table_rates
+from hardscale.ops.reference import pin
+from hardscale.ops.sample import Sample
+from hardscale.ops.scratch import Workflow
 from hardscale.reproduce.units import ATTACK as ATTACK_KIND
 from hardscale.reproduce.units import Unit
 

@@ -7,12 +7,12 @@ import pytest
 
 from hardscale.artifacts.tables import read_table
 from hardscale.figures.style import save
+from hardscale.ops.drift import DRIFT as COLUMNS
+from hardscale.ops.drift import MOST_ROWS, append
+from hardscale.ops.outcome import DAMAGED, DRIFT, MEANING, OK, Finding, exit_status
 from hardscale.reproduce import host
 from hardscale.reproduce.drift_figure import draw
 from hardscale.reproduce.mail import summary
-from hardscale.reproduce.outcome import DAMAGED, DRIFT, MEANING, OK, Finding, exit_status
-from hardscale.reproduce.record import DRIFT as COLUMNS
-from hardscale.reproduce.record import MOST_ROWS, append
 
 DAY = datetime.datetime(2026, 11, 22, 5, 30, tzinfo=datetime.UTC)
 SAME = Finding("tables/runs.parquet", "same", "abc", "abc")

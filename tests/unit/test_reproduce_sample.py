@@ -16,16 +16,16 @@ from safetensors.numpy import save_file
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import publishing
-from hardscale.cli import study_from_files
 from hardscale.errors import ArtifactError
+from hardscale.ops import scratch
+from hardscale.ops.cli import study_from_files
+from hardscale.ops.cron_arguments import iso_week, parse
+from hardscale.ops.full import fresh_folder
+from hardscale.ops.outcome import BUSY, USAGE, StoppedError
+from hardscale.ops.sample import Sample
+from hardscale.ops.scratch import Workflow, last_error, link_surroundings, provide
 from hardscale.plan.jobs import Jobs
-from hardscale.reproduce import scratch
-from hardscale.reproduce.arguments import iso_week, parse
 from hardscale.reproduce.artifact_difference import compare_artifacts
-from hardscale.reproduce.full import fresh_folder
-from hardscale.reproduce.outcome import BUSY, USAGE, StoppedError
-from hardscale.reproduce.sample import Sample
-from hardscale.reproduce.scratch import Workflow, last_error, link_surroundings, provide
 from hardscale.reproduce.units import ATTACK, OTHER, TRAINING, Unit, choose, units
 from study_runs import ROOT
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hardscale.errors import DataError
-from hardscale.reproduce.table_difference import compare_files, compare_tables
+from hardscale.ops.differences import compare_files, compare_tables
 
 ROWS = [
     {"attack": attack, "iteration": i, "asr": 0.1 * i, "n": 10, "curve": [0.5, 0.25]}

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 
 from hardscale.errors import StudyError
-from hardscale.gangs import Launch
-from hardscale.plan.holdings import Holdings
-from hardscale.preflight import check_plan, optimizer_problems
-from hardscale.resources import Needs, n_moments, n_parameters, training_bytes, zero_stage
+from hardscale.ops.preflight import check_plan, optimizer_problems
+from hardscale.plan.estimates import Needs, n_moments, n_parameters, training_bytes, zero_stage
+from hardscale.plan.grid import Holdings
+from hardscale.plan.launching import Launch
+from hardscale.plan.site import Correction, Site, read_site
 from hardscale.settings.models import FamilySettings
+from hardscale.settings.study import parse_study
 from hardscale.settings.training import OptimizerSettings
-from hardscale.site import Correction, Site, read_site
-from hardscale.study import parse_study
 
 STUDY = parse_study(
     {

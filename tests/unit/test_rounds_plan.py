@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardscale.rounds_plan import blocks, chosen_rounds, paper_rounds, ramp
+from hardscale.artifacts.rounds_plan import blocks, chosen_rounds, paper_rounds, ramp
 
 
 @pytest.mark.parametrize(

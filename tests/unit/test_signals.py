@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hardscale.signals import noted_signals, signals_held_back
+from hardscale.runtime.signals import noted_signals, signals_held_back
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from hardscale.errors import StudyError
-from hardscale.schema import reference_page, schema_text
 from hardscale.settings.blocks import Settings, deep_merge
 from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt
 from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.rounds import AdversarialRounds
-from hardscale.study import Cell, parse_study, read_yaml
+from hardscale.settings.schema import reference_page, schema_text
+from hardscale.settings.study import Cell, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 TINY = read_yaml(ROOT / "studies" / "tiny.yaml")
@@ -139,7 +139,8 @@ def test_committed_schema_and_reference_equal_the_types():
 def test_loading_pythia_is_fast_and_loads_no_torch():
     code = (
         "import sys, time; sys.path.insert(0, 'scripts')\n"
-        "from hardscale.cli import study_from_files; from hardscale.plan.jobs import Jobs; from pathlib import Path\n"
+        "from pathlib import Path\n"
+        "from hardscale.ops.cli import study_from_files; from hardscale.plan.jobs import Jobs\n"
         "study = study_from_files([Path('studies/pythia.yaml')]); n = len(study.cells())\n"
         "bad = [m for m in ('torch', 'transformers', 'datasets', 'pandas', 'deepspeed') if m in sys.modules]\n"
         "print(n, bad, time.process_time())"

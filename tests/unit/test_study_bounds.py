@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hardscale.schema import study_schema
 from hardscale.settings import bounds
+from hardscale.settings.schema import study_schema
 from hardscale.settings.words import first_problem
 
 SCHEMA = study_schema()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hardscale.errors import StudyError
-from hardscale.study import data_root, parse_study, read_yaml
+from hardscale.settings.study import data_root, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 GONE = object()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hardscale.errors import StudyError
+from hardscale.settings.study import MAX_PROBLEMS, Study, parse_study, read_yaml
 from hardscale.settings.words import found
-from hardscale.study import MAX_PROBLEMS, Study, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
 BASES = {name: read_yaml(ROOT / name) for name in ("config.yaml", "studies/chat.yaml")}

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hardscale.early_look import look_at_studies
 from hardscale.errors import StudyError
-from hardscale.study_file import MAX_FILES, of_command_line, read_mapping, read_yaml
-from hardscale.yaml_values import MAX_BYTES, MAX_DEPTH, parse_yaml
+from hardscale.ops.early_look import look_at_studies
+from hardscale.settings.study_file import MAX_FILES, of_command_line, read_mapping, read_yaml
+from hardscale.untrusted.yaml_values import MAX_BYTES, MAX_DEPTH, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted([ROOT / "config.yaml", *(ROOT / "studies").glob("*.yaml"), ROOT / "tests/data/reruns.yaml"])

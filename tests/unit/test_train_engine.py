@@ -397,7 +397,7 @@ def slow(group):
     import dataclasses
     import time
 
-    from hardscale import pulse
+    from hardscale.runtime import pulse
     from hardscale.training.meeting import Meeting
 
     group = dataclasses.replace(group, meeting=Meeting(group.rank, group.world, 8.0))

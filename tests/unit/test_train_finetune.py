@@ -15,7 +15,7 @@ from hardscale.artifacts.schemas import CLEAN, METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ArtifactError
 from hardscale.models.load import load_classifier
-from hardscale.stopping import REQUEUE
+from hardscale.runtime.stopping import REQUEUE
 from hardscale.training.checkpoint import SEAL, sealed
 from hardscale.training.finetune import finetune
 from hardscale.training.options import RunOptions

@@ -14,15 +14,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from upkeep_kit import FakeSlurm, jobs_of, make, mark, note, publish_one, quick_publishing, steps_of, tree, write
 
+from hardscale.artifacts.locks import Owner, process_start
 from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.artifacts.publish import publishing
-from hardscale.owner import Owner, process_start
-from hardscale.upkeep.disk import freed
-from hardscale.upkeep.plan import output_folder
+from hardscale.ops.disk import freed
+from hardscale.ops.garbage import rubbish
+from hardscale.ops.job_state import survey
+from hardscale.plan.steps import output_folder
 from hardscale.upkeep.prune import prune_weights
 from hardscale.upkeep.remove import refusal, remove
-from hardscale.upkeep.rubbish import rubbish
-from hardscale.upkeep.survey import survey
 
 ROOT = Path(__file__).parents[2]
 CELL = "password_match/nano/a/s0"

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 from upkeep_kit import FakeSlurm, jobs_of, make, mark, note, quick_publishing, steps_of, write
 
+from hardscale.artifacts.locks import Owner
 from hardscale.launch import driver
-from hardscale.owner import Owner
+from hardscale.ops.job_state import Seen, survey
+from hardscale.ops.status import render, status
 from hardscale.upkeep.estimate import estimate
-from hardscale.upkeep.status import render, status
-from hardscale.upkeep.survey import Seen, survey
 
 CELL = "password_match/nano/a/s0"
 FINETUNE = f"finetune {CELL}"
@@ -52,7 +52,7 @@ def control(alive: bool) -> None:
     me = Owner.me()
     facts = {**vars(me), "pid": os.getppid(), "started": "gone"}
     if alive:
-        from hardscale.owner import process_start
+        from hardscale.artifacts.locks import process_start
 
         facts["started"] = process_start(os.getppid())
     write(".snakemake/controller.json", json.dumps(facts))

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hardscale.errors import StudyError
-from hardscale.lm_eval_tool import PYTHON
-from hardscale.preflight import problems
-from hardscale.study import Study, parse_study
+from hardscale.evaluation.lm_eval_tool import PYTHON
+from hardscale.ops.preflight import problems
+from hardscale.settings.study import Study, parse_study
 from hardscale.tasks import hub
 from hardscale.utility_check import utility_problems
 from lm_eval_stand_in import asked, stand_in
@@ -173,7 +173,7 @@ def test_the_checks_load_nothing_heavy_and_take_no_time() -> None:
     code = """
         import sys, time
         from hardscale.utility_check import utility_problems
-        import hardscale.plan.utility_jobs
+        import hardscale.plan.measures
         heavy = {"torch", "transformers", "datasets", "pandas", "lm_eval"} & set(sys.modules)
         assert not heavy, heavy
         assert time.process_time() < 10, "1 s on a quiet machine"

@@ -13,8 +13,8 @@ from hardscale.artifacts import publish
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.artifacts.publish import publishing
 from hardscale.plan.jobs import Jobs
-from hardscale.study import parse_study
-from hardscale.upkeep.plan import Step, output_folder, plan
+from hardscale.plan.steps import Step, output_folder, plan
+from hardscale.settings.study import parse_study
 
 STUDY = {
     "name": "s",

@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
+from hardscale.artifacts.rounds_plan import ramp
 from hardscale.artifacts.schemas import METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
-from hardscale.rounds_plan import ramp
-from hardscale.study import UNDEFENDED
+from hardscale.settings.study import UNDEFENDED
 from hardscale.training.continuous.passes import continuous_passes, r2d2_passes
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()

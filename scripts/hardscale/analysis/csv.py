@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hardscale.literal import cell
+from hardscale.untrusted.literal import cell
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

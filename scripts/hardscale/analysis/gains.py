@@ -12,7 +12,7 @@ import pyarrow as pa
 from hardscale.analysis.paired import common, paired_gain
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.evaluation.chat_tables import ChatAttack
-from hardscale.study import UNDEFENDED
+from hardscale.settings.study import UNDEFENDED
 
 BASE, REFUSAL_SFT, NO_ATTACK = "base", "refusal_sft", "no_attack"
 #: Name under which the requests as they are stand among the attacks.

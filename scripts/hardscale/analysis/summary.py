@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hardscale import literal
 from hardscale.analysis.estimands import ALIKE, ENOUGH_SEEDS
 from hardscale.analysis.intervals import Estimate
 from hardscale.analysis.points import at_headline, of_chat
 from hardscale.analysis.shares import share_of_these, share_of_typical
+from hardscale.untrusted import literal
 
 _SHARE = re.compile(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]")
 _LIKE_THEM = f"asr of {ALIKE}"

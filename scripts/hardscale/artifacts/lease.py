@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.locks import Heartbeat, Owner, is_held, read_owner
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.artifacts.publish import naming_disk_errors
-from hardscale.console import say
 from hardscale.errors import ArtifactError
-from hardscale.owner import Heartbeat, Owner, is_held, read_owner
-from hardscale.signals import signals_held_back
+from hardscale.runtime.console import say
+from hardscale.runtime.signals import signals_held_back
 
 _BEAT_SECONDS = 15.0
 _PATIENCE_SECONDS = 180.0

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hardscale import pulse
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest, sha256_file
 from hardscale.artifacts.retry import SHAKY, rename
 from hardscale.errors import ArtifactError
-from hardscale.processor import machine
+from hardscale.runtime import pulse
+from hardscale.runtime.processor import machine
 
 #: Files that legitimately differ between equal runs; they ride along unhashed.
 UNHASHED = frozenset({"timing.parquet"})

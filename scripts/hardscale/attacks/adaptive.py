@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests, chat_victim
 from hardscale.attacks.codec import Codec
@@ -23,7 +24,6 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import start_notes
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Adaptive
 
 #: Blocks drawn at a time, and at most, for one that is read as itself.

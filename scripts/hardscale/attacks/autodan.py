@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.autodan_search import Search, next_populations
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
@@ -25,7 +26,6 @@ from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import AutoDan
 
 #: Between a prefix and the request.

@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hardscale.attacks.autodan_words import exchange, word_scores
 from hardscale.attacks.mutate import Mutator, Prefix, crossover
 from hardscale.attacks.roulette import spin
 from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Answer
-from hardscale.attacks.word_scores import exchange, word_scores
 from hardscale.settings.text_attacks import AutoDan
 
 
@@ -22,7 +22,7 @@ class Search:
         rng: its own random stream.
         population: prefixes; the elite of the last population first.
         losses: of each, as far as two computations of it agree; empty before the first are scored.
-        scores: of words (:func:`hardscale.attacks.word_scores.word_scores`).
+        scores: of words (:func:`hardscale.attacks.autodan_words.word_scores`).
         n_mutations, n_failed: mutations so far, and those in which a mutator model gave nothing usable.
         answers: of a mutator model in the last step.
     """

@@ -14,8 +14,8 @@ from hardscale.attacks.registry import find_attack, language_victim
 from hardscale.attacks.results import AttackResult, Callback, Helper, Options, Request
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
-from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
+from hardscale.runtime.memory import Budget
 from hardscale.settings.attacks import Allowed, Held, published_search
 
 #: Memory that the stored prefixes of examples attacked together may take, by device type.

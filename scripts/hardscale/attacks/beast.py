@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.places import Place, gaps, laid, stands
@@ -23,7 +24,6 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.sampler import Sampler, Wish
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Beast
 
 #: With ``read_back``: draws looked at, at most, for each child wanted, and for each at a time.

@@ -12,8 +12,8 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import Batch, Block
 from hardscale.attacks.victim import Inputs, Victim, frozen
 from hardscale.errors import AttackError
-from hardscale.memory import Budget
 from hardscale.models.outputs import score_is_last
+from hardscale.runtime.memory import Budget
 
 
 class ClassifierVictim(Victim):

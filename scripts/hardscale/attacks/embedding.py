@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.classifier_victim import ClassifierVictim
@@ -30,7 +31,6 @@ from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.seeds import derive_seed
 from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 
 

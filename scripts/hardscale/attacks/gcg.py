@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.followed import score_texts
@@ -24,7 +25,6 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import given_layout, start_notes
 from hardscale.attacks.victim import Victim, whole_weight
 from hardscale.models.flops import ModelShape
-from hardscale.seeds import derive_seed
 
 
 @dataclass

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
@@ -18,7 +19,6 @@ from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import InContext
 
 _ASKED, _ANSWERED = "Question: ", "\nAnswer:"

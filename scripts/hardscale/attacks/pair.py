@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
@@ -28,7 +29,6 @@ from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.generate import reply
 from hardscale.models.window import window
-from hardscale.seeds import derive_seed
 from hardscale.settings.text_attacks import Pair
 
 _COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")

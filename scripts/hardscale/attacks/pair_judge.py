@@ -13,7 +13,7 @@ from hardscale.attacks.chat_text import Message, inert
 from hardscale.attacks.talker import Answer, Talker
 from hardscale.models.refusal import rule_judge
 from hardscale.settings.wordings import ANSWER, GOAL, PROMPT
-from hardscale.wordings import check_places, filled
+from hardscale.untrusted.wordings import check_places, filled
 
 LOWEST, HIGHEST = 1, 10
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hardscale import pulse
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.victim import whole_weight
 from hardscale.errors import AttackError
-from hardscale.instruction_set import is_pinned
-from hardscale.seeds import derive_seed
+from hardscale.runtime import pulse
+from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.embedding import Perturbation
 
 #: Rows of the vocabulary whose embeddings are measured at once.

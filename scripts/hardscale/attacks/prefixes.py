@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from hardscale.errors import AttackError, DataError
-from hardscale.guarded import parse_json
+from hardscale.untrusted.guarded import parse_json
 
 #: One opening, then sentences that can stand in any order and in any company.
 PARAGRAPHS = (

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import Block
 from hardscale.attacks.places import Place, places
@@ -22,7 +23,6 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Scores, Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
-from hardscale.seeds import derive_seed
 
 #: Iterations scored at once: few while most examples may still fall, more once the hard ones are left.
 _FIRST_SPAN, _LONGEST_SPAN = 4, 64

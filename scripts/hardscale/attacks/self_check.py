@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from hardscale.attacks.packing import Batch, Block, Slice
-from hardscale.console import say
 from hardscale.errors import AttackError
-from hardscale.memory import is_out_of_memory
 from hardscale.models.outputs import FORWARD_ERRORS, failure, name_of, same_losses
 from hardscale.models.window import window
+from hardscale.runtime.console import say
+from hardscale.runtime.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from hardscale.attacks.victim import Victim

@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 import torch
 from transformers.cache_utils import DynamicCache
 
-from hardscale import pulse
 from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import Batch, Block, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.attacks.self_check import SelfCheck
 from hardscale.errors import AttackError
-from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.flops import ModelShape
 from hardscale.models.outputs import NO_PLACE, body_of, embeddings_as, failure, name_of
 from hardscale.models.window import window
+from hardscale.runtime import pulse
+from hardscale.runtime.memory import Budget, is_out_of_memory
 
 _T = TypeVar("_T")
 

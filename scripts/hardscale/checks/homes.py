@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hardscale.errors import StudyError
-from hardscale.guarded import expanded
 from hardscale.settings.blocks import Settings
+from hardscale.untrusted.guarded import expanded
 
 if TYPE_CHECKING:
-    from hardscale.study import Study
+    from hardscale.settings.study import Study
 
 #: Keys whose texts are paths, or may be.
 _PATHS = (

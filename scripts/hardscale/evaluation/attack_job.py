@@ -12,17 +12,17 @@ import torch
 
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, TIMING
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.base import attack
 from hardscale.attacks.classifier_victim import classify
 from hardscale.attacks.results import AttackResult, Helper
-from hardscale.console import say
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
 from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_facts, search_options
 from hardscale.evaluation.success import rescore
-from hardscale.memory import Budget
 from hardscale.models.load import load_classifier
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import say
+from hardscale.runtime.memory import Budget
 from hardscale.settings.attacks import AttackBase, AttackSettings
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from hardscale.attacks.results import AttackResult
-from hardscale.console import Progress
-from hardscale.memory import Budget
 from hardscale.models.flops import backward_flops, forward_flops
+from hardscale.runtime.console import Progress
+from hardscale.runtime.memory import Budget
 
 
 class Clock:

@@ -19,7 +19,7 @@ from hardscale.settings.attacks import AttackBase, AttackSettings
 from hardscale.settings.embedding import EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.words import first_problem
-from hardscale.wordings import read_named
+from hardscale.untrusted.wordings import read_named
 
 KEYS = frozenset(
     {"cell", "defense", "round", "attack", "settings", "n_examples", "max_tokens", "seed", "shard", "shards"}

@@ -15,10 +15,10 @@ import torch
 
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, REPLIES, TIMING
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult, Helper
-from hardscale.console import say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
 from hardscale.evaluation.attack_spec import (
@@ -44,14 +44,14 @@ from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.agreement import agreements
 from hardscale.evaluation.judges.base import Item
 from hardscale.evaluation.judges.panel import check_contexts, judge_all, panel, parse_judges
-from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import Sampling
-from hardscale.redaction import withholding
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import say
+from hardscale.runtime.memory import Budget
 from hardscale.settings.attacks import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task, private_texts
-from hardscale.wordings import digest
+from hardscale.untrusted.redaction import withholding
+from hardscale.untrusted.wordings import digest
 
 SUCCESS_RULE = "judge"
 

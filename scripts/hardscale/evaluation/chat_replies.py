@@ -13,13 +13,13 @@ from hardscale.artifacts.tables import write_table
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.attacks.victim import frozen
-from hardscale.console import Progress
 from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.evaluation.judges.copyright import Copyright
-from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import Sampling, reply
 from hardscale.models.prompt_tokens import PromptTokens
+from hardscale.runtime.console import Progress
+from hardscale.runtime.memory import Budget
 from hardscale.tasks.chat import Behavior
 
 #: Functional category of behaviors that are judged by what they reproduce.

@@ -17,7 +17,7 @@ from hardscale.artifacts.schemas import ATTACK, UTILITY
 from hardscale.artifacts.tables import read_table
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.replies import clean_losses
-from hardscale.study import UNDEFENDED
+from hardscale.settings.study import UNDEFENDED
 
 HARMLESS, PERPLEXITY = "harmless_answered", "utility_perplexity"
 #: A model that answers fewer harmless requests than this, or has a perplexity on ordinary chat of more than this times

@@ -17,9 +17,9 @@ import pyarrow as pa
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.schemas import ATTACK, RUNS
 from hardscale.artifacts.tables import read_table
-from hardscale.console import say
 from hardscale.errors import ArtifactError
 from hardscale.evaluation.replies import REPLIES_FILE, verdicts
+from hardscale.runtime.console import say
 
 _LISTS = (
     "successes",

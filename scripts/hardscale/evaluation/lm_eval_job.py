@@ -12,13 +12,13 @@ from typing import Any
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.tables import write_table
-from hardscale.console import say
 from hardscale.errors import ModelError, StudyError
+from hardscale.evaluation.lm_eval_tool import ask_worker, interpreter, task_folder, worker_problem
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.spec_check import check_settings
-from hardscale.lm_eval_tool import ask_worker, interpreter, task_folder, worker_problem
 from hardscale.models.load import read_tokenizer
 from hardscale.models.turn_end import turn_end
+from hardscale.runtime.console import say
 from hardscale.settings.utility import LmEvalSettings
 
 #: Folder of the Hugging Face files in a ``model`` artifact.

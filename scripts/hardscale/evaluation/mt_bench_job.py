@@ -11,8 +11,8 @@ import torch
 
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import UTILITY
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
-from hardscale.console import Progress, say
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.chat_replies import write_private
 from hardscale.evaluation.device import load_on_device
@@ -22,11 +22,11 @@ from hardscale.evaluation.measure_schemas import RATINGS
 from hardscale.evaluation.mt_bench_questions import N_TURNS, Dialogue, read_dialogues
 from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import mean_row
-from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate, Message
 from hardscale.models.generate import Sampling, reply
 from hardscale.models.window import window
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import Progress, say
+from hardscale.runtime.memory import Budget
 from hardscale.settings.chat import ModelName
 from hardscale.settings.utility import MtBenchSettings
 from hardscale.tasks.chat import load_chat_task

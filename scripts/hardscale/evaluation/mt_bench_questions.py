@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from hardscale.artifacts.manifest import sha256_file
-from hardscale.console import say
 from hardscale.errors import DataError
 from hardscale.evaluation.questions import spread
-from hardscale.guarded import read_text
-from hardscale.naming import brief
+from hardscale.runtime.console import say
 from hardscale.tasks.copies import first_copies
 from hardscale.tasks.fetch import file_here
 from hardscale.tasks.formats.files import MAX_TEXT_BYTES
 from hardscale.tasks.formats.json_table import parsed
+from hardscale.untrusted.guarded import read_text
+from hardscale.untrusted.naming import brief
 
 N_TURNS = 2
 #: Temperature at which the public benchmark samples the replies of a category; 0 is greedy.

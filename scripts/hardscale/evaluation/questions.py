@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hardscale.artifacts.manifest import sha256_file
-from hardscale.console import say
 from hardscale.errors import DataError
 from hardscale.evaluation.harmless import HARMLESS
-from hardscale.naming import brief
+from hardscale.runtime.console import say
 from hardscale.tasks.copies import first_copies
 from hardscale.tasks.fetch import file_here
 from hardscale.tasks.formats.files import read_table_file
 from hardscale.tasks.layouts import choose_layout
 from hardscale.tasks.source import counted
+from hardscale.untrusted.naming import brief
 
 LETTERS = "ABCD"
 #: XSTest's types that begin so are unsafe counterparts of the safe ones.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardscale.errors import AttackError, StudyError
-from hardscale.instruction_set import KEY, PINNED, settle
+from hardscale.runtime.instruction_set import KEY, PINNED, settle
 from hardscale.settings.words import from_spec
 
 _Settings = TypeVar("_Settings", bound=BaseModel)

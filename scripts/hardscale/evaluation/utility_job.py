@@ -10,7 +10,6 @@ from typing import Any
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import REPLIES, UTILITY
 from hardscale.artifacts.tables import write_table
-from hardscale.console import say
 from hardscale.errors import ModelError
 from hardscale.evaluation.chat_replies import (
     Prompt,
@@ -36,9 +35,10 @@ from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.window import window
-from hardscale.redaction import withholding
+from hardscale.runtime.console import say
 from hardscale.settings.utility import UtilitySettings
 from hardscale.tasks.chat import Chat, ChatTask, load_chat_task
+from hardscale.untrusted.redaction import withholding
 
 KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 

@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hardscale.literal import one_line
+from hardscale.untrusted.literal import one_line
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 2.5
 DPI = 200

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import artifact_folder, canonical_json, read_manifest
+from hardscale.artifacts.rounds_plan import round_name
 from hardscale.errors import TrainingError
-from hardscale.rounds_plan import round_name
 
 #: Environment variable with the seconds that ranks wait for one that gives no sign of life.
 PATIENCE = "HARDSCALE_PATIENCE_SECONDS"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import naming_disk_errors
-from hardscale.console import console, say
 from hardscale.errors import ArtifactError, TrainingError
-from hardscale.instruction_set import KEY, PINNED, settle
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.gang import run_gang
-from hardscale.launch.records import RECORD, restore
+from hardscale.launch.state import RECORD, restore
 from hardscale.launch.work import Allocation
+from hardscale.runtime.console import console, say
+from hardscale.runtime.instruction_set import KEY, PINNED, settle
 
 
 def drive(job: str, argv: list[str] | None = None) -> None:

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hardscale import console
 from hardscale.errors import TrainingError
 from hardscale.launch.full_disk import naming_a_full_disk
 from hardscale.launch.lock import only_driver
 from hardscale.launch.work import Allocation, Work
-from hardscale.signals import noted_signals
-from hardscale.stopping import REQUEUE
+from hardscale.runtime import console
+from hardscale.runtime.signals import noted_signals
+from hardscale.runtime.stopping import REQUEUE
 
 WORKER = "hardscale.launch.worker"
 _MAX_STARTS = 50

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hardscale import console
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
 from hardscale.launch.lock import is_rank
 from hardscale.launch.surroundings import deaf_to_interrupts, environment
 from hardscale.launch.watch import Watch, failures
 from hardscale.launch.work import Work
-from hardscale.stopping import REQUEUE
+from hardscale.runtime import console
+from hardscale.runtime.stopping import REQUEUE
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 60.0

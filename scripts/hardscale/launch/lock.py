@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hardscale import console
+from hardscale.runtime import console
 
 #: How long the ranks of a killed driver may take to save their state.
 _GRACE_SECONDS = 60.0

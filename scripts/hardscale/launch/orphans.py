@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hardscale import console
 from hardscale.launch import queue
+from hardscale.runtime import console
 
 #: How the executor's jobs are marked.
 _COMMENT = "rule_"

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hardscale import console, stopping
 from hardscale.errors import TrainingError
 from hardscale.launch import queue
-from hardscale.stopping import REQUEUE
+from hardscale.runtime import console, stopping
+from hardscale.runtime.stopping import REQUEUE
 
 #: Environment of the driver that submitit's local executor would overwrite.
 KEPT_CUDA = "HARDSCALE_CUDA_VISIBLE_DEVICES"

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hardscale import console
 from hardscale.artifacts.publish import of_full_disk
 from hardscale.errors import TrainingError
 from hardscale.launch import poll, queue
@@ -26,7 +25,8 @@ from hardscale.launch.note import Note, read_note, remove_note
 from hardscale.launch.surroundings import environment
 from hardscale.launch.watch import Watch, failures
 from hardscale.launch.work import Allocation, Work
-from hardscale.stopping import REQUEUE
+from hardscale.runtime import console
+from hardscale.runtime.stopping import REQUEUE
 
 _POLL_SECONDS = 1.0
 _ASK_SECONDS = 10.0

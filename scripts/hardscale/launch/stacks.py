@@ -1,4 +1,4 @@
-"""Which rank kept the others waiting, by the stacks that ranks leave in their logs (:mod:`hardscale.pulse`)."""
+"""Which rank kept the others waiting, by the stacks that ranks leave in their logs (:mod:`hardscale.runtime.pulse`)."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Any
 
-from hardscale import console
 from hardscale.launch import rank as rank_module
 from hardscale.launch.full_disk import full_disk
 from hardscale.launch.stacks import IN_VAIN, late_rank, without_stacks
 from hardscale.launch.work import Work
-from hardscale.stopping import REQUEUE
+from hardscale.runtime import console
+from hardscale.runtime.stopping import REQUEUE
 
 _ERROR = "] error: "
 _LOST_PARTNER = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hardscale import pulse
-from hardscale.instruction_set import KEY, PINNED, settle
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
 from hardscale.launch.full_disk import naming_a_full_disk
-from hardscale.launch.records import keep
+from hardscale.launch.state import keep
+from hardscale.runtime import pulse
+from hardscale.runtime.instruction_set import KEY, PINNED, settle
 
 
 def main(job: str, argv: list[str], meeting: Path | None) -> None:
@@ -66,8 +66,8 @@ def _run(job: str, spec: dict[str, Any], arguments: Any, outs: list[Path], group
 
         adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
     elif job == "continuous":
-        from hardscale.redaction import withholding_quotations
         from hardscale.tasks.chat import texts_withheld
+        from hardscale.untrusted.redaction import withholding_quotations
 
         if spec["settings"]["kind"] == "r2d2":
             from hardscale.training.continuous.r2d2 import r2d2 as continuous

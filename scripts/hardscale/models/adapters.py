@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, pickled_files
 from hardscale.models.model_config import read_object
 from hardscale.models.safetensors_header import FLOATS, read_safetensors_header
+from hardscale.untrusted import guarded
 
 #: Settings of an adapter that change the base, or when the adapter acts: what is merged would be another model.
 _NOT_TO_MERGE = {

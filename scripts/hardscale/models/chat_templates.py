@@ -8,10 +8,10 @@ from typing import Any
 
 import jinja2
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.model_config import read_object
 from hardscale.models.render_worker import environment
+from hardscale.untrusted import guarded
 
 TEMPLATE_FILE = "chat_template.jinja"
 #: Longer templates are no templates of conversations.

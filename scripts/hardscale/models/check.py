@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hardscale import guarded
 from hardscale.errors import ModelError, StudyError
 from hardscale.models.adapters import adapter_problem, quantized_problem
 from hardscale.models.folders import (
@@ -26,6 +25,7 @@ from hardscale.models.folders import (
 from hardscale.models.sources import Source, named_source, resolve_source
 from hardscale.settings.defenses import External
 from hardscale.settings.models import FamilySettings
+from hardscale.untrusted import guarded
 
 _REACH_SECONDS = 3.0
 _WEIGHTS = "model*.safetensors"

@@ -12,9 +12,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.flops import ModelShape
+from hardscale.untrusted import guarded
 
 
 def has_classifier(config: PretrainedConfig) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models import hub
 from hardscale.models.adapters import adapter_problem, quantized_problem, quantized_training
@@ -29,6 +28,7 @@ from hardscale.models.merge import merged, resized_rows
 from hardscale.models.prepare import take_over
 from hardscale.models.sources import named_source
 from hardscale.settings.defenses import External
+from hardscale.untrusted import guarded
 
 #: The card may say how it was trained; tokenizers come with a vocabulary of their own.
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", *TOKENIZER_FILES)

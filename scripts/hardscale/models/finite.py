@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.safetensors_header import FLOATS, TensorEntry, read_safetensors_header
+from hardscale.untrusted import guarded
 
 #: Numbers read at a time.
 _PART = 8_000_000

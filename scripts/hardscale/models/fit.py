@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.errors import ModelError, StudyError
 from hardscale.models.check import cached_snapshots
 from hardscale.models.gguf_header import config_of, read_header
@@ -21,6 +20,7 @@ from hardscale.models.model_config import CONFIG, read_model_config
 from hardscale.models.sources import Source, named_source, resolve_source
 from hardscale.models.window import Window, vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
+from hardscale.untrusted import guarded
 
 
 @dataclass(frozen=True)

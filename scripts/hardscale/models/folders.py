@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.gguf_header import read_header
 from hardscale.models.model_config import CONFIG, config_problem, n_layers, read_model_config, read_object
 from hardscale.models.safetensors_header import TensorEntry, quantized_kinds, read_safetensors_header
 from hardscale.models.window import vocabulary_of
+from hardscale.untrusted import guarded
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"

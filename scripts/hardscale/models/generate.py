@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from hardscale import pulse
-from hardscale.console import say
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import ModelError
-from hardscale.memory import Budget, is_out_of_memory
 from hardscale.models.outputs import FORWARD_ERRORS, embeddings_as, failure, name_of, same_losses
 from hardscale.models.turn_end import turn_end
 from hardscale.models.window import window
-from hardscale.seeds import derive_seed
+from hardscale.runtime import pulse
+from hardscale.runtime.console import say
+from hardscale.runtime.memory import Budget, is_out_of_memory
 
 #: Tokens (prompt and reply, of all rows together) that are worked on at once; keys and values of each are held.
 CPU_TOKENS, CUDA_TOKENS = 8_192, 65_536

@@ -10,10 +10,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.check import GGUF_MISSING
 from hardscale.models.folders import gguf_header_problem, gguf_problem
+from hardscale.untrusted import guarded
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hardscale import guarded
 from hardscale.errors import ModelError
+from hardscale.untrusted import guarded
 
 #: Number of a type -> how `struct` reads one.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

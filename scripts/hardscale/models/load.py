@@ -18,11 +18,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hardscale import guarded
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.errors import ModelError
 from hardscale.models.folders import weight_files
 from hardscale.models.scratch import initialize_, normal_
+from hardscale.untrusted import guarded
 
 #: Folder of the Hugging Face files inside a ``base_model`` or ``model`` artifact.
 MODEL = "model"

@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.folders import ADAPTER_WEIGHTS
 from hardscale.models.safetensors_header import TensorEntry, read_safetensors_header
+from hardscale.untrusted import guarded
 
 #: Before names of the base's modules in an adapter's file.
 _PREFIX = "base_model.model."

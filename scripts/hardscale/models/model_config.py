@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.errors import ModelError
 from hardscale.models.supported import kind_problem
 from hardscale.models.window import TEXT_PARTS, text_part
+from hardscale.untrusted import guarded
 
 CONFIG = "config.json"
 _REMOTE_CODE = "auto_map asks to run code from the model folder, which is never done"

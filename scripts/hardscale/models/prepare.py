@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CHATS, EXAMPLES
@@ -31,6 +30,7 @@ from hardscale.models.sources import Source, resolve_source
 from hardscale.models.tokenizers import N_MARKERS, chat_tokenizer, pieces_tokenizer, text_tokenizer
 from hardscale.models.window import vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
+from hardscale.untrusted import guarded
 
 UNPINNED = "unpinned"
 #: What the facts of a task for chat models say that it is.

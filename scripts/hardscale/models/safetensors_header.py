@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardscale import guarded
 from hardscale.errors import ModelError
+from hardscale.untrusted import guarded
 
 #: Type of a tensor -> bits of one number.
 _BITS = {

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import GPTNeoXConfig
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.settings.models import FamilySettings, ScratchScale
 
 

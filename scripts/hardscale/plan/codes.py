@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hardscale.digest import code_digest, versions_digest
-from hardscale.for_rules import for_rules
-from hardscale.paths import Lineage, parse_part
-from hardscale.plan.holdings import Holdings
+from hardscale.artifacts.digest import code_digest, versions_digest
+from hardscale.plan.for_rules import for_rules
+from hardscale.plan.grid import Holdings
+from hardscale.plan.paths import Lineage, parse_part
 
 
 class Codes:
@@ -21,7 +21,7 @@ class Codes:
 
     def of(self, *modules: str) -> str:
         """Digest of the code of a job; with ``versions: strict`` of the versions of its libraries too."""
-        digest = code_digest(*modules, "hardscale.instruction_set")  # which every job settles
+        digest = code_digest(*modules, "hardscale.runtime.instruction_set")  # which every job settles
         return f"{digest}-{versions_digest(*modules)}" if self._study.versions == "strict" else digest
 
     @for_rules

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hardscale.for_rules import for_rules
 from hardscale.models.fit import Demand, Length, Ranked, packed
+from hardscale.plan.for_rules import for_rules
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
 from hardscale.settings.defenses import R2D2, CAt, Continuous, External
 from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.study import UNDEFENDED, Study
 from hardscale.settings.tasks import CONSTRUCTED
 from hardscale.settings.training import ExposureSettings
-from hardscale.study import UNDEFENDED, Study
 from hardscale.tasks.templates import TEMPLATES
 
 _Place = tuple[str, str, str]

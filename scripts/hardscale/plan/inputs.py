@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import DataError
-from hardscale.for_rules import for_inputs, with_signature
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
-from hardscale.paths import Lineage, manifest, manifests, parse_part, undefended
-from hardscale.plan.holdings import Holdings
+from hardscale.plan.for_rules import for_inputs, with_signature
+from hardscale.plan.grid import Holdings
+from hardscale.plan.paths import Lineage, manifest, manifests, parse_part, undefended
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.models import HubScale
-from hardscale.study import Cell, data_root
+from hardscale.settings.study import Cell, data_root
 from hardscale.tasks.locate import LocalFiles, chat_files, locate
-from hardscale.wordings import locate_text
+from hardscale.untrusted.wordings import locate_text
 
 
 class Inputs:

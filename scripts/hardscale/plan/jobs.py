@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from hardscale.paths import manifests
-from hardscale.plan.attack_helpers import AttackHelpers
-from hardscale.plan.chat_holdings import ChatHoldings
+from hardscale.plan.chat_grid import ChatHoldings
 from hardscale.plan.codes import Codes
 from hardscale.plan.demands import Demands
-from hardscale.plan.exhibits import Exhibits
-from hardscale.plan.holdings import Holdings
+from hardscale.plan.grid import Holdings
+from hardscale.plan.helpers import AttackHelpers
 from hardscale.plan.inputs import Inputs
+from hardscale.plan.measures import UtilityJobs
+from hardscale.plan.outputs import Exhibits
+from hardscale.plan.paths import manifests
 from hardscale.plan.specs import Specs
-from hardscale.plan.utility_jobs import UtilityJobs
-from hardscale.study import Study, data_root
+from hardscale.settings.study import Study, data_root
 
 
 class Jobs:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hardscale.paths import Lineage
-from hardscale.study import Cell
+from hardscale.plan.paths import Lineage
+from hardscale.settings.study import Cell
 
 _NOTHING = "(?!)"
 

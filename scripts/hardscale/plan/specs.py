@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from hardscale.artifacts.manifest import canonical_json
-from hardscale.for_rules import for_rules, with_signature
-from hardscale.instruction_set import KEY
-from hardscale.literal import restructured
-from hardscale.paths import Lineage, parse_part, undefended
-from hardscale.plan import deviations
-from hardscale.plan.exhibits import CHAT_FIGURES
-from hardscale.plan.holdings import Block, Holdings
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
+from hardscale.papers import deviations
+from hardscale.plan.for_rules import for_rules, with_signature
+from hardscale.plan.grid import Block, Holdings
+from hardscale.plan.outputs import CHAT_FIGURES
+from hardscale.plan.paths import Lineage, parse_part, undefended
+from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.defenses import CAt, External
+from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.utility import OTHER_JOBS
-from hardscale.study import UNDEFENDED, Cell
+from hardscale.untrusted.literal import restructured
 
 
 class Specs:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import verify
-from hardscale.reproduce.table_difference import compare_files
+from hardscale.ops.differences import compare_files
 
 
 @dataclass

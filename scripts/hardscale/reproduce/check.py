@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import read_manifest, sha256_file
 from hardscale.errors import ArtifactError, DataError
+from hardscale.ops.differences import compare_files
+from hardscale.ops.outcome import BROKEN, DIFFERS, MISSING, SAME, Finding
+from hardscale.ops.reference import Reference, content_digest, tables_of
 from hardscale.reproduce.inventory import artifacts, damages
-from hardscale.reproduce.outcome import BROKEN, DIFFERS, MISSING, SAME, Finding
-from hardscale.reproduce.reference import Reference, content_digest, tables_of
-from hardscale.reproduce.table_difference import compare_files
 
 
 def check(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:

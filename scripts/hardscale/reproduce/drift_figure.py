@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hardscale.figures.frame import line_key, point_key
 from hardscale.figures.style import GREY, PANEL_WIDTH, in_style, new_figure, plain
-from hardscale.reproduce.outcome import DAMAGED, DRIFT, OK
+from hardscale.ops.outcome import DAMAGED, DRIFT, OK
 
 MODES = ("full", "sample", "check")
 _LOOK = {OK: ("same", "#009E73", "o"), DRIFT: ("drift", "#D55E00", "X"), DAMAGED: ("damaged or failed", "#0072B2", "s")}

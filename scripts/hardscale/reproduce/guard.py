@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from hardscale.reproduce.outcome import BUSY, StoppedError
+from hardscale.ops.outcome import BUSY, StoppedError
 from hardscale.upkeep.controller import find_controller
 
 

@@ -9,9 +9,9 @@ import shutil
 import subprocess
 from collections import Counter
 
+from hardscale.artifacts.digest import ROOT, code_digest
 from hardscale.artifacts.publish import versions
-from hardscale.digest import ROOT, code_digest
-from hardscale.processor import processor
+from hardscale.runtime.processor import processor
 
 #: Besides the packages that every manifest names.
 _PACKAGES = ("snakemake", "submitit", "pandas", "statsmodels", "safetensors", "matplotlib", "english-words")

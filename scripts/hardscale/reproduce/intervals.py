@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hardscale.reproduce.outcome import DIFFERS, WITHIN, Finding
+from hardscale.ops.outcome import DIFFERS, WITHIN, Finding
 
 FALSE_ALARM_RATE = 0.01
 

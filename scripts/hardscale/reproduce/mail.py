@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardscale.console import printable
-from hardscale.reproduce.outcome import MEANING, Finding, exit_status
+from hardscale.ops.outcome import MEANING, Finding, exit_status
+from hardscale.runtime.console import printable
 
 _MOST_BAD, _MOST_GOOD, _MOST_CHANGES = 14, 6, 8
 _WIDTH = 240

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.errors import ArtifactError
-from hardscale.paths import RESULTS
+from hardscale.plan.paths import RESULTS
 from hardscale.reproduce.inventory import Damage
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST, artifact_folder
+from hardscale.artifacts.seeds import derive_seed
+from hardscale.ops.outcome import StoppedError
 from hardscale.plan.jobs import Jobs
-from hardscale.reproduce.outcome import StoppedError
-from hardscale.seeds import derive_seed
-from hardscale.upkeep.plan import plan
+from hardscale.plan.steps import plan
 
 #: Kinds of jobs of which every sample holds one.
 TRAINING, ATTACK, OTHER = "training", "attack", "other"

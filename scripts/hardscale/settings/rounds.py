@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hardscale.rounds_plan import ramp
+from hardscale.artifacts.rounds_plan import ramp
 from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.blocks import Overridable
 from hardscale.settings.bounds import BatchSize, Examples, Factor, Flag, Fraction, Iterations, Rounds, Whole

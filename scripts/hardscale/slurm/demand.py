@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.paths import parse_part
+from hardscale.ops.cluster import gpus_of
+from hardscale.ops.profile import Profile
+from hardscale.plan.estimates import Needs
 from hardscale.plan.jobs import Jobs
-from hardscale.resources import Needs
-from hardscale.slurm.commands import gpus_of
-from hardscale.slurm.profile import Profile
-from hardscale.study import Study
+from hardscale.plan.paths import parse_part
+from hardscale.settings.study import Study
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hardscale.literal import one_line
+from hardscale.untrusted.literal import one_line
 
 Level = Literal["ok", "warn", "FAIL"]
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from hardscale.analysis.family import LEVEL
 from hardscale.errors import DataError
-from hardscale.literal import markdown
 from hardscale.statements.sentences import KEY, chosen, key, over_models, sentence
 from hardscale.statements.stored import NOTES_FILE, StoredRun
+from hardscale.untrusted.literal import markdown
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 #: The study whose sentences the README has.

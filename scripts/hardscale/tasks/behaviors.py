@@ -12,8 +12,6 @@ from typing import Any
 
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.errors import DataError
-from hardscale.guarded import read_text, shown
-from hardscale.naming import brief, plainly
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings
 from hardscale.tasks.chat import Behavior
 from hardscale.tasks.copies import first_copies
@@ -23,6 +21,8 @@ from hardscale.tasks.formats.table import Table
 from hardscale.tasks.layouts import Layout, choose_layout
 from hardscale.tasks.source import Row, counted
 from hardscale.tasks.splits import text_of
+from hardscale.untrusted.guarded import read_text, shown
+from hardscale.untrusted.naming import brief, plainly
 
 _SAFE = ("Behavior", "Safe_Response")
 

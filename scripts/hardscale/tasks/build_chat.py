@@ -9,15 +9,15 @@ from typing import Any
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import BEHAVIORS, CHATS
 from hardscale.artifacts.tables import write_table
-from hardscale.console import say
 from hardscale.errors import DataError
-from hardscale.redaction import withholding
+from hardscale.runtime.console import say
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.tasks.behaviors import Chosen, Files, read_behaviors
 from hardscale.tasks.chat import BEHAVIORS_FILE, CHATS_FILE, KIND, Behavior, behavior_row, chat_row
 from hardscale.tasks.conversations import Conversations, read_conversations
 from hardscale.tasks.fetch import fetched
 from hardscale.tasks.locate import HubFile, HubTable, LocalFiles, locate_chat
+from hardscale.untrusted.redaction import withholding
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import DataError
-from hardscale.naming import brief, plainly
-from hardscale.seeds import derive_seed
 from hardscale.settings.chat import UtilitySource
 from hardscale.tasks.chat import Chat
 from hardscale.tasks.copies import first_copies, n_copies, split_off
@@ -16,6 +15,7 @@ from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.locate import HubTable, LocalFiles
 from hardscale.tasks.source import Row, Source, read_place
 from hardscale.tasks.splits import shuffled, text_of
+from hardscale.untrusted.naming import brief, plainly
 
 Messages = tuple[tuple[str, str], ...]
 #: Columns of the known formats, in order of preference.

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from hardscale.errors import DataError
-from hardscale.guarded import shown
 from hardscale.tasks.readme import described_splits
+from hardscale.untrusted.guarded import shown
 
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".json", ".json.gz")
 #: Names of a split, the first that is there is taken. UltraChat's end in ``_sft``.

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hardscale.errors import DataError
-from hardscale.naming import named
 from hardscale.tasks.formats.table import require
+from hardscale.untrusted.naming import named
 
 
 @dataclass(frozen=True)

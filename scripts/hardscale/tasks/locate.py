@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardscale.errors import DataError
-from hardscale.guarded import expanded, regular, shown
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings
 from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
 from hardscale.tasks.folders import FORMATS, is_table, split_files
+from hardscale.untrusted.guarded import expanded, regular, shown
 
 _BUILTIN_SOURCES = {
     "imdb": "hub:stanfordnlp/imdb",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.source import Row, read_source

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hardscale.errors import DataError, StudyError
-from hardscale.guarded import read_text, shown
-from hardscale.yaml_values import parse_yaml
+from hardscale.untrusted.guarded import read_text, shown
+from hardscale.untrusted.yaml_values import parse_yaml
 
 #: Blanks end with their line: of those that could go on, a long run of line ends would be split in every way.
 _HEAD = re.compile(r"---[^\S\n]*\n(.*?)\n---[^\S\n]*(\n|$)", re.DOTALL)

@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 
 from hardscale.artifacts.manifest import sha256_file
-from hardscale.console import say
 from hardscale.errors import DataError
-from hardscale.naming import named, numbers
+from hardscale.runtime.console import say
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks import hub, hub_table
 from hardscale.tasks.folders import SPLIT_NAMES
 from hardscale.tasks.formats.files import read_table_file
 from hardscale.tasks.formats.table import Table, require
 from hardscale.tasks.locate import HubTable, LocalFiles, locate
+from hardscale.untrusted.naming import named, numbers
 
 #: Columns to read, or what chooses them of those there are: (file or table, names) -> names.
 Columns = tuple[str, ...] | Callable[[str, list[str]], tuple[str, ...]]

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hardscale.errors import DataError
-from hardscale.naming import brief
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.copies import first_copies, n_copies, split_off
 from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.source import Row, Source
+from hardscale.untrusted.naming import brief
 
 T = TypeVar("T")
 

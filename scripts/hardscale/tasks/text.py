@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import DataError
-from hardscale.naming import brief
-from hardscale.seeds import derive_seed
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.source import Row, read_source
 from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of
 from hardscale.tasks.templates import TEMPLATES, Template
+from hardscale.untrusted.naming import brief
 
 
 def build(name: str, kind: str, settings: TaskSettings, seed: int, root: Path | None) -> BuiltTask:

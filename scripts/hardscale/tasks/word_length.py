@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import DataError
-from hardscale.seeds import derive_seed
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.splits import shuffled

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ import torch
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft
 from hardscale.artifacts.schemas import TERMS
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
-from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import ModelShape, training_flops
 from hardscale.models.load import load_classifier
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import say
 from hardscale.settings.defenses import CAt
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task

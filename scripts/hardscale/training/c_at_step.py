@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import Perturbed, perturb
 from hardscale.models.outputs import embeddings_as
-from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import CAt
 from hardscale.training.batches import Batch, Row
 from hardscale.training.continuous.passes import Length, Meter, Work

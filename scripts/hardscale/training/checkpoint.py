@@ -13,11 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hardscale import pulse
 from hardscale.artifacts.manifest import sha256_file
 from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.artifacts.retry import once_more
 from hardscale.artifacts.tables import private_file
+from hardscale.runtime import pulse
 from hardscale.training import faults
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hardscale import pulse
 from hardscale.attacks.codec import Codec
+from hardscale.runtime import pulse
 from hardscale.tasks.example import Example
 from hardscale.training.batches import Row, collate
 from hardscale.training.distributed import Group

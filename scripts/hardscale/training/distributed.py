@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from hardscale import pulse
 from hardscale.errors import TrainingError
+from hardscale.runtime import pulse
 from hardscale.training.meeting import Meeting
 from hardscale.training.options import PATIENCE_SECONDS
 

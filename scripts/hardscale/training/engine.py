@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from hardscale import pulse
 from hardscale.errors import TrainingError
-from hardscale.instruction_set import is_pinned
+from hardscale.runtime import pulse
+from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.training import OptimizerSettings
 from hardscale.training.batches import Batch, Row, collate
 from hardscale.training.distributed import Group

@@ -15,9 +15,9 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
-from hardscale.memory import Budget
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
+from hardscale.runtime.memory import Budget
 from hardscale.settings.rounds import AttackInTraining
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify

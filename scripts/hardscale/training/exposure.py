@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.codec import Codec
-from hardscale.seeds import derive_seed
 from hardscale.settings.training import ExposureSettings
 from hardscale.tasks.example import Example
 

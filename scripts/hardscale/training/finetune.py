@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.codec import Codec
-from hardscale.console import say
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_tokenizer, new_classifier
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import say
 from hardscale.settings.training import FinetuneSettings
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task

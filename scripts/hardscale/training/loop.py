@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from hardscale import pulse
-from hardscale.console import Progress
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import TrainingError
-from hardscale.seeds import derive_seed
+from hardscale.runtime import pulse
+from hardscale.runtime.console import Progress
 from hardscale.training import faults
 from hardscale.training.batches import Row
 from hardscale.training.engine import Engine

@@ -19,7 +19,7 @@ class Meeting:
     Args:
         rank: this one.
         world: how many there are.
-        patience: seconds that a missing rank may go without a sign of life (:mod:`hardscale.pulse`).
+        patience: seconds that a missing rank may go without a sign of life (:mod:`hardscale.runtime.pulse`).
     """
 
     def __init__(self, rank: int, world: int, patience: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hardscale.instruction_set import is_pinned
+from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.training import OptimizerSettings
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.settings.rounds import AdversarialRounds
 
 

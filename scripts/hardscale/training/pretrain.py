@@ -8,12 +8,12 @@ from typing import Any
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import METRICS, TIMING
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
-from hardscale.console import say
 from hardscale.models.flops import pretraining_flops
 from hardscale.models.load import MODEL, load_tokenizer, new_language_model, save_model
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import say
 from hardscale.settings.models import PretrainSettings
 from hardscale.settings.training import OptimizerSettings
 from hardscale.settings.words import from_spec

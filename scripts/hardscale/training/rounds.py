@@ -11,15 +11,15 @@ from typing import Any
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft
 from hardscale.artifacts.schemas import POOL
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.attacks.codec import Codec
-from hardscale.console import Progress as Bar
-from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
-from hardscale.seeds import derive_seed
+from hardscale.runtime.console import Progress as Bar
+from hardscale.runtime.console import say
 from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from hardscale import stopping
 from hardscale.artifacts.manifest import canonical_json, read_manifest
-from hardscale.console import say
+from hardscale.runtime import stopping
+from hardscale.runtime.console import say
 from hardscale.training.checkpoint import Checkpoints
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine

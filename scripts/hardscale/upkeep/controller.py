@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardscale.controller import LOCK, NOTE
-from hardscale.owner import is_held, read_owner
-from hardscale.upkeep.marks import SNAKEMAKE, locked
+from hardscale.artifacts.locks import is_held, read_owner
+from hardscale.ops.controller import LOCK, NOTE
+from hardscale.ops.snakemake_metadata import SNAKEMAKE, locked
 
 #: A note on another host that is older than this is a dead controller's, unless Slurm knows better.
 _PATIENCE_SECONDS = 300.0

@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from hardscale.cli import DEFAULT_STUDY, study_from_files
 from hardscale.errors import StudyError
+from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
 from hardscale.plan.jobs import Jobs
 
 

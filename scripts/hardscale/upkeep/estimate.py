@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hardscale.upkeep.plan import Step
-from hardscale.upkeep.survey import DONE, RUNNING, Seen
+from hardscale.ops.job_state import DONE, RUNNING, Seen
+from hardscale.plan.steps import Step
 
 #: Phases whose jobs take seconds to minutes; they are left out.
 _LIGHT = frozenset({"tasks", "tables", "figures"})

@@ -1,4 +1,4 @@
-"""Removing what :mod:`hardscale.upkeep.rubbish` lists, and when nothing may be removed."""
+"""Removing what :mod:`hardscale.ops.garbage` lists, and when nothing may be removed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.errors import ArtifactError
+from hardscale.ops.garbage import WEIGHTS, Rubbish
+from hardscale.ops.job_state import Survey
 from hardscale.upkeep.prune import prune_weights
-from hardscale.upkeep.rubbish import WEIGHTS, Rubbish
-from hardscale.upkeep.survey import Survey
 
 #: ``results/<study>`` and ``.snakemake/slurm_logs`` stay though they be empty.
 _KEPT_DEPTH = 2

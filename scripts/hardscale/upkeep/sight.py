@@ -13,8 +13,8 @@ from pathlib import Path
 from hardscale.launch import queue
 from hardscale.launch.lock import is_rank
 from hardscale.launch.note import read_note
-from hardscale.upkeep.marks import last_line
-from hardscale.upkeep.plan import Step
+from hardscale.ops.snakemake_metadata import last_line
+from hardscale.plan.steps import Step
 
 RUNNING, QUEUED = "running", "queued"
 _WAITING = frozenset(
@@ -91,7 +91,7 @@ class Sight:
 
     Args:
         slurm: the queue.
-        marks: :func:`hardscale.upkeep.marks.started`.
+        marks: :func:`hardscale.ops.snakemake_metadata.started`.
         controlled: whether a controller lives, so that its marks are of living jobs.
     """
 

@@ -14,12 +14,12 @@ from hardscale.attacks.chat_text import render
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.base import Item, Judgment
-from hardscale.memory import Budget
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import reply
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.models.window import window
-from hardscale.wordings import Wording
+from hardscale.runtime.memory import Budget
+from hardscale.untrusted.wordings import Wording
 
 #: Marks by which chat formats tell who speaks. In a judged text they could give the judge orders.
 _MARKERS = re.compile(

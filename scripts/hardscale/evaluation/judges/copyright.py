@@ -12,9 +12,9 @@ import numpy as np
 
 from hardscale.errors import DataError
 from hardscale.evaluation.judges.base import Item, Judgment
-from hardscale.guarded import read_text
 from hardscale.tasks.formats.files import MAX_TEXT_BYTES
 from hardscale.tasks.formats.json_table import parsed
+from hardscale.untrusted.guarded import read_text
 
 THRESHOLD = 0.6
 #: Kind of text -> words of a window, words that it shares with the next one.

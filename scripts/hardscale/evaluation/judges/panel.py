@@ -18,7 +18,7 @@ from hardscale.evaluation.judges.rules import Rules
 from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.words import first_problem
-from hardscale.wordings import Wording, digest, locate_text, wording_of
+from hardscale.untrusted.wordings import Wording, digest, locate_text, wording_of
 
 #: Kind of a judging model -> its module and class.
 _ASKED: dict[str, tuple[Any, Any]] = {

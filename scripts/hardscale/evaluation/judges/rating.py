@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from hardscale.errors import AttackError
 from hardscale.evaluation.judges.ask import NOTHING, defused, marked_off
 from hardscale.evaluation.judges.base import Item
-from hardscale.redaction import quotes
+from hardscale.untrusted.redaction import quotes
 
 MAX_NEW_TOKENS = 512
 LOWEST, HIGHEST = 1.0, 10.0

@@ -7,11 +7,11 @@ import zlib
 from pathlib import Path
 
 from hardscale.errors import DataError
-from hardscale.guarded import opened, shown, text_problem
 from hardscale.tasks.formats.csv_table import parse_csv
 from hardscale.tasks.formats.json_table import parse_document, parse_lines
 from hardscale.tasks.formats.parquet_table import WHAT, read_parquet
 from hardscale.tasks.formats.table import Table
+from hardscale.untrusted.guarded import opened, shown, text_problem
 
 _PARSERS = {".csv": parse_csv, ".json": parse_document, ".jsonl": parse_lines, ".ndjson": parse_lines}
 #: Text of a table at most, unpacked: it is held in memory several times. Parquet has no such limit.

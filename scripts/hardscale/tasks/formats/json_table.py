@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hardscale.errors import DataError
-from hardscale.naming import numbers
 from hardscale.tasks.formats.table import ABSENT, Table
+from hardscale.untrusted.naming import numbers
 
 #: Numbers from here on are not shown: their digits may fill a screen.
 _LARGE = 1e15

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hardscale.errors import DataError
-from hardscale.guarded import opened
-from hardscale.naming import brief
 from hardscale.tasks.formats.table import Table
+from hardscale.untrusted.guarded import opened
+from hardscale.untrusted.naming import brief
 
 WHAT = "a table"
 #: More rows than any study reads; a few bytes of a file can claim to be as many as they like.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import DataError
-from hardscale.naming import brief, named, numbers
+from hardscale.untrusted.naming import brief, named, numbers
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.models.chat import ChatTemplate
-from hardscale.seeds import derive_seed
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.tasks.chat import load_chat_task
 from hardscale.training.continuous.encode import Talks, triples_of

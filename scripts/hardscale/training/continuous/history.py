@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardscale.console import Progress, say
+from hardscale.runtime.console import Progress, say
 from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.passes import Work
 from hardscale.training.engine import Engine

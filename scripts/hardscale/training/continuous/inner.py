@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import perturb
-from hardscale.seeds import derive_seed
 from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.rows import Triple

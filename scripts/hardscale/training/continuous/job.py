@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import torch
 
-from hardscale import pulse
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
-from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.counts import generative_parameters, model_shape
-from hardscale.seeds import derive_seed
+from hardscale.runtime import pulse
+from hardscale.runtime.console import say
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training import faults
 from hardscale.training.continuous.history import History, take_steps

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.training.continuous.rows import Stream
 
 

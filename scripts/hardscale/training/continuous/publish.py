@@ -12,11 +12,11 @@ from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CLEAN, METRICS, TERMS, TIMING
 from hardscale.artifacts.tables import write_table
-from hardscale.console import say
 from hardscale.errors import TrainingError
 from hardscale.models.chat import load_chat_model
 from hardscale.models.flops import training_flops
 from hardscale.models.load import MODEL, save_model
+from hardscale.runtime.console import say
 from hardscale.training import faults
 from hardscale.training.continuous.history import History
 from hardscale.training.continuous.lora import ADAPTER, add_lora, merged, put_weights, save_adapter, trained_weights

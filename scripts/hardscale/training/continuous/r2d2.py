@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardscale import pulse
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.load import load_tokenizer
-from hardscale.seeds import derive_seed
+from hardscale.runtime import pulse
 from hardscale.settings.defenses import R2D2, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import Behavior, load_chat_task

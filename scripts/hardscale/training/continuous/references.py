@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hardscale import pulse
+from hardscale.runtime import pulse
 from hardscale.training.checkpoint import write_json
 from hardscale.training.continuous.objective import Preference
 from hardscale.training.continuous.rows import Triple

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.errors import TrainingError
-from hardscale.seeds import derive_seed
 
 if TYPE_CHECKING:
     from hardscale.settings.defenses import CAdvIPO, CAdvUL

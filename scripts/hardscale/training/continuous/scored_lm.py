@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardscale.console import say
 from hardscale.errors import TrainingError
-from hardscale.memory import is_out_of_memory
 from hardscale.models.outputs import (
     FORWARD_ERRORS,
     body_of,
@@ -21,6 +19,8 @@ from hardscale.models.outputs import (
     name_of,
     same_losses,
 )
+from hardscale.runtime.console import say
+from hardscale.runtime.memory import is_out_of_memory
 from hardscale.training.continuous.losses import complement_log_probabilities, log_probabilities
 
 #: Architectures whose tokens read each other by the attention mask alone and know their place by position ids alone.

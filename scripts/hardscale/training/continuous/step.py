@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardscale.seeds import derive_seed
+from hardscale.artifacts.seeds import derive_seed
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.settings.embedding import InnerAttack
 from hardscale.training.continuous.inner import Found, attack

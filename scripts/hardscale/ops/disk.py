@@ -1,0 +1,150 @@
+"""Bytes on disk by what they are for; files that share their bytes through hard links counted once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardscale.artifacts.manifest import MANIFEST
+from hardscale.ops.snakemake_metadata import SNAKEMAKE
+from hardscale.plan.paths import Layout
+
+#: Folder under results/<study> -> kind, in the order in which shared bytes are given to one of them.
+_KINDS = {
+    "tasks": "tasks",
+    "base": "base models",
+    "pretrained": "base models",
+    "models": "models",
+    "attacks": "attacks",
+    "tables": "tables",
+    "figures": "figures",
+    "logs": "logs",
+    "benchmarks": "logs",
+    "state": "state",
+}
+GANGS, DRAFTS, OTHER, WORKFLOW = "gangs", "drafts", "other", ".snakemake"
+KINDS = (*dict.fromkeys(_KINDS.values()), GANGS, DRAFTS, OTHER, WORKFLOW)
+_GANG = "gang"
+_DRAFT = ".tmp-"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file: path, its identity on the file system, links to it, length, bytes that it takes on disk."""
+
+    path: str
+    inode: tuple[int, int]
+    links: int
+    length: int
+    used: int
+
+
+@dataclass
+class Usage:
+    """Bytes of one kind or one folder.
+
+    Attributes:
+        files: names; a file with two names counts twice.
+        apparent: sum of their lengths.
+        used: bytes on disk, every file counted once.
+    """
+
+    files: int = 0
+    apparent: int = 0
+    used: int = 0
+
+
+def files(root: Path) -> Iterator[File]:
+    """Every file below a folder, or the file itself, without following links; what vanishes meanwhile is left out."""
+    if root.is_symlink() or root.is_file():
+        yield from _file(str(root))
+        return
+    for place, _, names in os.walk(root):
+        for name in names:
+            yield from _file(f"{place}/{name}")
+
+
+def _file(path: str) -> Iterator[File]:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    yield File(path, (found.st_dev, found.st_ino), found.st_nlink, found.st_size, found.st_blocks * 512)
+
+
+def usage(layout: Layout) -> tuple[dict[str, Usage], dict[str, Usage]]:
+    """Bytes of a study and of ``.snakemake``, each shared file counted where the first kind of ``KINDS`` holds it.
+
+    Returns:
+        By kind; by artifact, state folder or other folder.
+    """
+    kinds = {kind: Usage() for kind in KINDS}
+    places: dict[str, Usage] = {}
+    known: set[tuple[int, int]] = set()
+    found = [(kind_of(file.path, layout), file) for root in (layout.root, SNAKEMAKE) for file in files(root)]
+    found.sort(key=lambda entry: KINDS.index(entry[0]))
+    for kind, file in found:
+        new = file.inode not in known
+        known.add(file.inode)
+        for entry in (kinds[kind], places.setdefault(_place(file.path, layout), Usage())):
+            entry.files += 1
+            entry.apparent += file.length
+            entry.used += file.used if new else 0
+    return kinds, places
+
+
+def kind_of(path: str, layout: Layout) -> str:
+    """What a file below results/<study> or ``.snakemake`` is for."""
+    root = f"{layout.root}/"
+    if not path.startswith(root):
+        return WORKFLOW
+    parts = path.removeprefix(root).split("/")
+    folders = parts[:-1]
+    if any(is_draft(part) for part in folders):
+        return DRAFTS
+    kind = _KINDS.get(parts[0], OTHER) if folders else OTHER
+    return GANGS if kind == "state" and _GANG in folders else kind
+
+
+def is_draft(name: str) -> bool:
+    """Whether a folder's name is that of an artifact being written."""
+    return name.startswith(".") and _DRAFT in name
+
+
+def _place(path: str, layout: Layout) -> str:
+    """The folder that people think of: an artifact, a job's state, or two levels of anything else."""
+    root = f"{layout.root}/"
+    if not path.startswith(root):
+        return "/".join(path.split("/")[:2])
+    parts = path.removeprefix(root).split("/")[:-1]
+    depth = {"models": 7, "attacks": 8, "tasks": 2, "base": 3, "pretrained": 3}.get(parts[0] if parts else "", 1)
+    if parts[:2] == ["state", "pretrained"]:
+        depth = 4
+    elif parts[:1] == ["state"]:
+        # Finetuning lives in task/family/scale/seed/none, a block of rounds one level deeper.
+        depth = 6 if parts[5:6] == ["none"] else 7
+    return root + "/".join(parts[:depth])
+
+
+def freed(paths: Iterable[Path]) -> dict[Path, int]:
+    """Bytes that removing each of some paths in turn gives back: a file's when its last name goes."""
+    left: dict[tuple[int, int], int] = {}
+    found: dict[Path, int] = {}
+    for path in paths:
+        found[path] = 0
+        for file in files(path):
+            left[file.inode] = left.get(file.inode, file.links) - 1
+            if not left[file.inode]:
+                found[path] += file.used
+    return found
+
+
+def artifact_folders(root: Path) -> Iterator[Path]:
+    """Every published artifact below a folder, drafts left out."""
+    for place, names, found in os.walk(root):
+        names[:] = [name for name in names if not is_draft(name)]
+        if MANIFEST in found:
+            names.clear()
+            yield Path(place)

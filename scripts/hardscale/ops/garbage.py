@@ -1,0 +1,156 @@
+"""What can go without anything being missed, now or by the next run: what ``make gc`` lists and removes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardscale.launch.note import NAME as NOTE
+from hardscale.launch.note import read_note
+from hardscale.launch.state import RECORD
+from hardscale.ops.disk import artifact_folders, files, is_draft
+from hardscale.ops.job_state import DONE, QUEUED, RUNNING, Survey
+from hardscale.ops.snakemake_metadata import SNAKEMAKE
+from hardscale.upkeep.sight import driven, ranks_here
+
+DRAFT, STATE, WEIGHTS, SLURM_LOG, ORPHAN = "draft", "state", "weights", "Slurm log", "orphan"
+_DRAFT_SECONDS = 3600.0
+_DAY = 86400.0
+#: What a training job needs no more when it is done. Its record of what it published is small and stays.
+_STATE_FOLDERS = ("checkpoints", "finished", "carry", "gang")
+#: What a training job's state folder is known by.
+_STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
+#: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
+_ARTIFACTS = ("attacks", "models", "pretrained", "base", "tasks")
+
+
+@dataclass(frozen=True)
+class Rubbish:
+    """Something to remove: a folder or a file; of ``weights`` the ``model`` folder of an artifact that stays."""
+
+    kind: str
+    path: Path
+
+
+def rubbish(
+    survey: Survey, *, orphans: bool = False, log_days: float = 30.0, now: float | None = None
+) -> list[Rubbish]:
+    """Everything that can go.
+
+    Nothing on the list is read by an unfinished job or lies around, or in, anything that is. Where Slurm does not
+    answer, or a job of this folder lives that is not known, drafts and state stay.
+
+    Args:
+        survey: the study.
+        orphans: list artifacts and state, too, that the study no longer asks for: of removed cells, defenses, attacks.
+        log_days: Slurm's logs live so long.
+        now: seconds of the epoch; the clock's when None.
+    """
+    moment = time.time() if now is None else now
+    found = [*_weights(survey), *_slurm_logs(survey, moment - log_days * _DAY)]
+    if not strangers(survey):
+        found += [*_drafts(survey, moment), *_finished_states(survey)]
+        if orphans:
+            found += [*_orphan_artifacts(survey), *_orphan_states(survey)]
+    return without_needed(found, survey.needed)
+
+
+def strangers(survey: Survey) -> str:
+    """Why it is not known what writes in this folder; empty when it is."""
+    if survey.slurm.problem:
+        return survey.slurm.problem
+    known = {seen.live.slurm_id for seen in survey.seen if seen.live}
+    others = sorted(job.id for job in survey.slurm.here if job.live and job.id not in known)
+    return f"Slurm job {others[0]} runs in this folder and is not known to the study" if others else ""
+
+
+def without_needed(found: Iterable[Rubbish], needed: set[str]) -> list[Rubbish]:
+    """The list without anything that is needed, holds something needed or lies in it; no entry lies in another."""
+    around = {str(parent) for path in needed for parent in Path(path).parents}
+
+    def is_needed(path: Path) -> bool:
+        return str(path) in needed | around or any(str(parent) in needed for parent in path.parents)
+
+    kept = [one for one in found if not is_needed(one.path)]
+    paths = {one.path for one in kept}
+    return [one for one in kept if paths.isdisjoint(one.path.parents)]
+
+
+def _drafts(survey: Survey, now: float) -> Iterator[Rubbish]:
+    """Drafts of killed publishers: an hour without a write, and no job that could be writing them."""
+    live = [seen.step for seen in survey.steps(RUNNING, QUEUED)]
+    live_folders = {folder for step in live for folder in step.folders}
+    live_states = tuple(f"{step.state}/" for step in live if step.state)
+    for place, names, _ in os.walk(survey.jobs.layout.root):
+        drafts = [name for name in names if is_draft(name)]
+        names[:] = [name for name in names if name not in drafts]
+        for name in drafts:
+            path = Path(place) / name
+            written = str(path.with_name(name[1:].split(".tmp-")[0]))
+            if written in live_folders or str(path).startswith(live_states) or now - _newest(path) < _DRAFT_SECONDS:
+                continue
+            yield Rubbish(DRAFT, path)
+
+
+def _newest(path: Path) -> float:
+    """When a file, or something in a folder, was last written; now when that can not be told."""
+    try:
+        times = [path.stat().st_mtime, *(os.lstat(file.path).st_mtime for file in files(path))]
+    except OSError:
+        return time.time()
+    return max(times)
+
+
+def _finished_states(survey: Survey) -> Iterator[Rubbish]:
+    for seen in survey.steps(DONE):
+        if seen.step.state is None:
+            continue
+        state = Path(seen.step.state)
+        present = [state / name for name in _STATE_FOLDERS if (state / name).is_dir()]
+        if present and not in_use(state, survey):
+            yield from (Rubbish(STATE, path) for path in present)
+
+
+def in_use(state: Path, survey: Survey) -> bool:
+    """Whether a driver, a rank or a Slurm job works in a state folder."""
+    note = read_note(state)
+    return driven(state) or ranks_here(state / "gang") or (note is not None and survey.slurm.live(note.job_id))
+
+
+def _weights(survey: Survey) -> Iterator[Rubbish]:
+    """Weights of rounds that nothing evaluates and no block starts from; training itself does not publish such."""
+    kept = {str(folder) for folder in survey.jobs.holdings.model_folders()}
+    for seen in survey.steps(DONE):
+        if seen.step.phase == "rounds":
+            for folder in seen.step.folders:
+                if folder not in kept and Path(folder, "model").is_dir():
+                    yield Rubbish(WEIGHTS, Path(folder, "model"))
+
+
+def _slurm_logs(survey: Survey, before: float) -> Iterator[Rubbish]:
+    for path in (SNAKEMAKE / "slurm_logs").rglob("*.log"):
+        live = path.stem.isdigit() and survey.slurm.live(int(path.stem))
+        if not live and _newest(path) < before:
+            yield Rubbish(SLURM_LOG, path)
+
+
+def _orphan_artifacts(survey: Survey) -> Iterator[Rubbish]:
+    asked = {folder for seen in survey.seen for folder in seen.step.folders}
+    for kind in _ARTIFACTS:
+        for folder in artifact_folders(survey.jobs.layout.root / kind):
+            if str(folder) not in asked:
+                yield Rubbish(ORPHAN, folder)
+
+
+def _orphan_states(survey: Survey) -> Iterator[Rubbish]:
+    asked = {seen.step.state for seen in survey.seen if seen.step.state}
+    for place, names, found in os.walk(survey.jobs.layout.root / "state"):
+        if place in asked:
+            names.clear()
+        elif _STATE_PARTS & {*names, *found}:
+            names.clear()
+            if not in_use(Path(place), survey):
+                yield Rubbish(ORPHAN, Path(place))

@@ -1,0 +1,72 @@
+"""What chat models and continuous defenses add to a study: lineages with rules of their own, utility, their attacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from hardscale.plan.grid import Block, Holdings
+from hardscale.plan.paths import Lineage
+from hardscale.settings.study import Cell
+
+
+class ChatHoldings:
+    """The instances that chat models and continuous defenses bring.
+
+    Args:
+        holdings: all that the study holds.
+    """
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout
+
+    @property
+    def needed(self) -> bool:
+        """Whether the study has chat models or continuous defenses at all."""
+        return bool(self.cells) or bool(self.c_at_blocks)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Cells of chat models."""
+        return [cell for cell in self._holdings.cells if self._study.is_chat(cell.task)]
+
+    @property
+    def several_sizes(self) -> bool:
+        """Whether some family is asked one task at two scales or more."""
+        sizes = Counter((task, family) for task, family, _ in {(c.task, c.family, c.scale) for c in self.cells})
+        return max(sizes.values(), default=0) > 1
+
+    def trained(self) -> list[Lineage]:
+        """Lineages that the continuous rule trains."""
+        return self._holdings.defended_by("c_advul", "c_advipo", "r2d2")
+
+    def external(self) -> list[Lineage]:
+        """Lineages whose model somebody else trained."""
+        return self._holdings.defended_by("external")
+
+    @property
+    def c_at_blocks(self) -> list[Block]:
+        """Jobs of continuous adversarial training of classifiers, by the number of models that each publishes."""
+        found: dict[int, list[Lineage]] = {}
+        for lineage in self._holdings.defended_by("c_at"):
+            found.setdefault(self._holdings.n_rounds(lineage), []).append(lineage)
+        return [Block(f"c_at_{n:02d}", 1, n, tuple(range(1, n + 1)), lineages) for n, lineages in sorted(found.items())]
+
+    def evaluated_models(self) -> Iterator[tuple[str, int]]:
+        """Lineage key and round of every chat model that some attack is run on."""
+        chats = {cell.key for cell in self.cells}
+        return ((key, n) for key, n in self._holdings.evaluated if Lineage.parse(key).cell.key in chats)
+
+    def utility_folders(self) -> Iterator[Path]:
+        """The folder of every utility job: one for each evaluated chat model."""
+        if self._study.utility is not None:
+            for key, number in self.evaluated_models():
+                yield self._layout.utility(key, number)
+
+    def attack_folders(self) -> Iterator[Path]:
+        """The folder of every attack on a chat model."""
+        chats = {cell.task for cell in self.cells}
+        depth = len((self._layout.root / "attacks").parts)
+        # A large study of classifiers alone has a quarter of a million attacks to look through in vain.
+        return (path for path in self._holdings.attack_folders() if path.parts[depth] in chats) if chats else iter(())

@@ -1,0 +1,99 @@
+"""How the training gangs of this run are started: on this machine, or by Slurm with the profile's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardscale.errors import StudyError
+from hardscale.plan.estimates import Needs
+
+#: Profile key among ``default-resources`` -> what a gang's Slurm job takes from it. The first that is given wins.
+_KEYS = {
+    "partition": ("gang_partition", "slurm_partition"),
+    "account": ("gang_account", "slurm_account"),
+    "qos": ("gang_qos", "qos"),
+}
+_LAUNCHES = ("local", "slurm")
+#: Minutes that a gang of this machine is told; nothing there reads them.
+_NO_LIMIT = 0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How gangs are started.
+
+    Attributes:
+        how: ``local`` or ``slurm``.
+        site: partition, account, qos and further sbatch options of gangs on Slurm.
+        limited: whether somebody may read how long a job takes and how much disk: a profile has default resources.
+    """
+
+    how: str = "local"
+    site: dict[str, Any] = field(default_factory=dict)
+    limited: bool = False
+
+    @classmethod
+    def of_profile(cls, default_resources: Any) -> Launch:
+        """Read from ``default-resources``: ``launch: slurm`` and what else there is for gangs.
+
+        Raises:
+            StudyError: ``launch`` is neither ``local`` nor ``slurm``.
+        """
+        values = {name: _plain(value) for name, value in _items(default_resources).items()}
+        how = values.get("launch", "local")
+        if how not in _LAUNCHES:
+            raise StudyError(f"default-resources: launch: found {how!r}, allowed are {', '.join(_LAUNCHES)}")
+        site: dict[str, Any] = {}
+        for key, names in _KEYS.items():
+            given = [values[name] for name in names if values.get(name)]
+            if given:
+                site[key] = given[0]
+        if values.get("gang_extra"):
+            site["extra"] = _options(values["gang_extra"])
+        return cls(how, site, limited=bool(set(values) - {"tmpdir"}))
+
+    def threads(self, needs: Needs) -> Any:
+        """Cores of a gang job: its ranks here, one for the driver that waits for Slurm."""
+        if self.how != "local":
+            return 1
+        ranks = needs.study.ranks
+        return ranks if isinstance(ranks, int) else needs.ranks
+
+    def resources(self, needs: Needs) -> dict[str, Any]:
+        """Resources of a gang rule."""
+        asked = {"mem_mb": needs.mem_mb, **self._limits(needs), "launch": self.how}
+        if self.how == "local":
+            return {"runtime": _NO_LIMIT, **asked, "nodes": 1, "gpu": 0, "zero_stage": 0}
+        return {
+            **asked,
+            "disk_mb": needs.disk_mb,
+            "nodes": needs.nodes,
+            "gpu": needs.gpu,
+            "zero_stage": needs.zero_stage,
+        }
+
+    def device(self, needs: Needs) -> dict[str, Any]:
+        """Resources of a job of the executor."""
+        more = {} if self.how == "local" else {"gpu": needs.gpu, "nodes": 1}
+        return {"mem_mb": needs.mem_mb, **self._limits(needs), **more}
+
+    def _limits(self, needs: Needs) -> dict[str, Any]:
+        # Each function among resources is called for every job of a plan, which is a tenth of a large one's time.
+        return {"runtime": needs.runtime} if self.limited or self.how != "local" else {}
+
+
+def _items(default_resources: Any) -> Mapping[str, Any]:
+    return dict(default_resources.items()) if default_resources is not None else {}
+
+
+def _plain(value: Any) -> str:
+    """A default resource as it is written in the profile."""
+    return str(getattr(value, "raw", value)).strip("'\"")
+
+
+def _options(text: str) -> dict[str, Any]:
+    """``--constraint=a --exclusive`` as submitit wants it."""
+    pairs = (word.removeprefix("--").partition("=") for word in text.split())
+    return {name: value or True for name, _, value in pairs}

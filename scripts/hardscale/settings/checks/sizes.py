@@ -1,0 +1,184 @@
+"""Numbers of a study that must fit each other, in every cell as it will be run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hardscale.models.ladder import BUILTIN_FAMILIES
+from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.checks.finals import every_final, finals, row_cells
+from hardscale.settings.defenses import R2D2, CAt, Continuous
+from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.headline import entry_for
+from hardscale.settings.models import PretrainSettings
+from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
+from hardscale.settings.text_attacks import Adaptive, Beast
+from hardscale.settings.training import FinetuneSettings
+
+if TYPE_CHECKING:
+    from hardscale.settings.study import Cell, Study
+
+
+#: Where nothing but the data or the model tells a bound.
+_UNKNOWN = 10**9
+_FEWER = "fewer than a prompt may have there"
+
+
+def check_sizes(study: Study) -> None:
+    """No batch above the examples, no warmup beyond the steps, no attack longer than a prompt, and the like."""
+    for key, form, cells in every_final(study):
+        firsts = {(c.task, c.family, c.scale): c for c in reversed(cells)}  # seeds have no sizes
+        for cell in reversed(firsts.values()):
+            for name, value, most, what in _limits(study, form, cell):
+                if value > most:
+                    raise ValueError(
+                        f"{key}.{name}: found {value:,} for {cell.key}, allowed are at most {most:,}: {what}"
+                    )
+
+
+def _limits(study: Study, form: Any, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
+    """Key, value, upper bound and what that is, of a block as it holds for a cell."""
+    if isinstance(form, FinetuneSettings | CAt):
+        yield from _classifier_training(study, form, cell)
+    elif isinstance(form, AdversarialRounds):
+        yield "batch_size", form.batch_size, form.set_size, "its set_size"
+        if "n_new_examples" in form.model_fields_set:
+            yield "n_new_examples", form.n_new_examples, _n_train(study, cell), "the n_train of its task"
+        yield from _exposure(study, form, cell)
+        yield from _attack_text(study, "attack.", form.attack, cell)
+    elif isinstance(form, Continuous | R2D2):
+        yield from _chat_training(form)
+        if isinstance(form, R2D2):
+            yield "top_k", form.top_k, _vocabulary(study, cell), "the model's vocabulary"
+    elif isinstance(form, PretrainSettings):
+        if "warmup_steps" in form.model_fields_set:
+            yield "warmup_steps", form.warmup_steps, form.steps, "its steps"
+    else:
+        yield from _attack_text(study, "", form, cell)
+
+
+def _classifier_training(study: Study, form: FinetuneSettings | CAt, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
+    n_train = _n_train(study, cell)
+    yield "batch_size", form.batch_size, n_train, "the n_train of its task"
+    steps = form.steps or math.ceil((form.epochs or 1) * math.ceil(n_train / form.batch_size) - 1e-9)
+    yield "optimizer.warmup_steps", form.optimizer.warmup_steps, max(steps, 1), "its steps"
+    if isinstance(form, CAt):
+        yield "checkpoints", form.checkpoints, max(steps, 1), "its steps"
+    yield from _exposure(study, form, cell)
+
+
+def _exposure(
+    study: Study, form: FinetuneSettings | CAt | AdversarialRounds, cell: Cell
+) -> Iterator[tuple[str, int, int, str]]:
+    if form.exposure.probability:
+        yield "exposure.max_tokens", form.exposure.max_tokens, _longest(study, cell) - 1, _FEWER
+
+
+def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str]]:
+    if isinstance(form, R2D2):
+        yield "cases_per_step", form.cases_per_step, form.pool_size, "its pool_size"
+        yield "n_attack_tokens", form.n_attack_tokens, form.max_tokens - 1, "fewer than its max_tokens"
+        yield "optimizer.warmup_steps", form.optimizer.warmup_steps, form.steps, "its steps"
+        return
+    if form.micro_batch is not None:
+        yield "micro_batch", form.micro_batch, form.batch_size, "its batch_size"
+    if form.steps is not None:
+        yield "optimizer.warmup_steps", form.optimizer.warmup_steps, form.steps, "its steps"
+    if form.attack is not None and form.attack.positions == "suffix":
+        yield "attack.n_suffix_tokens", form.attack.n_suffix_tokens, form.max_tokens - 1, "fewer than its max_tokens"
+
+
+def _attack_text(study: Study, key: str, form: Any, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
+    """What an attack writes must be shorter than a prompt may be; it takes no more tokens than there are."""
+    longest, what = _longest(study, cell) - 1, _FEWER
+    if isinstance(form, AttackSettings | Adaptive):
+        yield f"{key}n_attack_tokens", form.n_attack_tokens, longest, what
+    if isinstance(form, AttackSettings) and form.kind == "gcg" and form.gradient:
+        yield f"{key}top_k", form.top_k, _vocabulary(study, cell), "the model's vocabulary"
+    if isinstance(form, Beast):
+        yield f"{key}n_iterations", form.n_iterations, longest, what
+        yield f"{key}branching", form.branching, _vocabulary(study, cell), "the model's vocabulary"
+    if isinstance(form, Adaptive):
+        yield f"{key}n_replaced", form.n_replaced, form.n_attack_tokens, "its n_attack_tokens"
+    if isinstance(form, EmbeddingAttack) and form.perturbation.positions == "suffix":
+        yield f"{key}perturbation.n_suffix_tokens", form.perturbation.n_suffix_tokens, longest, what
+
+
+def _n_train(study: Study, cell: Cell) -> int:
+    """Training examples of a cell's task at most; those of a chat task are not known here."""
+    task = study.tasks[cell.task]
+    return task.n_train if isinstance(task, TaskSettings) else _UNKNOWN
+
+
+def _longest(study: Study, cell: Cell) -> int:
+    """Tokens of a prompt at most, where the task bounds them, or a model that is made here."""
+    family = study.families[cell.family]
+    window = family.max_positions if family.source == "scratch" else _UNKNOWN
+    return min(study.tasks[cell.task].max_tokens or _UNKNOWN, window)
+
+
+def _vocabulary(study: Study, cell: Cell) -> int:
+    """Tokens of a cell's vocabulary, where the study alone tells it."""
+    family = study.families[cell.family]
+    if family.source == "scratch":
+        return family.tokenizer.vocab_size
+    return BUILTIN_FAMILIES[cell.family][cell.scale].vocab if family.source == "builtin" else _UNKNOWN
+
+
+def check_examples(study: Study) -> None:
+    """Rows of the evaluation look at no more examples than there are, in no more shards than examples."""
+    for i, row in enumerate(study.evaluate):
+        if row.shards > row.n_examples:
+            raise ValueError(
+                f"evaluate.{i}.shards: found {row.shards:,} for n_examples: {row.n_examples:,}; give at most one each"
+            )
+        for name in sorted({cell.task for cell in row_cells(study, row)}):
+            most, key = _n_examples(study, name)
+            if row.n_examples > most and "n_examples" in row.model_fields_set:
+                raise ValueError(
+                    f"evaluate.{i}.n_examples: found {row.n_examples:,}, and {key} is {most:,}; give at most so many"
+                )
+
+
+def _n_examples(study: Study, name: str) -> tuple[int, str]:
+    task = study.tasks[name]
+    if isinstance(task, TaskSettings):
+        return task.n_validation, f"tasks.{name}.n_validation"
+    assert isinstance(task, ChatTaskSettings)
+    bounds = [n for n in (task.test.n, len(task.test.ids) if task.test.ids else None) if n is not None]
+    return min(bounds, default=_UNKNOWN), f"tasks.{name}.test.{'n' if task.test.n in bounds else 'ids'}"
+
+
+def check_headlines(study: Study) -> None:
+    """Every entry of the headline counts for some cells, and the attack has that iteration in all of them."""
+    headline = study.analysis.headline_iteration
+    unused = dict.fromkeys(headline)
+    for row in study.evaluate if headline else ():
+        for attack in row.attacks:
+            for form, cells in finals(study, f"attacks.{attack}", row_cells(study, row)):
+                firsts = {cell.task: cell for cell in reversed(cells)}
+                for defense in row.defenses:
+                    for task, cell in reversed(firsts.items()):
+                        key = entry_for(headline, task, attack, defense)
+                        if key is None:
+                            continue
+                        unused.pop(key, None)
+                        if headline[key] > form.n_iterations:
+                            raise ValueError(
+                                f"analysis.headline_iteration.{key}: found {headline[key]:,}, and the attack has "
+                                f"n_iterations: {form.n_iterations:,} for {cell.key}; give at most so many"
+                            )
+    for key in unused:
+        raise ValueError(
+            f"analysis.headline_iteration.{key}: no row of `evaluate` runs this attack where this entry counts; "
+            "leave it out"
+        )
+
+
+def constructed(name: str, task: TaskSettings) -> bool:
+    """Whether a task is made here, without any file."""
+    return (task.kind or ("described" if task.text else name)) in CONSTRUCTED
