@@ -20,7 +20,7 @@ from hardscale.ops.cli import (
 from hardscale.ops.controller import cancel_left, claim, stop_on_signals
 from hardscale.plan.launching import Launch
 from hardscale.launch.arrays import mend_arrays
-from hardscale.launch.orphans import cancel_waiting_orphans
+from hardscale.launch.queue import cancel_waiting_orphans
 from hardscale.launch.state import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
 from hardscale.plan.paths import manifests

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from hardscale.attacks.perturb import mean_embedding_norm
 from hardscale.attacks.victim import frozen
 from hardscale.models.chat import ChatTemplate
-from hardscale.settings.embedding import InnerAttack
-from hardscale.training.continuous.inner import attack
+from hardscale.settings.attacks import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.rows import Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.continuous.sheets import Sheet, Term, answered, lay, lines_of, make_sheet
+from hardscale.training.continuous.step import attack
 
 WORDS = ("apple", "pear", "plum", "fig", "lemon", "melon", "grape", "cherry")
 #: Tokens of a sequence, at most.

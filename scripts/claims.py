@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from hardscale.analysis.attacked import artifact_folders, read_attacks, read_clean
 from hardscale.analysis.claims import CLAIMS, claims
-from hardscale.analysis.csv import write_csv
-from hardscale.analysis.outputs import replacing
+from hardscale.analysis.outputs import replacing, write_csv
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.runtime.console import console

@@ -6,8 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hardscale.analysis.csv import write_csv
-from hardscale.analysis.outputs import replacing
+from hardscale.analysis.outputs import replacing, write_csv
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.evaluation.collect import collect_runs

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hardscale.analysis.csv import write_csv
 from hardscale.analysis.gains import GAINS, baseline_roles, gains
 from hardscale.analysis.intervals import mean_interval
 from hardscale.analysis.loss_correlation import CORRELATIONS, correlations
-from hardscale.analysis.outputs import replacing
+from hardscale.analysis.outputs import replacing, write_csv
 from hardscale.artifacts.tables import write_table
 from hardscale.evaluation import chat_tables as chats
 from hardscale.runtime.console import console

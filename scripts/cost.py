@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hardscale.analysis.cost import COST, cost_table
-from hardscale.analysis.csv import write_csv
-from hardscale.analysis.outputs import replacing
+from hardscale.analysis.outputs import replacing, write_csv
 from hardscale.artifacts.tables import write_table
 from hardscale.runtime.console import console
 

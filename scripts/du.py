@@ -1,8 +1,8 @@
 """Show what a study takes on disk, by kind and by the largest folders, and what gc would give back."""
 
+from hardscale.ops.status import enter, parser
 from hardscale.plan.jobs import Jobs
 from hardscale.runtime.console import console, printable
-from hardscale.upkeep.entry import enter, parser
 
 _LARGEST = 10
 
@@ -19,7 +19,7 @@ def disk_use(jobs: Jobs) -> str:
     from hardscale.ops.disk import freed, usage
     from hardscale.ops.garbage import rubbish
     from hardscale.ops.job_state import survey
-    from hardscale.upkeep.text import size, table
+    from hardscale.ops.status import size, table
 
     kinds, places = usage(jobs.layout)
     rows = [[kind, u.files, size(u.apparent), size(u.used)] for kind, u in kinds.items() if u.files]

@@ -1,9 +1,9 @@
 """List what a study's folder holds in vain and, with --yes, remove it."""
 
 from hardscale.errors import ArtifactError
+from hardscale.ops.status import enter, parser
 from hardscale.plan.jobs import Jobs
 from hardscale.runtime.console import console, printable
-from hardscale.upkeep.entry import enter, parser
 
 
 def main() -> None:
@@ -25,10 +25,9 @@ def collect_garbage(jobs: Jobs, *, yes: bool, orphans: bool, days: float) -> Non
     """
     from hardscale.ops.controller import claim
     from hardscale.ops.disk import freed
-    from hardscale.ops.garbage import ORPHAN, rubbish, strangers
+    from hardscale.ops.garbage import ORPHAN, refusal, remove, rubbish, strangers
     from hardscale.ops.job_state import survey
-    from hardscale.upkeep.remove import refusal, remove
-    from hardscale.upkeep.text import size
+    from hardscale.ops.status import size
 
     if yes:
         claim(argv=())

@@ -8,6 +8,7 @@ from pathlib import Path
 from hardscale.ops.cli import study_from_files
 from hardscale.ops.profile import read_profile
 from hardscale.ops.slurm_check import (
+    Finding,
     Situation,
     controller,
     disk,
@@ -17,10 +18,10 @@ from hardscale.ops.slurm_check import (
     requeue,
     settings,
     status,
+    verdict,
 )
 from hardscale.ops.slurm_trial import probe
 from hardscale.runtime.console import console
-from hardscale.slurm.findings import Finding, verdict
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import json
 import sys
 import time
 
+from hardscale.ops.status import enter, parser
 from hardscale.runtime.console import console
-from hardscale.upkeep.entry import enter, parser
 
 
 def main() -> None:

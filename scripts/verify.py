@@ -6,9 +6,8 @@ from pathlib import Path
 from hardscale.errors import ArtifactError
 from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
 from hardscale.ops.controller import claim
+from hardscale.ops.reference import artifacts, damages, remove, rerun_command, targets
 from hardscale.plan.paths import Layout
-from hardscale.reproduce.inventory import artifacts, damages
-from hardscale.reproduce.repair import remove, rerun_command, targets
 from hardscale.runtime.console import Progress, console, say
 
 

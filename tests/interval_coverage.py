@@ -24,7 +24,7 @@ from scipy.special import expit
 from hardscale.analysis import fits_binomial
 from hardscale.analysis.estimands import ALIKE, THESE
 from hardscale.analysis.line import LineFit
-from hardscale.analysis.shares import share_of_these, share_of_typical
+from hardscale.analysis.summary import share_of_these, share_of_typical
 from hardscale.artifacts.seeds import derive_seed
 from simulate import LN10, World, draw
 

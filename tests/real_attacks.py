@@ -15,8 +15,7 @@ import torch
 from hardscale.attacks.base import attack
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.models.chat import ChatTemplate
-from hardscale.settings.embedding import EmbeddingAttack, Perturbation
-from hardscale.settings.text_attacks import Adaptive, Beast, Prefill
+from hardscale.settings.attacks import Adaptive, Beast, EmbeddingAttack, Perturbation, Prefill
 from real_pairs import Pair, tiny_model, tokenizer_of
 
 POSITIONS = ("suffix", "prefix", "infix90")

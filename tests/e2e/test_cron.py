@@ -13,8 +13,8 @@ import pytest
 
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.ops.cli import study_from_files
+from hardscale.ops.sample import choose, units
 from hardscale.plan.jobs import Jobs
-from hardscale.reproduce.units import choose, units
 from study_runs import StudyRun, call, copy_sources
 
 CELL = "password_match/nano/30k/s0"

@@ -27,7 +27,7 @@ from raw_bytes import flipped, inserted, some_place
 
 from hardscale.errors import HardscaleError
 from hardscale.evaluation.judges.copyright import read_references
-from hardscale.evaluation.mt_bench_questions import read_dialogues
+from hardscale.evaluation.mt_bench_job import read_dialogues
 from hardscale.evaluation.questions import choice_questions, harmless_questions, polite_questions
 from hardscale.runtime import console
 from hardscale.settings.chat import ChatTaskSettings

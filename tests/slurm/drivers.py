@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hardscale.launch.note import read_note
+from hardscale.launch.state import read_note
 from waiting import HANG_SECONDS, wait_until
 
 HERE = Path(__file__).parent
@@ -20,8 +20,8 @@ _DRIVER = """
 import json, sys
 from pathlib import Path
 from hardscale.runtime.console import console
-from hardscale.launch.gang import run_gang
-from hardscale.launch.work import Allocation
+from hardscale.launch.driver import run_gang
+from hardscale.launch.arguments import Allocation
 job, place, steps, identity, asked = sys.argv[1:]
 asked = json.loads(asked)
 with console(None, "count"):

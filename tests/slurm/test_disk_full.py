@@ -44,7 +44,7 @@ def fill(path: Path) -> None:
 
 @pytest.mark.long
 def test_a_disk_that_fills_up_during_training_costs_a_line_and_no_result(tiny, new_cluster, small_disk, tmp_path):
-    from hardscale.training.checkpoint import sealed  # brings torch along
+    from hardscale.training.session import sealed  # brings torch along
 
     cluster = new_cluster(nodes=2, cpus=2, memory=16_000)  # retries ask for more
     (tmp_path / "sources").mkdir()

@@ -5,7 +5,7 @@ import signal
 import pytest
 from drivers import Driver, counting, held_back, lives
 
-from hardscale.launch.note import read_note
+from hardscale.launch.state import read_note
 from waiting import wait_until
 
 

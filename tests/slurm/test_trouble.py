@@ -9,8 +9,8 @@ import pytest
 from drivers import Driver, counting, held_back, lives
 from runs import OnSlurm, wait_until_nothing_lives
 
-from hardscale.launch.note import read_note
-from hardscale.launch.orphans import cancel_waiting_orphans
+from hardscale.launch.queue import cancel_waiting_orphans
+from hardscale.launch.state import read_note
 from waiting import HANG_SECONDS, wait_until
 
 

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hardscale.analysis.correlation import pearson, spearman
 from hardscale.analysis.cost import COST, SECONDS, _variant, cost_table, passes
-from hardscale.analysis.loss_correlation import correlations
-from hardscale.analysis.paired import common, paired_gain
+from hardscale.analysis.gains import common, paired_gain
+from hardscale.analysis.loss_correlation import correlations, pearson, spearman
 from hardscale.artifacts import publish
 from hardscale.errors import DataError
 

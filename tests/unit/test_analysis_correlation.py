@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hardscale.analysis.correlation import spearman
+from hardscale.analysis.loss_correlation import spearman
 
 
 @pytest.mark.parametrize("n", [6, 8, 16])

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import statsmodels.api as sm
 
-from hardscale.analysis.csv import write_csv
 from hardscale.analysis.fit import fit_all
 from hardscale.analysis.fits_published import first_crossing, flops_for_target
 from hardscale.analysis.logodds import from_log10_odds
-from hardscale.analysis.outputs import replacing
+from hardscale.analysis.outputs import replacing, write_csv
 from hardscale.analysis.points import at_headline, usable, with_round_zero
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import read_table, write_table

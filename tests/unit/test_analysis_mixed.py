@@ -9,8 +9,7 @@ from scipy.integrate import quad
 from scipy.special import expit, logit
 from scipy.stats import multivariate_normal, norm
 
-from hardscale.analysis.firth import firth, jeffreys
-from hardscale.analysis.mixed import Counts, fit_mixed, marginal
+from hardscale.analysis.mixed import Counts, firth, fit_mixed, jeffreys, marginal
 from hardscale.analysis.variances import (
     BETWEEN_ROUNDS,
     BETWEEN_SEEDS,

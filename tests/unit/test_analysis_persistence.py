@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hardscale.analysis.persistence import hardness_variance, persistence, share_broken_once, sum_variance
+from hardscale.analysis.variances import hardness_variance, persistence, share_broken_once, sum_variance
 
 RATES = np.array([0.1, 0.35, 0.2, 0.5])
 

@@ -7,9 +7,8 @@ from pooled_kit import Draws, covered
 from scipy import stats
 from statsmodels.stats.sandwich_covariance import cov_cluster, cov_cluster_2groups
 
-from hardscale.analysis.family import AT_LEVEL, corrected
 from hardscale.analysis.pooled import ModelDifference, pool
-from hardscale.analysis.verdict import Statement
+from hardscale.analysis.verdict import AT_LEVEL, Statement, corrected
 from hardscale.errors import DataError
 
 

@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from hardscale.analysis.intervals import wilson
-from hardscale.analysis.shares import SHARED_HARDNESS, SHARED_IN_ODDS, share_of_these, share_of_typical
+from hardscale.analysis.summary import SHARED_HARDNESS, SHARED_IN_ODDS, share_of_these, share_of_typical
 from hardscale.errors import DataError
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from hardscale.analysis.size_over_tasks import shared_scales, size_over_tasks
+from hardscale.analysis.claims_of_runs import shared_scales, size_over_tasks
 
 SCALES = (36e3, 96e3, 221e3, 836e3)
 

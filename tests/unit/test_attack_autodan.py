@@ -14,20 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import FOUND, TARGET, chat_tokenizer, encode, never_obeys, obeys_trigger
 
-from hardscale.attacks import prefixes, synonyms
-from hardscale.attacks.autodan_words import exchange, word_scores
+from hardscale.attacks import autodan_words, prefixes
+from hardscale.attacks.autodan_words import (
+    ModelMutator,
+    RuleMutator,
+    Synonyms,
+    chances,
+    crossover,
+    exchange,
+    word_scores,
+)
 from hardscale.attacks.base import attack
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.mutate import ModelMutator, RuleMutator, crossover
 from hardscale.attacks.results import AttackResult, Helper
-from hardscale.attacks.roulette import chances
-from hardscale.attacks.synonyms import Synonyms
 from hardscale.attacks.talker import Talker
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
-from hardscale.settings.text_attacks import AutoDan
+from hardscale.settings.attacks import AutoDan
 
 KEYS = [7, 3, 11]
 
@@ -117,7 +122,7 @@ def test_synonyms_are_the_nearest_words_of_the_same_form() -> None:
     victim: Any = type("V", (), {"embedding": model.get_input_embeddings()})()
     codec = Codec(tokenizer, len(tokenizer), closing=False)
     found = Synonyms(victim, codec, 3, never={"the"})
-    words = [text for i in codec.allowed if synonyms.form_of(text := tokenizer.decode([i])) == (True, "lower")]
+    words = [text for i in codec.allowed if autodan_words.form_of(text := tokenizer.decode([i])) == (True, "lower")]
     words = [
         word for word in words if encode(tokenizer, "a" + word) == [*encode(tokenizer, "a"), *encode(tokenizer, word)]
     ]

@@ -23,7 +23,7 @@ from hardscale.attacks.sampler import Sampler, draw
 from hardscale.errors import AttackError
 from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
 from hardscale.models.flops import exact_forward_flops
-from hardscale.settings.text_attacks import Beast
+from hardscale.settings.attacks import Beast
 
 TOKENIZER = byte_tokenizer()
 CODEC = Codec(TOKENIZER, len(TOKENIZER), closing=False)

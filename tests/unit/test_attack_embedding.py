@@ -13,7 +13,7 @@ from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops
 from hardscale.runtime.memory import Budget
-from hardscale.settings.embedding import EmbeddingAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack, Perturbation
 
 TARGETS = ["Yes, the word is apple", "No", "It was good", "a cat", "the dog and the house"]
 LABELS = [0, 1, 1, 0, 1]

@@ -18,7 +18,7 @@ from hardscale.attacks.victim import frozen
 from hardscale.errors import AttackError
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.text_attacks import Prefill
+from hardscale.settings.attacks import Prefill
 
 TOKENIZER = byte_tokenizer()
 #: Nothing stands between attack text and target, so that they join or not, text by text.
@@ -47,7 +47,7 @@ def test_what_is_scored_follows_the_attack_text(method: str) -> None:
     for seed in range(3):
         options: dict[str, Any] = {"n_iterations": 4, "n_candidates": 40, "n_attack_tokens": 5, "seed": seed}
         if method == "adaptive":
-            from hardscale.settings.text_attacks import Adaptive
+            from hardscale.settings.attacks import Adaptive
 
             options["own"] = Adaptive(kind="adaptive", template=False, n_attack_tokens=5)
         results = attack(model, TOKENIZER, PROMPTS, TARGETS, method=method, init_text="!", **options)

@@ -16,7 +16,7 @@ from hardscale.attacks.base import attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult
 from hardscale.errors import AttackError
-from hardscale.evaluation.success import rescore
+from hardscale.evaluation.attack_job import rescore
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops, exact_token_gradient_flops
 

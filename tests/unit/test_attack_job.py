@@ -20,8 +20,7 @@ from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, EXAMPLES
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.errors import AttackError, HardscaleError, StudyError
-from hardscale.evaluation.attack_job import correct_ones, run_attack_job
-from hardscale.evaluation.success import rescore
+from hardscale.evaluation.attack_job import correct_ones, rescore, run_attack_job
 from hardscale.models.load import save_model
 from hardscale.tasks.example import Example
 from waiting import HANG_SECONDS, wait_until

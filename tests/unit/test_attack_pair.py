@@ -11,17 +11,23 @@ import pytest
 from attack_fixtures import byte_tokenizer, classifier
 from planted import REFUSAL, TARGET, WISHES, encode, never_obeys, obeys_trigger
 
-from hardscale.attacks import grammar
+from hardscale.attacks import pair_attacker
 from hardscale.attacks.base import attack
 from hardscale.attacks.chat_text import render
-from hardscale.attacks.grammar import GrammarAttacker
-from hardscale.attacks.pair_attacker import ModelAttacker
-from hardscale.attacks.pair_judge import Attempt, ModelJudge, RatingWords, RuleJudge, Score, rating_words
-from hardscale.attacks.proposals import Ask, Proposal, Turn, read_leniently, read_strictly
+from hardscale.attacks.pair import Attempt, ModelJudge, RatingWords, RuleJudge, Score, rating_words
+from hardscale.attacks.pair_attacker import (
+    Ask,
+    GrammarAttacker,
+    ModelAttacker,
+    Proposal,
+    Turn,
+    read_leniently,
+    read_strictly,
+)
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.talker import Talker
 from hardscale.errors import AttackError, DataError
-from hardscale.settings.text_attacks import Pair
+from hardscale.settings.attacks import Pair
 
 KEYS = [7, 3, 11]
 MODEL = {"family": "nano", "scale": "xs"}
@@ -116,8 +122,8 @@ def test_the_grammar_does_not_repeat_its_history_and_keeps_the_goal_as_it_is() -
         assert new.parts not in [turn.proposal.parts for turn in history]
         assert "Explain {target} and {goal}." in new.prompt
         history = (*history, Turn(new, "", 3))
-    frames = [frame for _, _, frames in grammar.STRATEGIES for frame in frames]
-    assert len(grammar.STRATEGIES) == 3 and all("{goal}" in frame for frame in frames)
+    frames = [frame for _, _, frames in pair_attacker.STRATEGIES for frame in frames]
+    assert len(pair_attacker.STRATEGIES) == 3 and all("{goal}" in frame for frame in frames)
 
 
 # --- judges ---------------------------------------------------------------------------------------------------------

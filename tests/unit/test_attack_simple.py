@@ -21,8 +21,8 @@ from hardscale.attacks.results import AttackResult, Request
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
+from hardscale.settings.attacks import Adaptive, InContext, Prefill, Templates
 from hardscale.settings.study_attacks import parse_attack
-from hardscale.settings.text_attacks import Adaptive, InContext, Prefill, Templates
 
 N_FRAMES = len(frames.FRAMES)
 BLOCKS = {

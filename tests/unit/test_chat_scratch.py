@@ -15,8 +15,7 @@ from hardscale.models.prepare import prepare_model
 from hardscale.models.tokenizers import END_OF_TEXT, TURN_END, TURN_START
 from hardscale.settings.models import FamilySettings
 from hardscale.training.options import RunOptions
-from hardscale.training.pretrain import pretrain
-from hardscale.training.pretrain_texts import Texts
+from hardscale.training.pretrain import Texts, pretrain
 
 
 def family(kind="text", vocab_size=330):

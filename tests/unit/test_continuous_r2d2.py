@@ -12,8 +12,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.attacks.base import attack
 from hardscale.models.chat import ChatTemplate
 from hardscale.training.continuous.passes import r2d2_passes
-from hardscale.training.continuous.pool import Pool
-from hardscale.training.continuous.r2d2 import r2d2
+from hardscale.training.continuous.r2d2 import Pool, r2d2
 from hardscale.training.options import RunOptions
 
 SETTINGS = {

@@ -10,11 +10,11 @@ from architectures import classifier, language_model
 
 from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm, perturb
 from hardscale.evaluation.attack_spec import eps_facts
-from hardscale.settings.embedding import EmbeddingAttack, InnerAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack, InnerAttack, Perturbation
 from hardscale.training.continuous.history import History
-from hardscale.training.continuous.inner import attack
 from hardscale.training.continuous.rows import Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
+from hardscale.training.continuous.step import attack
 
 PLAIN = ("gpt_neox", "llama", "qwen2", "qwen3", "mistral", "phi3")
 GEMMAS = ("gemma", "gemma2", "gemma3_text")

@@ -12,7 +12,7 @@ from hardscale.analysis.summary import summary_table
 from hardscale.errors import StudyError
 from hardscale.figures import data
 from hardscale.figures.asr_vs_parameters import _iterations
-from hardscale.figures.crossing import compute_to_reach
+from hardscale.figures.offense_defense import compute_to_reach
 from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec

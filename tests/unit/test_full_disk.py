@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from hardscale.errors import ArtifactError
-from hardscale.launch import poll, queue
-from hardscale.launch.full_disk import _SEAL, full_disk, naming_a_full_disk
+from hardscale.launch import queue
 from hardscale.launch.lock import only_driver
+from hardscale.launch.state import _SEAL, full_disk, naming_a_full_disk
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -64,7 +64,7 @@ def test_other_errors_pass_and_a_driver_touches_no_checkpoint(checkpoints):
 
 
 def test_the_seal_is_that_of_checkpoints():
-    from hardscale.training.checkpoint import SEAL
+    from hardscale.training.session import SEAL
 
     assert _SEAL == SEAL
 
@@ -102,9 +102,9 @@ def test_a_driver_that_can_not_share_the_answer_of_slurm_uses_it(tmp_path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    assert poll.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
+    assert queue.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
     monkeypatch.setattr(Path, "open", full)
-    assert poll.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
+    assert queue.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
 
 
 def test_where_the_file_system_knows_no_locks_a_driver_works_without(tmp_path, monkeypatch):
@@ -115,4 +115,4 @@ def test_where_the_file_system_knows_no_locks_a_driver_works_without(tmp_path, m
     with only_driver(tmp_path / "driver.lock", "it"):
         pass
     monkeypatch.setattr(queue, "jobs", lambda: [])
-    assert poll.states(60, place=tmp_path / "queue.json") == {}
+    assert queue.states(60, place=tmp_path / "queue.json") == {}

@@ -14,13 +14,12 @@ from planted import chat_tokenizer, obeys_trigger
 
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import AttackError, DataError
+from hardscale.evaluation.chat_attack_job import agreement, agreements
 from hardscale.evaluation.judges import ask, harmbench, panel, rubric
-from hardscale.evaluation.judges.agreement import agreement, agreements
 from hardscale.evaluation.judges.ask import Asker, clipped, defused, marked_off
 from hardscale.evaluation.judges.base import Item
 from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references, signatures, similarity
-from hardscale.evaluation.judges.rules import Rules
-from hardscale.evaluation.judges.target_likelihood import TargetLikelihood
+from hardscale.evaluation.judges.panel import Rules, TargetLikelihood
 from hardscale.models.load import save_model
 from hardscale.settings.chat import JudgeSettings, ModelName
 from hardscale.untrusted.wordings import Wording

@@ -13,9 +13,9 @@ import pytest
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
 from hardscale.launch.arguments import outputs, parser, read_spec
-from hardscale.launch.gang import run_gang
+from hardscale.launch.driver import run_gang
 from hardscale.launch.local import LocalGang
-from hardscale.launch.stacks import late_rank
+from hardscale.launch.watch import late_rank
 from waiting import HANG_SECONDS, wait_until
 
 HERE = Path(__file__).resolve().parent
@@ -140,7 +140,7 @@ def test_debug_runs_in_this_process_and_alone(tmp_path, monkeypatch):
 def driver(job, tmp_path):
     code = (
         "import sys; from pathlib import Path; from hardscale.runtime.console import console\n"
-        "from hardscale.launch.gang import run_gang\n"
+        "from hardscale.launch.driver import run_gang\n"
         f"with console(None, 'test'): run_gang([{job!r}, {str(tmp_path)!r}], 2, Path({str(tmp_path / 'state')!r}),"
         " 'local', 'test', worker='launch_worker')"
     )

@@ -9,7 +9,7 @@ import pytest
 from hardscale.artifacts.manifest import verify
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.launch import driver, poll, queue
+from hardscale.launch import driver, queue
 from hardscale.launch.state import ENDED, RUN, end_run, keep, restore
 
 
@@ -69,14 +69,14 @@ def test_drivers_share_one_squeue(tmp_path, monkeypatch):
 
     monkeypatch.setattr(queue, "jobs", jobs)
     place = tmp_path / "queue.json"
-    assert [poll.states(60, place=place) for _ in range(3)] == [{7: "RUNNING"}] * 3
+    assert [queue.states(60, place=place) for _ in range(3)] == [{7: "RUNNING"}] * 3
     assert len(asked) == 1
     # A job that was submitted after the last look is not in it.
     later = json.loads(place.read_text())["asked"] + 1e-6
-    poll.states(60, since=later, place=place)
+    queue.states(60, since=later, place=place)
     assert len(asked) == 2
     place.write_text("half a fi")
-    assert poll.states(60, place=place) == {7: "RUNNING"}
+    assert queue.states(60, place=place) == {7: "RUNNING"}
 
 
 @pytest.mark.parametrize("skew", [86_400.0, -86_400.0])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from hardscale.analysis.csv import write_csv
+from hardscale.analysis.outputs import write_csv
 from hardscale.analysis.summary import markdown
 from hardscale.untrusted import literal
 

@@ -14,7 +14,7 @@ from transformers import GPTNeoXConfig
 
 from hardscale.artifacts.manifest import read_manifest, verify
 from hardscale.errors import ModelError, StudyError
-from hardscale.models import check, gguf, hub, prepare
+from hardscale.models import check, hub, prepare
 from hardscale.models.check import check_source
 from hardscale.models.counts import classifier_parameters, generative_parameters
 from hardscale.models.load import MODEL, load_tokenizer, new_classifier
@@ -259,7 +259,7 @@ def test_gguf_refusals(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     assert "pip install gguf" in (check_source("mine", "s", gguf_family(file)) or "")
     with pytest.raises(ModelError, match="pip install gguf"):
-        gguf.read_gguf(file)
+        prepare.read_gguf(file)
 
 
 def test_a_malformed_gguf_file_is_one_line(tmp_path):
@@ -267,7 +267,7 @@ def test_a_malformed_gguf_file_is_one_line(tmp_path):
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF\x03\x00\x00\x00garbage")
     with pytest.raises(ModelError, match="can not be converted") as caught:
-        gguf.read_gguf(file)
+        prepare.read_gguf(file)
     assert "\n" not in str(caught.value)
 
 

@@ -17,14 +17,14 @@ from transformers.models.auto.modeling_auto import (
 from chats import describe_chats
 from hardscale.artifacts.manifest import read_manifest
 from hardscale.errors import ModelError
-from hardscale.model_check import model_problems
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.chat_templates import chosen_template, open_reasoning, reasoning_problem, template_problem
 from hardscale.models.check import check_source
 from hardscale.models.load import MODEL, new_classifier
+from hardscale.models.model_config import kind_problem, writing_problem
 from hardscale.models.prepare import prepare_model
 from hardscale.models.rendering import RenderingError, render
-from hardscale.models.supported import kind_problem, writing_problem
+from hardscale.ops.preflight import model_problems
 from hardscale.settings.study import parse_study, read_yaml
 
 # --- kinds of model -------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeque
 
 from chats import describe_chats
 from hardscale.errors import ModelError, StudyError
-from hardscale.model_check import model_problems
 from hardscale.models.fit import Ability, Length, packed, unpacked
 from hardscale.models.prepare import prepare_model
 from hardscale.models.window import Window, vocabulary_of, window, window_of
+from hardscale.ops.preflight import model_problems
 from hardscale.plan.demands import Demands
 from hardscale.settings.study import parse_study, read_yaml
 from tickets import STUDY

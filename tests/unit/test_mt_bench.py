@@ -24,8 +24,7 @@ from hardscale.evaluation import mt_bench_job
 from hardscale.evaluation.judges import rating
 from hardscale.evaluation.judges.rating import FunctionAsker, Rated
 from hardscale.evaluation.measure_schemas import RATINGS
-from hardscale.evaluation.mt_bench_job import run_mt_bench
-from hardscale.evaluation.mt_bench_questions import read_dialogues
+from hardscale.evaluation.mt_bench_job import read_dialogues, run_mt_bench
 from hardscale.evaluation.utility_rows import mean_row
 from hardscale.settings.utility import MtBenchSettings
 

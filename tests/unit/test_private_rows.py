@@ -18,11 +18,11 @@ from hardscale.artifacts.tables import read_table, write_table
 from hardscale.errors import DataError, HardscaleError, TrainingError
 from hardscale.evaluation.chat_replies import write_private
 from hardscale.evaluation.judges.copyright import read_references
-from hardscale.evaluation.mt_bench_questions import read_dialogues
+from hardscale.evaluation.mt_bench_job import read_dialogues
 from hardscale.evaluation.questions import choice_questions, harmless_questions, polite_questions
 from hardscale.ops.differences import compare_tables
 from hardscale.tasks.build_chat import prepare_chat_task
-from hardscale.training.checkpoint import write_json
+from hardscale.training.session import write_json
 from hardscale.untrusted.redaction import withholding_quotations
 
 SECRET = "mulberry zeppelin quartz"  # three words that no message holds

@@ -19,7 +19,7 @@ from hardscale.evaluation.chat_replies import attacked_prompt, replies
 from hardscale.evaluation.judges.ask import prompt_tokens
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.text_attacks import Prefill
+from hardscale.settings.attacks import Prefill
 from hardscale.tasks.chat import Behavior
 from hardscale.training.continuous.encode import triples_of
 from real_attacks import REQUESTS, plain, read, target_tokens

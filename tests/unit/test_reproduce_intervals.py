@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hardscale.ops.outcome import DIFFERS, WITHIN
-from hardscale.reproduce.intervals import Rates, compare_rates, p_value
+from hardscale.ops.rates import Rates, compare_rates, p_value
 
 
 def counted(k, n, l, m):  # noqa: E741

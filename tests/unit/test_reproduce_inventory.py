@@ -6,8 +6,7 @@ import pytest
 
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
-from hardscale.reproduce.inventory import Damage, artifacts, damages, unfinished
-from hardscale.reproduce.repair import remove, rerun_command, targets
+from hardscale.ops.reference import Damage, artifacts, damages, remove, rerun_command, targets, unfinished
 
 WHOLE = ("tasks/t", "models/t/f/s/s0/none/r00", "attacks/t/f/s/s0/none/r00/gcg")
 

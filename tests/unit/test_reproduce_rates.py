@@ -14,10 +14,9 @@ from hardscale.ops.full import full
 from hardscale.ops.outcome import DIFFERS, MISSING, WITHIN
 from hardscale.ops.rates import artifact_rates, paired, table_rates
 from hardscale.ops.reference import pin
-from hardscale.ops.sample import Sample
+from hardscale.ops.sample import ATTACK as ATTACK_KIND
+from hardscale.ops.sample import Sample, Unit
 from hardscale.ops.scratch import Workflow
-from hardscale.reproduce.units import ATTACK as ATTACK_KIND
-from hardscale.reproduce.units import Unit
 
 
 def arrow(rows):

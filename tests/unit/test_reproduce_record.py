@@ -7,12 +7,11 @@ import pytest
 
 from hardscale.artifacts.tables import read_table
 from hardscale.figures.style import save
+from hardscale.ops import drift
+from hardscale.ops.cron import summary
 from hardscale.ops.drift import DRIFT as COLUMNS
-from hardscale.ops.drift import MOST_ROWS, append
+from hardscale.ops.drift import MOST_ROWS, append, draw
 from hardscale.ops.outcome import DAMAGED, DRIFT, MEANING, OK, Finding, exit_status
-from hardscale.reproduce import host
-from hardscale.reproduce.drift_figure import draw
-from hardscale.reproduce.mail import summary
 
 DAY = datetime.datetime(2026, 11, 22, 5, 30, tzinfo=datetime.UTC)
 SAME = Finding("tables/runs.parquet", "same", "abc", "abc")
@@ -91,13 +90,13 @@ def test_hostile_words_stay_on_their_line():
 def test_changes_are_named_both_ways():
     before = {"torch": "2.13.0", "GPU": "none", "gone": "1"}
     now = {"torch": "2.14.0", "GPU": "1 x H100", "driver": "550"}
-    assert host.changes(before, now) == [
+    assert drift.changes(before, now) == [
         "driver none -> 550",
         "gone 1 -> none",
         "GPU none -> 1 x H100",
         "torch 2.13.0 -> 2.14.0",
     ]
-    assert host.changes(now, now) == []
+    assert drift.changes(now, now) == []
 
 
 def test_facts_name_this_machine():
@@ -105,7 +104,7 @@ def test_facts_name_this_machine():
 
     import torch
 
-    facts = host.host_facts()
+    facts = drift.host_facts()
     assert facts["python"] == platform.python_version()
     assert torch.__version__.startswith(facts["torch"].partition("+")[0])
     assert facts["kernel"].endswith(platform.release())
@@ -117,7 +116,7 @@ def test_a_gpu_and_its_driver_are_read(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 550.54'\necho 'NVIDIA H100, 550.54'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    facts = host.host_facts()
+    facts = drift.host_facts()
     assert (facts["GPU"], facts["driver"]) == ("2 x NVIDIA H100", "550.54")
-    assert host.has_gpu(facts)
-    assert not host.has_gpu({"torch": "2"})
+    assert drift.has_gpu(facts)
+    assert not drift.has_gpu({"torch": "2"})

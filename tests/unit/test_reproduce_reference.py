@@ -11,8 +11,7 @@ from hardscale.artifacts.manifest import MANIFEST, self_digest
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
 from hardscale.ops.outcome import DAMAGED, DRIFT, OK, USAGE, StoppedError, exit_status
-from hardscale.ops.reference import copies, pin, read_reference
-from hardscale.reproduce.check import check
+from hardscale.ops.reference import check, copies, pin, read_reference
 
 FACTS = {"python": "3.11", "torch": "2.13.0"}
 

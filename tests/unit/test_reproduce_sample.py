@@ -20,13 +20,12 @@ from hardscale.errors import ArtifactError
 from hardscale.ops import scratch
 from hardscale.ops.cli import study_from_files
 from hardscale.ops.cron_arguments import iso_week, parse
+from hardscale.ops.differences import compare_artifacts
 from hardscale.ops.full import fresh_folder
 from hardscale.ops.outcome import BUSY, USAGE, StoppedError
-from hardscale.ops.sample import Sample
+from hardscale.ops.sample import ATTACK, OTHER, TRAINING, Sample, Unit, choose, units
 from hardscale.ops.scratch import Workflow, last_error, link_surroundings, provide
 from hardscale.plan.jobs import Jobs
-from hardscale.reproduce.artifact_difference import compare_artifacts
-from hardscale.reproduce.units import ATTACK, OTHER, TRAINING, Unit, choose, units
 from study_runs import ROOT
 
 

@@ -21,8 +21,7 @@ from hardscale.artifacts.schemas import CLEAN
 from hardscale.artifacts.tables import write_table
 from hardscale.errors import DataError
 from hardscale.statements import stored
-from hardscale.statements.page import BEGIN, END, readme_block, results_page, with_block
-from hardscale.statements.sentences import chosen, sentence, supported
+from hardscale.statements.page import BEGIN, END, chosen, readme_block, results_page, sentence, supported, with_block
 from hardscale.statements.stored import StoredRun, store, stored_runs
 
 ROOT = Path(__file__).parents[2]

@@ -5,13 +5,11 @@ from dataclasses import replace
 import pytest
 
 from hardscale.errors import StudyError
-from hardscale.ops.cluster import Node, Partition, gpus_of, minutes
+from hardscale.ops.cluster import Node, Partition, demands, disk_mb, gpus_of, minutes
 from hardscale.ops.profile import Profile, read_profile
-from hardscale.ops.slurm_check import Situation, misfits, optimizers, requeue
+from hardscale.ops.slurm_check import Situation, fail, misfits, ok, optimizers, requeue, verdict, warn
 from hardscale.settings.blocks import deep_merge
 from hardscale.settings.study import parse_study
-from hardscale.slurm.demand import demands, disk_mb
-from hardscale.slurm.findings import fail, ok, verdict, warn
 
 SLURM = {"executor": "slurm", "default-resources": {"launch": "slurm", "slurm_partition": "batch"}}
 STUDY = {

@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from hardscale.errors import StudyError
+from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.blocks import Settings, deep_merge
-from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt
-from hardscale.settings.embedding import EmbeddingAttack
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import R2D2, AdversarialRounds, CAdvIPO, CAdvUL, CAt
 from hardscale.settings.schema import reference_page, schema_text
 from hardscale.settings.study import Cell, parse_study, read_yaml
 

@@ -16,10 +16,10 @@ from hardscale.artifacts.tables import read_table
 from hardscale.errors import ArtifactError
 from hardscale.models.load import load_classifier
 from hardscale.runtime.stopping import REQUEUE
-from hardscale.training.checkpoint import SEAL, sealed
 from hardscale.training.finetune import finetune
 from hardscale.training.options import RunOptions
 from hardscale.training.pretrain import pretrain
+from hardscale.training.session import SEAL, sealed
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 EAGER = RunOptions(save_seconds=0.0)  # a checkpoint after every step

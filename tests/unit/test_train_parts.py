@@ -11,14 +11,13 @@ from train_kit import tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
 from hardscale.models.flops import ModelShape, exact_forward_flops
-from hardscale.settings.rounds import AttackInTraining
+from hardscale.settings.defenses import AttackInTraining
 from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.tasks.example import Example
-from hardscale.training.batches import Order, Row, collate
+from hardscale.training.batches import LanguageModeling, Order, Row, collate
 from hardscale.training.clean import _batches, accuracy
 from hardscale.training.examples import Attacked, Generation, Outcome
 from hardscale.training.exposure import Exposure
-from hardscale.training.objectives import LanguageModeling
 from hardscale.training.optimizers import build_optimizer, schedule
 from hardscale.training.options import RunOptions
 

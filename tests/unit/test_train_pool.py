@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds
 from hardscale.training.pool import (
     PoolEntry,
     draw_new,

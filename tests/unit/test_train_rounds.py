@@ -9,7 +9,7 @@ from train_kit import DiedError, files_of, finetune_spec, in_ranks, make_base, r
 from hardscale.artifacts.manifest import MANIFEST, open_artifact, verify
 from hardscale.artifacts.schemas import METRICS, POOL
 from hardscale.artifacts.tables import read_table
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds
 from hardscale.settings.training import OptimizerSettings
 from hardscale.training import examples
 from hardscale.training.finetune import finetune

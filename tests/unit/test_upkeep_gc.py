@@ -18,11 +18,9 @@ from hardscale.artifacts.locks import Owner, process_start
 from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.artifacts.publish import publishing
 from hardscale.ops.disk import freed
-from hardscale.ops.garbage import rubbish
+from hardscale.ops.garbage import prune_weights, refusal, remove, rubbish
 from hardscale.ops.job_state import survey
 from hardscale.plan.steps import output_folder
-from hardscale.upkeep.prune import prune_weights
-from hardscale.upkeep.remove import refusal, remove
 
 ROOT = Path(__file__).parents[2]
 CELL = "password_match/nano/a/s0"

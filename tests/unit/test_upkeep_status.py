@@ -15,8 +15,7 @@ from upkeep_kit import FakeSlurm, jobs_of, make, mark, note, quick_publishing, s
 from hardscale.artifacts.locks import Owner
 from hardscale.launch import driver
 from hardscale.ops.job_state import Seen, survey
-from hardscale.ops.status import render, status
-from hardscale.upkeep.estimate import estimate
+from hardscale.ops.status import estimate, render, status
 
 CELL = "password_match/nano/a/s0"
 FINETUNE = f"finetune {CELL}"

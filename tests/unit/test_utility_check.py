@@ -13,10 +13,9 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.evaluation.lm_eval_tool import PYTHON
-from hardscale.ops.preflight import problems
+from hardscale.ops.preflight import problems, utility_problems
 from hardscale.settings.study import Study, parse_study
 from hardscale.tasks import hub
-from hardscale.utility_check import utility_problems
 from lm_eval_stand_in import asked, stand_in
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -172,7 +171,7 @@ def test_the_folder_of_tasks_is_looked_for_and_told(place: Path, monkeypatch: An
 def test_the_checks_load_nothing_heavy_and_take_no_time() -> None:
     code = """
         import sys, time
-        from hardscale.utility_check import utility_problems
+        from hardscale.ops.preflight import utility_problems
         import hardscale.plan.measures
         heavy = {"torch", "transformers", "datasets", "pandas", "lm_eval"} & set(sys.modules)
         assert not heavy, heavy

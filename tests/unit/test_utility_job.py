@@ -21,8 +21,7 @@ from hardscale.artifacts.manifest import open_artifact, sha256_file, verify
 from hardscale.artifacts.schemas import REPLIES, UTILITY
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError, StudyError
-from hardscale.evaluation.harmless import HARMLESS
-from hardscale.evaluation.questions import choice_questions, harmless_questions, polite_questions, spread
+from hardscale.evaluation.questions import HARMLESS, choice_questions, harmless_questions, polite_questions, spread
 from hardscale.evaluation.utility_job import run_utility
 from hardscale.evaluation.utility_rows import perplexity_row, share_row
 from hardscale.models.chat import ChatTemplate

@@ -16,7 +16,7 @@ larger_is_more_robust   slope of log10 odds of asr over log10 parameters ('binom
 
 All but the last are differences on the same examples. There are rows for each model, for the seeds of a cell, for the
 scales of a task and for all models of a study (:mod:`hardscale.analysis.pooled`). What a study says are its rows over
-all models about models like them: these have one family-wise correction (:mod:`hardscale.analysis.family`), and their
+all models about models like them: these have one family-wise correction (:mod:`hardscale.analysis.verdict`), and their
 outcome follows from the corrected interval. All other rows are uncorrected.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from hardscale.analysis import family
+from hardscale.analysis import verdict
 from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows
 from hardscale.analysis.claims_of_runs import size_rows, unpaired_rows
 from hardscale.analysis.comparisons import Comparison, of_accuracy, of_attacks, of_defenses, of_iterations, of_kinds
@@ -96,7 +96,7 @@ def claims(
     found += unpaired_rows(frame, {_key(row) for row in found})
     controls = {attack.attack for attack in attacks if attack.is_control}
     found += size_rows(frame, headline or {}, controls)
-    rows = [row for one in family.corrected(found) for row in _stated(one)]
+    rows = [row for one in verdict.corrected(found) for row in _stated(one)]
     table = pd.DataFrame(rows, columns=CLAIMS.names)
     table[_INTEGERS] = table[_INTEGERS].astype("Int64")
     return table
@@ -167,9 +167,9 @@ def _pooled_rows(group: Sequence[Comparison], cell: Sequence[str], of_study: boo
     like = found.models_like_them()
     if like is not None:
         like_row = {**row, "interval": ALIKE, "ci_low": like[0], "ci_high": like[1]}
-        yield {**like_row, **({family.AT_LEVEL: _like_at(found)} if of_study else {})}
+        yield {**like_row, **({verdict.AT_LEVEL: _like_at(found)} if of_study else {})}
 
 
-def _like_at(found: Pooled) -> family.AtLevel:
+def _like_at(found: Pooled) -> verdict.AtLevel:
     """The interval of models like them at any level; there is one."""
     return lambda level: found.models_like_them(level) or (float("nan"), float("nan"))

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from scipy.stats import t as student
 
-from hardscale.analysis import family, fits_binomial
+from hardscale.analysis import fits_binomial, verdict
 from hardscale.analysis.comparisons import ROUND_ZERO
 from hardscale.analysis.estimands import ALIKE, ENOUGH_SCALES
-from hardscale.analysis.intervals import independent_difference
+from hardscale.analysis.intervals import Estimate, independent_difference
+from hardscale.analysis.logodds import LN10, log10_positive
+from hardscale.analysis.meta import meta_line
 from hardscale.analysis.points import UNDEFENDED, at_headline
-from hardscale.analysis.size_over_tasks import shared_scales, size_over_tasks
 from hardscale.analysis.verdict import UNPAIRED
 
 _CURVE = ["task", "family", "scale", "seed", "defense", "attack", "position"]
@@ -115,7 +117,7 @@ def _sizes(points: pd.DataFrame) -> dict[str, int]:
 def _over_tasks(lines: list[_Line]) -> list[dict[str, Any]]:
     """The row of several tasks together, when they have enough scales in common; a lone task's row stands for all."""
     if len(lines) == 1:
-        lines[0].row[family.AT_LEVEL] = _at_level(lines[0].row)
+        lines[0].row[verdict.AT_LEVEL] = _at_level(lines[0].row)
         return []
     points = shared_scales(pd.concat([line.points for line in lines], ignore_index=True))
     if points["n_params"].nunique() < ENOUGH_SCALES:
@@ -125,10 +127,10 @@ def _over_tasks(lines: list[_Line]) -> list[dict[str, Any]]:
     place = {**first, "task": None, "round": rounds.pop() if len(rounds) == 1 else None, **_sizes(points)}
     slope, low, high = size_over_tasks(points)
     bounds = {"estimate": slope, "ci_low": low, "ci_high": high}
-    return [{**place, **bounds, family.AT_LEVEL: lambda level: size_over_tasks(points, level)[1:]}]
+    return [{**place, **bounds, verdict.AT_LEVEL: lambda level: size_over_tasks(points, level)[1:]}]
 
 
-def _at_level(row: dict[str, Any]) -> family.AtLevel:
+def _at_level(row: dict[str, Any]) -> verdict.AtLevel:
     """Interval of a slope at any level from its 95 % one, which is Student's with scales - 2 degrees of freedom."""
     estimate, half, degrees = row["estimate"], (row["ci_high"] - row["ci_low"]) / 2, row["n_cells"] - 2
 
@@ -137,3 +139,27 @@ def _at_level(row: dict[str, Any]) -> family.AtLevel:
         return estimate - wider, estimate + wider
 
     return at
+
+
+def size_over_tasks(rows: pd.DataFrame, level: float = 0.95) -> Estimate:
+    """Slope of log10 odds over log10 parameters, and its interval.
+
+    Args:
+        rows: ``task n_params n_success n_attacked``, one a model, of scales that all tasks have; three scales or more.
+        level: of the interval.
+    """
+    k, n = rows["n_success"].to_numpy(float), rows["n_attacked"].to_numpy(float)
+    p = (k + 0.5) / (n + 1)
+    models = rows[["task", "n_params"]].assign(y=logit(p) / LN10, v=1 / (n * p * (1 - p)) / LN10**2)
+    cells = models.groupby(["n_params", "task"]).agg(y=("y", "mean"), v=("v", "sum"), seeds=("v", "size"))
+    cells["v"] /= cells["seeds"] ** 2
+    scales = cells.groupby("n_params").agg(y=("y", "mean"), v=("v", "sum"), tasks=("v", "size"))
+    x = log10_positive(scales.index.to_numpy(float))
+    line = meta_line(np.asarray(x), scales["y"].to_numpy(), (scales["v"] / scales["tasks"] ** 2).to_numpy(), level)
+    return line.slope, line.slope - line.half, line.slope + line.half
+
+
+def shared_scales(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of scales that all tasks have."""
+    tasks = rows.groupby("n_params")["task"].nunique()
+    return rows[rows["n_params"].isin(tasks.index[tasks == rows["task"].nunique()])]

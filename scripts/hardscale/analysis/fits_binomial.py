@@ -32,11 +32,11 @@ from hardscale.analysis.line import LineFit, finite, no_line, spread_out
 from hardscale.analysis.logodds import LN10, log10_positive
 from hardscale.analysis.meta import meta_line
 from hardscale.analysis.mixed import MixedModel, fit_mixed
-from hardscale.analysis.persistence import persistence
 from hardscale.analysis.points import log_attack_share, log_defense_share
 from hardscale.analysis.variances import (
     cluster_variance,
     examples_variance,
+    persistence,
     scatter_half_width,
     shared_variance,
 )

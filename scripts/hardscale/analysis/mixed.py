@@ -4,7 +4,7 @@ Two models that differ in nothing but a seed or a round differ in log odds by mo
 binomial likelihood takes that for noise of the examples: the few models with a rate near 1/2 then outweigh all others,
 and slopes shrink. Here ``logit p = x @ beta + sigma z`` with ``z`` standard normal for each model, integrated out by
 adaptive Gauss-Hermite quadrature. Two weak priors keep it finite: Firth's penalty on ``beta``
-(:mod:`hardscale.analysis.firth`) and a half-normal of scale 2 natural log odds on ``sigma``.
+(:mod:`hardscale.analysis.mixed`) and a half-normal of scale 2 natural log odds on ``sigma``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from hardscale.analysis.firth import firth, jeffreys
-
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 _NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(11)
 _SIGMA_PRIOR = 2.0
 _SIGMA_MAX = 8.0
 _NO_SPREAD = 1e-4
+
+
+_MAX_STEPS = 200
+_TOLERANCE = 1e-9
 
 
 class Counts:
@@ -237,3 +239,47 @@ def _in_raw_units(beta: Array, sigma: float, counts: Counts, center: Array, spre
         residual=k - n * pi + jeffreys(beta, x, n)[2],
         chi_square=float(np.sum((k - n * pi) ** 2 / weight) + np.sum(z**2)),
     )
+
+
+def firth(x: Array, k: Array, n: Array) -> Array:
+    """Maximize the penalized likelihood by Fisher scoring with step halving.
+
+    Args:
+        x: ``(m, p)`` design of full rank, first column ones, the others of order 1.
+        k: ``(m,)`` successes.
+        n: ``(m,)`` trials, all positive.
+
+    Returns:
+        ``(p,)`` natural log-odds coefficients.
+    """
+    share = (k.sum() + 0.5) / (n.sum() + 1.0)
+    beta = np.zeros(x.shape[1])
+    beta[0] = np.log(share / (1 - share))
+    value = _objective(beta, x, k, n)
+    for _ in range(_MAX_STEPS):
+        pi, information, penalty = jeffreys(beta, x, n)
+        step = np.linalg.solve(information, x.T @ (k - n * pi + penalty))
+        step *= min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-300))
+        new = _objective(beta + step, x, k, n)
+        while new < value - 1e-12 * abs(value) and np.abs(step).max() > _TOLERANCE:
+            step = step / 2
+            new = _objective(beta + step, x, k, n)
+        beta, value = beta + step, new
+        if np.abs(step).max() <= _TOLERANCE:
+            break
+    return beta
+
+
+def jeffreys(beta: Array, x: Array, n: Array) -> tuple[Array, Array, Array]:
+    """Fitted probabilities ``(m,)``, information ``(p, p)``, penalty residuals ``h (1/2 - pi)`` ``(m,)``."""
+    pi = np.clip(expit(x @ beta), 1e-12, 1 - 1e-12)
+    weight = n * pi * (1 - pi)
+    information = x.T @ (weight[:, None] * x)
+    leverage = weight * np.einsum("ij,ji->i", x, np.linalg.solve(information, x.T))
+    return pi, information, leverage * (0.5 - pi)
+
+
+def _objective(beta: Array, x: Array, k: Array, n: Array) -> float:
+    eta = x @ beta
+    information = jeffreys(beta, x, n)[1]
+    return float(k @ eta - n @ np.logaddexp(0.0, eta) + 0.5 * np.linalg.slogdet(information)[1])

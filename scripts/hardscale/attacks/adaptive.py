@@ -24,7 +24,7 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import start_notes
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
-from hardscale.settings.text_attacks import Adaptive
+from hardscale.settings.attacks import Adaptive
 
 #: Blocks drawn at a time, and at most, for one that is read as itself.
 _AT_ONCE, _MOST_DRAWS = 8, 64

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,13 +11,13 @@ import torch
 
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.registry import find_attack, language_victim
 from hardscale.attacks.results import AttackResult, Callback, Helper, Options, Request
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.runtime.memory import Budget
 from hardscale.settings.attacks import Allowed, Held, published_search
+from hardscale.settings.study_attacks import ATTACK_KINDS
 
 #: Memory that the stored prefixes of examples attacked together may take, by device type.
 _PREFIX_BYTES = {"cpu": 2**30, "cuda": 8 * 2**30}
@@ -62,7 +63,7 @@ def attack(
         tokenizer: its fast tokenizer.
         prompts: text before and after the attack text, for each example.
         targets: the class that the attack wants, or the text that the language model should go on with.
-        method: name of the attack (:mod:`hardscale.attacks.registry`).
+        method: name of the attack (:mod:`hardscale.attacks.base`).
         labels: true classes: success is a prediction other than the label. Without them, success is the target class.
             A language model succeeds when its greedy continuation is the target.
         keys: integers that name the examples, in errors and in their random streams; their index when absent.
@@ -190,3 +191,19 @@ def _together(model: Any, prompts: Sequence[tuple[str, str]]) -> int:
     longest = max(len(before) for before, _ in prompts)  # a token has at least one character, or nearly so
     kind = model.get_input_embeddings().weight.device.type
     return max(_PREFIX_BYTES.get(kind, 2**30) // max(size * longest, 1), 1)
+
+
+def find_attack(name: str) -> Callable[..., Any]:
+    """The ``run`` function of an attack: that of the module with its name in this package.
+
+    Raises:
+        AttackError: no such attack.
+    """
+    if name not in ATTACK_KINDS:
+        raise AttackError(f"method {name!r}: not an attack; one of {', '.join(ATTACK_KINDS)}")
+    return importlib.import_module(f"hardscale.attacks.{name}").run
+
+
+def language_victim() -> Callable[..., Any]:
+    """The victim class for targets that are texts."""
+    return importlib.import_module("hardscale.attacks.language_victim").LanguageVictim

@@ -24,7 +24,7 @@ from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.sampler import Sampler, Wish
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
-from hardscale.settings.text_attacks import Beast
+from hardscale.settings.attacks import Beast
 
 #: With ``read_back``: draws looked at, at most, for each child wanted, and for each at a time.
 _MOST_DRAWS, _DRAWS_AT_ONCE = 16, 2

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hardscale.models.chat_rendering import Message as Message
-from hardscale.models.chat_rendering import rendered
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.models.rendering import RenderingError
+from hardscale.models.rendering import Message as Message
+from hardscale.models.rendering import RenderingError, rendered
 
 #: Markers of roles and instructions that templates write as ordinary text.
 _MARKERS = re.compile(r"\[/?INST\]|<</?SYS>>|<\|[^|<>\n]{1,40}\|>", re.IGNORECASE)

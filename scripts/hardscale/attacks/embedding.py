@@ -31,7 +31,7 @@ from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.embedding import EmbeddingAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack, Perturbation
 
 
 @dataclass(frozen=True)

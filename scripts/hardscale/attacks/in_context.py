@@ -19,7 +19,7 @@ from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
-from hardscale.settings.text_attacks import InContext
+from hardscale.settings.attacks import InContext
 
 _ASKED, _ANSWERED = "Question: ", "\nAnswer:"
 

@@ -15,7 +15,7 @@ from hardscale.attacks.try_texts import try_texts
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.text_attacks import Prefill
+from hardscale.settings.attacks import Prefill
 
 
 def run(

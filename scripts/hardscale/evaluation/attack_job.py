@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from hardscale.attacks.classifier_victim import classify
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
 from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_facts, search_options
-from hardscale.evaluation.success import rescore
 from hardscale.models.load import load_classifier
+from hardscale.models.outputs import embeddings_as
 from hardscale.runtime.console import say
 from hardscale.runtime.memory import Budget
 from hardscale.settings.attacks import AttackBase, AttackSettings
@@ -170,3 +171,33 @@ def _attack(
     )
     clock.close(results)
     return results, clock.seconds
+
+
+@torch.no_grad()
+def rescore(
+    model: Any, tokenizer: Any, texts: Sequence[str], perturbations: Sequence[torch.Tensor | None] | None = None
+) -> list[int]:
+    """The predicted class of each text: tokenized alone, forwarded alone, no packing, no stored prefix.
+
+    Slow on purpose: it shares nothing with the attacks but the model and the tokenizer, so it can hold them to account.
+    A tie goes to the lower class.
+
+    Args:
+        model: a classifier.
+        tokenizer: its tokenizer.
+        texts: whole prompts.
+        perturbations: what is added to the embeddings of each, shape ``(tokens, hidden)``, None for nothing.
+    """
+    predictions = []
+    for text, delta in zip(texts, perturbations or [None] * len(texts), strict=True):
+        inputs = dict(tokenizer(text, return_tensors="pt").to(model.device))
+        with _shifted(model, delta):
+            predictions.append(int(model(**inputs).logits[0].argmax()))
+    return predictions
+
+
+def _shifted(model: Any, delta: torch.Tensor | None) -> contextlib.AbstractContextManager[None]:
+    """Inside, which is one forward, the model sees its embeddings with something added to them."""
+    if delta is None:
+        return contextlib.nullcontext()
+    return embeddings_as(model.get_input_embeddings(), lambda embeds: embeds + delta.to(embeds))

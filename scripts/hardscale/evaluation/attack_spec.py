@@ -15,8 +15,7 @@ from hardscale.attacks.results import Helper
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.spec_check import check_keys
-from hardscale.settings.attacks import AttackBase, AttackSettings
-from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.attacks import AttackBase, AttackSettings, EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.words import first_problem
 from hardscale.untrusted.wordings import read_named

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
+from hardscale.artifacts.manifest import sha256_file
 from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import UTILITY
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
-from hardscale.errors import AttackError, ModelError
+from hardscale.errors import AttackError, DataError, ModelError
 from hardscale.evaluation.chat_replies import write_private
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.ask import Asker
 from hardscale.evaluation.judges.rating import MAX_NEW_TOKENS, FunctionAsker, Rated, rate
 from hardscale.evaluation.measure_schemas import RATINGS
-from hardscale.evaluation.mt_bench_questions import N_TURNS, Dialogue, read_dialogues
+from hardscale.evaluation.questions import spread
 from hardscale.evaluation.spec_check import check_settings
 from hardscale.evaluation.utility_rows import mean_row
 from hardscale.models.chat import ChatTemplate, Message
@@ -30,10 +32,32 @@ from hardscale.runtime.memory import Budget
 from hardscale.settings.chat import ModelName
 from hardscale.settings.utility import MtBenchSettings
 from hardscale.tasks.chat import load_chat_task
+from hardscale.tasks.copies import first_copies
+from hardscale.tasks.fetch import file_here
+from hardscale.tasks.formats.files import MAX_TEXT_BYTES
+from hardscale.tasks.formats.json_table import parsed
+from hardscale.untrusted.guarded import read_text
+from hardscale.untrusted.naming import brief
 
 KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 #: Replies to the turns of each question, in order; None for a turn that could not be asked.
 Replies = list[list[str | None]]
+
+
+N_TURNS = 2
+#: Temperature at which the public benchmark samples the replies of a category; 0 is greedy.
+TEMPERATURES = {
+    "writing": 0.7,
+    "roleplay": 0.7,
+    "extraction": 0.0,
+    "math": 0.0,
+    "coding": 0.0,
+    "reasoning": 0.0,
+    "stem": 0.1,
+    "humanities": 0.1,
+}
+#: ... of any other category.
+OTHER_TEMPERATURE = 0.7
 
 
 def run_mt_bench(
@@ -209,3 +233,77 @@ def measures(
         found.append(mean_row(metric, [sum(values) for values in each], [len(values) for values in each], detail))
     count = {"metric": "mt_bench_unparsed", "value": float(unread), "n": len(rows), "ci_low": None, "ci_high": None}
     return [*found, {**count, "detail": f"replies whose rating can not be read; {left} turns not asked"}]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A question of two turns.
+
+    Attributes:
+        key: its row in the file, from 0.
+        question_id: its name.
+        category: what it tests.
+        turns: the user's words.
+        references: a right answer to each turn, None where there is none.
+    """
+
+    key: int
+    question_id: str
+    category: str
+    turns: tuple[str, str]
+    references: tuple[str | None, str | None]
+
+    @property
+    def temperature(self) -> float:
+        """That of the public benchmark."""
+        return TEMPERATURES.get(self.category, OTHER_TEMPERATURE)
+
+
+def read_dialogues(source: str, n: int | None, root: Path | None) -> tuple[list[Dialogue], str]:
+    """Questions at equal distances in the file, and its digest.
+
+    Raises:
+        DataError: the file is not there, or a row of it has another form; the line names file and row.
+    """
+    path = file_here("utility.mt_bench.questions", source, root)
+    found = [_dialogue(f"{path}: row {number}", number - 1, row) for number, row in _rows(path)]
+    if not found:
+        raise DataError(f"{path}: no questions in it; give a question.jsonl with at least one")
+    names = [one.question_id for one in found]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise DataError(f"{path}: question_id {brief(double)} is there twice; ids must differ")
+    once = first_copies(found, lambda one: one.turns)
+    if len(once) < len(found):
+        say(f"{path}: {len(found) - len(once)} copies of earlier questions left out")
+    return spread(once, n or len(once)), sha256_file(path)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    text = read_text(path, "a file of questions", max_bytes=MAX_TEXT_BYTES, byte_order_mark=True)
+    number = 0
+    for line in text.split("\n"):
+        if line.strip():
+            number += 1
+            yield number, parsed(f"{path}: row {number} is not JSON", line)
+
+
+def _dialogue(where: str, key: int, row: Any) -> Dialogue:
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is {type(row).__name__}, expected an object with question_id, category, turns")
+    name, category, turns = (row.get(column) for column in ("question_id", "category", "turns"))
+    if not isinstance(name, str | int) or isinstance(name, bool) or not isinstance(category, str):
+        raise DataError(f"{where}: question_id and category must be there, as texts; mend the row")
+    if not _texts(turns) or len(turns) != N_TURNS or not all(turn.strip() for turn in turns):
+        raise DataError(f"{where}: turns must be a list of two texts; mend or remove the row")
+    known = row.get("reference") or []
+    if not _texts(known) or len(known) > N_TURNS:
+        raise DataError(f"{where}: reference must be a list of at most two texts; mend or remove it")
+    references: list[str | None] = [text.strip() or None for text in known]
+    references += [None] * (N_TURNS - len(known))
+    first, second = (turn.strip() for turn in turns)
+    return Dialogue(key, str(name), category, (first, second), (references[0], references[1]))
+
+
+def _texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -21,8 +21,7 @@ from hardscale.evaluation.chat_replies import (
 )
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.base import Item, Judgment
-from hardscale.evaluation.judges.panel import judge_all, seated
-from hardscale.evaluation.judges.rules import Rules
+from hardscale.evaluation.judges.panel import Rules, judge_all, seated
 from hardscale.evaluation.questions import (
     LETTERS,
     Question,

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hardscale.analysis.correlation import Correlation, pearson, spearman
-from hardscale.analysis.loss_correlation import paired_losses
+from hardscale.analysis.loss_correlation import Correlation, paired_losses, pearson, spearman
 from hardscale.evaluation.chat_tables import LOSSES, UTILITIES
 from hardscale.figures import chat
 from hardscale.figures.data import task_name

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
+from numpy.typing import NDArray
 
 from hardscale.figures import data
 from hardscale.figures.axes import log_axis, log_y_axis, zero_places
-from hardscale.figures.crossing import compute_to_reach
 from hardscale.figures.frame import Panels, line_key, point_key
 from hardscale.figures.series import draw_points
 from hardscale.figures.spec import FigureSpec
@@ -103,3 +103,20 @@ def _slope_one(ax: Axes, zero: float | None, x: pd.Series) -> None:
     for exponent in range(int(np.floor(np.log10(low / right))), int(np.ceil(np.log10(high / left))) + 1):
         ax.plot(ends, ends * 10.0**exponent, color="0.8", linewidth=0.6, linestyle=(0, (3, 3)), zorder=0.5)
     ax.grid(False)
+
+
+def compute_to_reach(target: float, asr: NDArray[np.float64], compute: NDArray[np.float64]) -> float:
+    """First crossing of ``target``, linear between the recorded iterations; infinity if it is never reached.
+
+    Args:
+        target: Success rate in (0, 1).
+        asr: Success rate at iterations 1 … n, in order; before the attack it is 0 by definition.
+        compute: Cumulative compute at the same iterations.
+    """
+    p = np.concatenate([[0.0], asr])
+    c = np.concatenate([[0.0], compute])
+    above = np.flatnonzero(p >= target)
+    if not above.size:
+        return float("inf")
+    i = int(above[0])
+    return float(c[i - 1] + (target - p[i - 1]) / (p[i] - p[i - 1]) * (c[i] - c[i - 1]))

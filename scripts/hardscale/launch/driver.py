@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,12 +15,16 @@ from pathlib import Path
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.errors import ArtifactError, TrainingError
-from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
-from hardscale.launch.gang import run_gang
-from hardscale.launch.state import RECORD, restore
-from hardscale.launch.work import Allocation
+from hardscale.launch.arguments import Allocation, Work, identity_of, outputs, parser, read_spec
+from hardscale.launch.lock import only_driver
+from hardscale.launch.state import RECORD, naming_a_full_disk, restore
 from hardscale.runtime.console import console, say
 from hardscale.runtime.instruction_set import KEY, PINNED, settle
+from hardscale.runtime.signals import noted_signals
+from hardscale.runtime.stopping import REQUEUE
+
+WORKER = "hardscale.launch.worker"
+_MAX_STARTS = 50
 
 
 def drive(job: str, argv: list[str] | None = None) -> None:
@@ -87,3 +93,107 @@ def _label(job: str, spec_option: str) -> str:
     if "first_round" in spec:
         words.append(f"rounds {spec['first_round']}-{spec['last_round']}")
     return " ".join(words)
+
+
+def run_gang(
+    command: list[str],
+    ranks: int,
+    state: Path,
+    launch: str,
+    label: str,
+    threads: int = 1,
+    log: Path | None = None,
+    worker: str = WORKER,
+    identity: str = "",
+    allocation: Allocation | None = None,
+    published: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run a worker in every rank and wait until all are done.
+
+    A gang that saved its state because a rank was told to stop (exit code 85) is started again.
+
+    Args:
+        command: job of :mod:`hardscale.launch.worker`, then its options.
+        ranks: processes.
+        state: private folder of this job; one gang at a time lives in it.
+        launch: ``local``: submitit's local executor; ``slurm``: one Slurm job; ``debug``: one rank, in this process.
+        label: of the lines on the terminal.
+        threads: CPU threads of each rank.
+        log: where the output of the ranks is appended.
+        worker: module whose ``main(job, argv, meeting)`` every rank calls.
+        identity: digest of what is trained.
+        allocation: what to ask of Slurm.
+        published: whether the outputs are there, asked after waiting for another driver of this job.
+
+    Raises:
+        TrainingError: a rank failed or died; the message is its last line.
+        ArtifactError: the disk is full before the ranks could begin.
+        SystemExit: this process was told to stop: 128 + signal.
+    """
+    if launch == "debug" and ranks != 1:
+        raise TrainingError(f"--launch debug runs one rank in this process, the study asks for ranks: {ranks}")
+    work = Work(command, ranks, label, threads, log, worker, identity)
+    state.mkdir(parents=True, exist_ok=True)
+    with naming_a_full_disk(state), only_driver(state / "driver.lock", label), noted_signals() as told:
+        if published():
+            say("the result was published meanwhile")
+        else:
+            _until_done(work, state, launch, allocation or Allocation(), told)
+    shutil.rmtree(state / "gang", ignore_errors=True)
+    (state / "driver.lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        state.rmdir()
+
+
+def _until_done(work: Work, state: Path, launch: str, allocation: Allocation, told: list[int]) -> None:
+    for _ in range(_MAX_STARTS):
+        try:
+            code = _start(work, state, launch, allocation, told)
+        finally:
+            _keep_logs(state / "gang", work.log)
+        if told:
+            raise SystemExit(128 + told[0])
+        if code != REQUEUE:
+            return
+    raise TrainingError(f"{work.label}: stopped and started {_MAX_STARTS} times; something ends its ranks each time")
+
+
+def _start(work: Work, state: Path, launch: str, allocation: Allocation, told: list[int]) -> int:
+    if launch == "slurm":
+        from hardscale.launch.slurm import SlurmGang
+
+        return SlurmGang(work, state, allocation, told).wait()
+    gang = state / "gang"
+    shutil.rmtree(gang, ignore_errors=True)
+    gang.mkdir(parents=True)
+    if launch == "debug":
+        return _run_here(work, gang)
+    from hardscale.launch.local import LocalGang
+
+    return LocalGang(work, gang, told).wait()
+
+
+def _run_here(work: Work, gang: Path) -> int:
+    """Run the worker inside this process, for a debugger."""
+    import submitit
+
+    main = importlib.import_module(work.worker).main
+    submitted = submitit.DebugExecutor(gang / "submitit").submit(main, work.command[0], work.command[1:], None)
+    # results() would open a debugger of its own on an error.
+    error = submitted.exception()
+    if error is not None:
+        raise error
+    return 0
+
+
+def _keep_logs(gang: Path, log: Path | None) -> None:
+    """Append what the ranks wrote to the job's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if log is None:
+        return
+    with log.open("ab") as out:
+        for path in sorted([*gang.glob("rank*.log"), *gang.glob("rank*.said"), *gang.glob("submitit/*_log.*")]):
+            text = path.read_bytes()
+            if text.strip():
+                out.write(f"--- {path.name}\n".encode() + text)

@@ -12,10 +12,10 @@ from typing import Any
 
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
+from hardscale.launch.arguments import Work
 from hardscale.launch.lock import is_rank
-from hardscale.launch.surroundings import deaf_to_interrupts, environment
+from hardscale.launch.rank import deaf_to_interrupts, environment
 from hardscale.launch.watch import Watch, failures
-from hardscale.launch.work import Work
 from hardscale.runtime import console
 from hardscale.runtime.stopping import REQUEUE
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
+import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from hardscale.errors import TrainingError
+from hardscale.runtime import console
 
 #: States in which a job still has, or will again have, running processes.
 LIVE = frozenset(
@@ -31,6 +38,11 @@ LIVE = frozenset(
 _SEPARATOR = "\x1f"
 _FIELDS = ("%A", "%T", "%j", "%r", "%P", "%N", "%k", "%Z")
 _TIMEOUT = 30.0
+
+
+#: How the executor's jobs are marked.
+_COMMENT = "rule_"
+_PLACE = Path(".snakemake") / "hardscale-queue.json"
 
 
 @dataclass(frozen=True)
@@ -122,3 +134,66 @@ def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1] if lines else ""
+
+
+def cancel_waiting_orphans(folder: Path | None = None) -> list[int]:
+    """Cancel the executor's jobs of earlier controllers that still wait to start; their numbers.
+
+    Called before this controller has submitted anything. Running ones go on: who makes the same waits for their lease
+    and takes their result. Gangs go on too, their drivers attach.
+    """
+    place = (folder or Path.cwd()).resolve()
+    if not available():
+        return []
+    try:
+        waiting = [job for job in jobs() if job.state == "PENDING" and job.comment.startswith(_COMMENT)]
+    except NoAnswer as error:
+        console.say(f"Slurm does not answer ({error})")
+        return []
+    ours = sorted({job.id for job in waiting if Path(job.work_dir).resolve() == place})
+    for number in ours:
+        cancel(number, only_waiting=True)
+    if ours:
+        console.say(f"cancelled {len(ours)} waiting job(s) of a controller that is gone: {', '.join(map(str, ours))}")
+    return ours
+
+
+def states(max_age: float, since: float = 0.0, place: Path | None = None) -> dict[int, str]:
+    """States of this user's jobs, at most ``max_age`` seconds old and not older than ``since`` (seconds of the epoch).
+
+    Raises:
+        NoAnswer: Slurm's controller can not be reached.
+    """
+    path = (place or _PLACE).absolute()
+    with _alone(path):
+        known = _read(path)
+        if known is not None and known[0] >= since and 0 <= time.time() - known[0] < max_age:
+            return known[1]
+        asked = time.time()
+        found = {job.id: job.state for job in jobs()}
+        draft = path.with_suffix(f".{os.getpid()}")
+        try:
+            draft.write_text(json.dumps({"asked": asked, "jobs": {str(key): value for key, value in found.items()}}))
+            draft.replace(path)
+        except OSError:  # a full disk: the answer serves this driver alone
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+        return found
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One driver at a time, where there is room for a lock and the file system knows locks."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(path.with_suffix(".lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> tuple[float, dict[int, str]] | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        content = json.loads(path.read_text())
+        return float(content["asked"]), {int(key): str(value) for key, value in content["jobs"].items()}
+    return None

@@ -18,13 +18,12 @@ from typing import Any
 
 from hardscale.artifacts.publish import of_full_disk
 from hardscale.errors import TrainingError
-from hardscale.launch import poll, queue
+from hardscale.launch import queue
 from hardscale.launch import rank as rank_module
-from hardscale.launch.full_disk import full_disk
-from hardscale.launch.note import Note, read_note, remove_note
-from hardscale.launch.surroundings import environment
+from hardscale.launch.arguments import Allocation, Work
+from hardscale.launch.rank import environment
+from hardscale.launch.state import Note, full_disk, read_note, remove_note
 from hardscale.launch.watch import Watch, failures
-from hardscale.launch.work import Allocation, Work
 from hardscale.runtime import console
 from hardscale.runtime.stopping import REQUEUE
 
@@ -218,7 +217,7 @@ class SlurmGang(Watch):
             return self._last
         self._asked = time.monotonic()
         try:
-            known = poll.states(_ASK_SECONDS, since=self._begun)
+            known = queue.states(_ASK_SECONDS, since=self._begun)
             self._last = known.get(self._note.job_id) or queue.state(self._note.job_id)
             self._silent = False
         except queue.NoAnswer as error:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
-from hardscale.launch.full_disk import naming_a_full_disk
-from hardscale.launch.state import keep
+from hardscale.launch.state import keep, naming_a_full_disk
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import KEY, PINNED, settle
 

@@ -19,12 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hardscale.artifacts.manifest import open_artifact, read_manifest
 from hardscale.errors import ModelError
-from hardscale.models.chat_rendering import Message, rendered
 from hardscale.models.chat_templates import lost_reasoning_problem, reasoning_problem
 from hardscale.models.folders import weight_files
 from hardscale.models.load import MODEL, read_config, read_language_model
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.models.rendering import RenderingError
+from hardscale.models.rendering import Message, RenderingError, rendered
 from hardscale.models.request import Request
 from hardscale.models.system_turn import system_turn
 from hardscale.models.turn_end import first_end, markers

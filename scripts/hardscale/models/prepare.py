@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.publish import Draft, publishing
 from hardscale.artifacts.schemas import CHATS, EXAMPLES
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import ModelError
-from hardscale.models import gguf, hub
+from hardscale.models import hub
+from hardscale.models.check import GGUF_MISSING
 from hardscale.models.counts import (
     classifier_parameters,
     generative_parameters,
@@ -23,7 +29,14 @@ from hardscale.models.counts import (
 from hardscale.models.finite import check_finite
 from hardscale.models.fit import Ability, Demand, problems
 from hardscale.models.flops import pretraining_flops
-from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX, folder_problem, weight_files
+from hardscale.models.folders import (
+    SMALL_FILES,
+    WEIGHTS_INDEX,
+    folder_problem,
+    gguf_header_problem,
+    gguf_problem,
+    weight_files,
+)
 from hardscale.models.load import MODEL, named_as, read_config, read_tokenizer, save_model
 from hardscale.models.scratch import scratch_config
 from hardscale.models.sources import Source, resolve_source
@@ -76,7 +89,7 @@ def prepare_model(
             std = settings.init_std
             draft.note(init={"std": std, "embedding_std": settings.embedding_std or std})
         elif source.kind == "gguf":
-            save_model(*gguf.read_gguf(guarded.expanded(source.where, "a .gguf model", ModelError)), folder)
+            save_model(*read_gguf(guarded.expanded(source.where, "a .gguf model", ModelError)), folder)
         else:
             _adopt(source, folder, draft)
         with named_as({folder: source.where or source.kind}):
@@ -221,3 +234,41 @@ def _check_tokenizer(source: Source, folder: Path, config: Any) -> None:
             f"{source.label}: the tokenizer has {n_tokens} tokens and the model {n_embeddings} embeddings; "
             "use the tokenizer the model was trained with"
         )
+
+
+def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The dequantized language model of a .gguf file and its tokenizer.
+
+    The weights are those of the quantized file, not of the checkpoint it was once made from: say so beside results.
+
+    Raises:
+        ModelError: no such file, not GGUF, an architecture that transformers can not convert, or no package ``gguf``.
+    """
+    problem = gguf_problem(file)
+    if not problem and importlib.util.find_spec("gguf") is not None:
+        problem = gguf_header_problem(file)
+    if problem:
+        raise ModelError(f"gguf: {problem}")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"gguf: {file}: {GGUF_MISSING}")
+    options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    folder = str(file.parent)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options, **_dequantized())
+    except Exception as error:  # the reader raises whatever a malformed file leads it into
+        reason = guarded.shown(" ".join(str(error).split())[:200])
+        raise ModelError(
+            f"gguf: {file}: can not be converted ({reason}); convert it elsewhere and use path:"
+        ) from error
+    # A model that remembers its quantizer refuses to be saved.
+    model.hf_quantizer = None  # type: ignore[assignment]
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
+
+
+def _dequantized() -> dict[str, Any]:
+    """Newer transformers may keep GGUF weights packed unless told otherwise; older ones always dequantize."""
+    config = getattr(transformers, "GgufConfig", None)
+    return {"quantization_config": config(dequantize=True)} if config else {}

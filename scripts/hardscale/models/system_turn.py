@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hardscale.errors import ModelError
-from hardscale.models.chat_rendering import Message
+from hardscale.models.rendering import Message
 
 _SYSTEM = "Sentinel  <of> the\n\n system's é words"
 

@@ -8,8 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hardscale.errors import ModelError
-from hardscale.models.chat_rendering import rendered
-from hardscale.models.rendering import RenderingError
+from hardscale.models.rendering import RenderingError, rendered
 
 #: Words that no template holds; what lies behind the answer is the template.
 _USER, _ANSWER, _NEXT = "Sentinel of the user", "Sentinel of the reply", "Sentinel of another question"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import StudyError
+from hardscale.launch.arguments import SITE
 from hardscale.launch.state import RUN
-from hardscale.launch.work import SITE
 from hardscale.plan.for_rules import remember_signature, with_signature
 from hardscale.runtime.console import printable
 from hardscale.runtime.instruction_set import KEY, NATIVE, why_not

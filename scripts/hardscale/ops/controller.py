@@ -18,10 +18,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hardscale.artifacts.locks import Heartbeat, Owner, is_held, read_owner
+from hardscale.ops.snakemake_metadata import SNAKEMAKE, locked
 from hardscale.untrusted.literal import one_line
 
 #: Exit status of a controller that found another one (EX_TEMPFAIL: try again later).
@@ -54,6 +56,10 @@ _SHELLS = {"bash", "sh", "dash", "zsh", "ksh"}
 _SLURM = {"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr"}
 
 _held: dict[Path, int] = {}
+
+
+#: A note on another host that is older than this is a dead controller's, unless Slurm knows better.
+_SILENT_SECONDS = 300.0
 
 
 def claim(folder: Path = Path(".snakemake"), argv: Sequence[str] | None = None) -> None:
@@ -263,3 +269,26 @@ def _notes(note: Path) -> Iterator[Owner]:
 def _stop(line: str, status: int) -> NoReturn:
     print(f"error: {one_line(line)}", file=sys.stderr)
     raise SystemExit(status)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A Snakemake run that holds the working directory, or did.
+
+    Attributes:
+        alive: None when that can not be told.
+        text: who and where, for people.
+    """
+
+    alive: bool | None
+    text: str
+
+
+def find_controller(folder: Path = SNAKEMAKE) -> Controller | None:
+    """The controller of the working directory; None without a trace of one, or when it is this process."""
+    owner = read_owner(folder / NOTE)
+    if owner is None:
+        return Controller(None, "a Snakemake run, by its locks; it may have been killed") if locked(folder) else None
+    if owner.near and owner.pid == os.getpid():
+        return None
+    return Controller(is_held(folder / NOTE, owner, folder / LOCK, _SILENT_SECONDS), owner.described)

@@ -7,24 +7,27 @@ import contextlib
 import datetime
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hardscale.artifacts.manifest import canonical_json, read_manifest
 from hardscale.errors import ArtifactError, HardscaleError
 from hardscale.ops.cli import study_from_files
-from hardscale.ops.outcome import OK, Finding, StoppedError, exit_status
-from hardscale.ops.reference import Reference, pin, read_reference
+from hardscale.ops.controller import find_controller
+from hardscale.ops.drift import changes, has_gpu, host_facts
+from hardscale.ops.outcome import BUSY, MEANING, OK, Finding, StoppedError, exit_status
+from hardscale.ops.reference import Reference, artifacts, pin, read_reference
 from hardscale.ops.scratch import RUNS, Workflow
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.paths import Layout
-from hardscale.reproduce.guard import undisturbed
-from hardscale.reproduce.host import changes, has_gpu, host_facts
-from hardscale.reproduce.inventory import artifacts
-from hardscale.reproduce.mail import summary
-from hardscale.runtime.console import Progress, say
+from hardscale.runtime.console import Progress, printable, say
 from hardscale.settings.study import Study
+
+_MOST_BAD, _MOST_GOOD, _MOST_CHANGES = 14, 6, 8
+_WIDTH = 240
+_DIGEST = re.compile(r"(content )?[0-9a-f]{12}")
 
 
 class Run:
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(this: Run) -> tuple[list[Finding], Reference | None, str]:
-    from hardscale.reproduce.check import check
+    from hardscale.ops.reference import check
 
     reference = read_reference(this.reference)
     with undisturbed(this.directory):
@@ -102,8 +105,7 @@ def _check(this: Run) -> tuple[list[Finding], Reference | None, str]:
 
 
 def _sample(this: Run) -> tuple[list[Finding], Reference | None, str]:
-    from hardscale.ops.sample import Sample
-    from hardscale.reproduce.units import choose, units
+    from hardscale.ops.sample import Sample, choose, units
 
     reference = read_reference(this.reference) if this.reference.is_file() else None
     chosen = choose(list(units(Jobs(this.study))), this.args.count, this.args.seed)
@@ -155,11 +157,81 @@ def _pin(this: Run) -> int:
 def _record(this: Run, findings: list[Finding], changed: list[str]) -> list[tuple[str, Path]]:
     """Append to the record and draw it; names and paths of both."""
     from hardscale.figures.style import save
-    from hardscale.ops.drift import append
-    from hardscale.reproduce.drift_figure import draw
+    from hardscale.ops.drift import append, draw
 
     folder = this.root / "drift"
     seed = getattr(this.args, "seed", None)
     record = append(folder / "drift.parquet", this.date, this.args.mode, findings, changed, seed)
     save(draw(record, this.study.name), png=folder / "drift.png")
     return [("record", folder / "drift.parquet"), ("figure", folder / "drift.png")]
+
+
+@contextlib.contextmanager
+def undisturbed(directory: Path) -> Iterator[None]:
+    """A stretch in which nobody may write the results that are read in it. It keeps nobody from starting.
+
+    Raises:
+        StoppedError: with status 75, a controller works there before or after the stretch.
+    """
+    _free(directory)
+    try:
+        yield
+    finally:
+        _free(directory)  # what was found meanwhile, damage too, may be its work
+
+
+def _free(directory: Path) -> None:
+    found = find_controller(directory / ".snakemake")
+    if found is not None and found.alive:
+        line = f"{directory}: another controller works here ({found.text}); nothing was compared, try again later"
+        raise StoppedError(line, BUSY)
+
+
+def summary(
+    title: str,
+    date: datetime.datetime,
+    findings: Sequence[Finding],
+    changes: Sequence[str],
+    since: str,
+    places: Sequence[tuple[str, Path | str]] = (),
+) -> str:
+    """The page: under 40 lines, whatever was found.
+
+    Args:
+        title: study, mode and what the run was asked for.
+        date: when it ran, UTC.
+        findings: what was compared.
+        changes: of the environment.
+        since: what the changes are counted from.
+        places: names and paths of what was written.
+    """
+    bad = [finding for finding in findings if not finding.good]
+    good = [finding for finding in findings if finding.good]
+    lines = [f"{title}, {date:%Y-%m-%d %H:%M} UTC: {len(good)} as expected, {len(bad)} not"]
+    lines += [*_list(bad, _MOST_BAD), *_list(good, _MOST_GOOD)]
+    lines.append(f"changed since {since}: {'nothing' if not changes else ''}".rstrip())
+    lines += [f"  {change}" for change in changes[:_MOST_CHANGES]]
+    lines += [f"  and {len(changes) - _MOST_CHANGES} more"] * (len(changes) > _MOST_CHANGES)
+    lines += [f"{name}: {path}" for name, path in places]
+    status = exit_status(findings)
+    lines.append(f"exit {status}: {MEANING[status]}")
+    return "\n".join(_cut(line) for line in lines)
+
+
+def _list(findings: Sequence[Finding], most: int) -> list[str]:
+    words = [finding.status if finding.good else finding.status.upper() for finding in findings]
+    lines = [f"  {word:7s} {_line(finding)}" for word, finding in zip(words, findings, strict=True)]
+    return [*lines[:most], *[f"  and {len(lines) - most} more in the record"] * (len(lines) > most)]
+
+
+def _line(finding: Finding) -> str:
+    if finding.good:
+        return f"{finding.what}" + (f" ({finding.found})" if finding.found else "")
+    told = finding.expected and not _DIGEST.fullmatch(finding.expected)  # a digest tells people nothing
+    expected = f" (expected {finding.expected})" if told else ""
+    return f"{finding.what}: {finding.found}{expected}"
+
+
+def _cut(line: str) -> str:
+    line = printable(" ".join(line.splitlines()))
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from hardscale.errors import DataError
 from hardscale.ops.outcome import FAILED, MISSING, Finding
-from hardscale.ops.rates import paired, table_rates
-from hardscale.ops.reference import Reference
+from hardscale.ops.rates import FALSE_ALARM_RATE, compare_rates, paired, table_rates
+from hardscale.ops.reference import Reference, check_tables
 from hardscale.ops.scratch import RUNS, Workflow, last_error, link_surroundings
-from hardscale.reproduce.check import check_tables
-from hardscale.reproduce.intervals import FALSE_ALARM_RATE, compare_rates
 
 _RUNS_TABLE = "runs.parquet"
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
+import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardscale.launch.note import NAME as NOTE
-from hardscale.launch.note import read_note
-from hardscale.launch.state import RECORD
+from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest
+from hardscale.errors import ArtifactError
+from hardscale.launch.state import NAME as NOTE
+from hardscale.launch.state import RECORD, read_note
 from hardscale.ops.disk import artifact_folders, files, is_draft
-from hardscale.ops.job_state import DONE, QUEUED, RUNNING, Survey
+from hardscale.ops.job_state import DONE, QUEUED, RUNNING, Survey, driven, ranks_here
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
-from hardscale.upkeep.sight import driven, ranks_here
 
 DRAFT, STATE, WEIGHTS, SLURM_LOG, ORPHAN = "draft", "state", "weights", "Slurm log", "orphan"
 _DRAFT_SECONDS = 3600.0
@@ -25,6 +30,11 @@ _STATE_FOLDERS = ("checkpoints", "finished", "carry", "gang")
 _STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
 #: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
 _ARTIFACTS = ("attacks", "models", "pretrained", "base", "tasks")
+
+
+#: ``results/<study>`` and ``.snakemake/slurm_logs`` stay though they be empty.
+_KEPT_DEPTH = 2
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -154,3 +164,92 @@ def _orphan_states(survey: Survey) -> Iterator[Rubbish]:
             names.clear()
             if not in_use(Path(place), survey):
                 yield Rubbish(ORPHAN, Path(place))
+
+
+def refusal(survey: Survey) -> str:
+    """Why nothing may be removed now; empty when it may."""
+    controller = survey.controller
+    if controller is None or controller.alive is False:
+        return survey.slurm.problem
+    if controller.alive:
+        return f"a controller lives ({controller.text}); run gc when it has ended"
+    return (
+        f"a controller may live ({controller.text}); run gc where it runs, or when none does after `snakemake --unlock`"
+    )
+
+
+def remove(items: Iterable[Rubbish]) -> Iterator[tuple[Rubbish, str]]:
+    """Remove one after another; each with the reason why it stays, empty when it is gone."""
+    for one in items:
+        try:
+            yield one, _remove(one)
+        except (OSError, ArtifactError) as error:
+            yield one, str(error)
+
+
+def _remove(one: Rubbish) -> str:
+    if one.kind == WEIGHTS:
+        prune_weights(one.path.parent)
+        return ""
+    if one.path.is_file():
+        one.path.unlink(missing_ok=True)
+    else:
+        with _undriven(one.path) as free:
+            if not free:
+                return "a job works in it"
+            # Without its manifest a folder is no artifact, however much of it is left.
+            (one.path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(one.path)
+    _remove_empty(one.path.parent)
+    return ""
+
+
+@contextlib.contextmanager
+def _undriven(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a state folder or of one in it, so that no driver starts there; False when one has.
+
+    Folders of other kinds have no lock.
+    """
+    with contextlib.ExitStack() as stack:
+        for path in (folder / "driver.lock", folder.parent / "driver.lock"):
+            if not path.exists():
+                continue
+            try:
+                fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        yield True
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove folders that became empty, up to the study's own."""
+    with contextlib.suppress(OSError):
+        while len(folder.parts) > _KEPT_DEPTH:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def prune_weights(folder: Path) -> None:
+    """Remove ``model/`` from a published model and from its manifest, which keeps its time.
+
+    The manifest becomes the one that training writes for a round whose weights the study does not ask for. It is
+    replaced first, so that the artifact is valid at every moment.
+
+    Raises:
+        ArtifactError: the manifest is missing or was edited.
+    """
+    manifest = read_manifest(folder)
+    manifest["files"] = {name: entry for name, entry in manifest["files"].items() if not name.startswith(f"{MODEL}/")}
+    manifest["facts"]["has_weights"] = False
+    manifest["self"] = self_digest(manifest)
+    path = folder / MANIFEST
+    draft = folder / f".{MANIFEST}.{uuid.uuid4().hex[:12]}"
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    before = path.stat()
+    os.utime(draft, ns=(before.st_atime_ns, before.st_mtime_ns))
+    draft.replace(path)
+    shutil.rmtree(folder / MODEL)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import socket
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hardscale.launch.note import NAME as NOTE
+from hardscale.launch import queue
+from hardscale.launch.lock import is_rank
+from hardscale.launch.state import NAME as NOTE
+from hardscale.launch.state import read_note
 from hardscale.ops import snakemake_metadata
+from hardscale.ops.controller import Controller, find_controller
+from hardscale.ops.snakemake_metadata import last_line
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.steps import Step, output_folder, plan
-from hardscale.upkeep.controller import Controller, find_controller
-from hardscale.upkeep.sight import Live, Queue, Sight
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "waiting")
+
+
+RUNNING, QUEUED = "running", "queued"
+_WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+)
+#: Ends that say nothing against a job: its next run goes on.
+_HARMLESS = frozenset({"COMPLETED", "CANCELLED", "PREEMPTED"})
 
 
 @dataclass(frozen=True)
@@ -122,3 +137,167 @@ def _pruned_victim(step: Step) -> str | None:
     if (folder / "model").is_dir():
         return None
     return f"{folder}: its weights were removed; delete the folder and run again to train its rounds again"
+
+
+@dataclass(frozen=True)
+class Live:
+    """A job that runs or will.
+
+    Attributes:
+        state: ``running`` or ``queued``.
+        slurm_id: Slurm's number; None for a job of this machine.
+        node: where it runs.
+        reason: why it waits, as Slurm says.
+        progress: the last line that it said.
+    """
+
+    state: str
+    slurm_id: int | None = None
+    node: str = ""
+    reason: str = ""
+    progress: str = ""
+
+
+class Queue:
+    """Slurm's queue at one moment.
+
+    Attributes:
+        problem: why nothing is known, when Slurm is installed and does not answer.
+    """
+
+    def __init__(
+        self, jobs: list[queue.SlurmJob], problem: str = "", tasks: dict[str, queue.SlurmJob] | None = None
+    ) -> None:
+        self.problem = problem
+        self.by_id = {job.id: job for job in jobs}
+        self._tasks = tasks or {}
+        here = os.path.realpath(".")
+        self.here = [job for job in jobs if job.work_dir and os.path.realpath(job.work_dir) == here]
+
+    @classmethod
+    def ask(cls, arrays: bool = False) -> Queue:
+        """The queue now; empty where there is no Slurm.
+
+        Args:
+            arrays: whether tasks of arrays are to be found by their numbers (``12_3``), which takes a second question.
+        """
+        if not queue.available():
+            return cls([])
+        try:
+            return cls(queue.jobs(), tasks=_array_tasks() if arrays else None)
+        except queue.NoAnswer as error:
+            return cls([], f"Slurm does not answer ({error})")
+
+    def find(self, number: str | None) -> queue.SlurmJob | None:
+        """The job of a number as Snakemake notes it: ``12``, or ``12_3`` for a task of an array."""
+        if number is None:
+            return None
+        return self._tasks.get(number) or (self.by_id.get(int(number)) if number.isdigit() else None)
+
+    def live(self, number: int) -> bool:
+        """Whether a job lives; an unanswered question counts as yes."""
+        job = self.by_id.get(number)
+        return bool(self.problem) if job is None else job.live
+
+
+class Sight:
+    """Looks for the processes of jobs.
+
+    Args:
+        slurm: the queue.
+        marks: :func:`hardscale.ops.snakemake_metadata.started`.
+        controlled: whether a controller lives, so that its marks are of living jobs.
+    """
+
+    def __init__(self, slurm: Queue, marks: dict[str, str | None], controlled: bool) -> None:
+        self._slurm, self._marks, self._controlled = slurm, marks, controlled
+        self._comments: dict[str, queue.SlurmJob] = {}
+        for job in sorted(slurm.here, key=lambda job: (job.live, job.id)):
+            self._comments[job.comment] = job  # a job that lives before one that ended, then the newest
+
+    def of(self, step: Step) -> Live | None:
+        """The life of a job; None when it neither runs nor waits for Slurm."""
+        return self._gang(step) or self._executed(step) or self._started(step)
+
+    def ended_badly(self, step: Step) -> str | None:
+        """What Slurm remembers of the job's end, when that was not a good one."""
+        job = self._slurm_job(step)
+        if job is None or job.live or job.state in _HARMLESS:
+            return None
+        return f"Slurm job {job.id} ended as {job.state}" + (f" on {job.nodes}" if job.nodes else "")
+
+    def _gang(self, step: Step) -> Live | None:
+        if step.state is None or not os.path.isdir(step.state):  # noqa: PTH112 - of thousands of jobs
+            return None
+        gang = Path(step.state) / "gang"
+        note = read_note(Path(step.state))
+        if note is not None and self._slurm.live(note.job_id):
+            return self._on_slurm(note.job_id, last_line(str(gang / "progress")))
+        if ranks_here(gang):
+            return Live(RUNNING, None, socket.gethostname(), "", last_line(str(gang / "progress")))
+        return None
+
+    def _executed(self, step: Step) -> Live | None:
+        job = self._slurm_job(step)
+        return _shown(job, last_line(step.log)) if job is not None and job.live else None
+
+    def _started(self, step: Step) -> Live | None:
+        if self._controlled and any(output in self._marks for output in step.outputs):
+            return Live(RUNNING, None, "", "", last_line(step.log))
+        return None
+
+    def _slurm_job(self, step: Step) -> queue.SlurmJob | None:
+        if not self._slurm.by_id:
+            return None
+        for output in step.outputs:
+            if job := self._slurm.find(self._marks.get(output)):
+                return job
+        return self._comments.get(step.gang_label if step.state else step.slurm_comment)
+
+    def _on_slurm(self, number: int, progress: str) -> Live:
+        job = self._slurm.by_id.get(number)
+        return Live(RUNNING, number, "", self._slurm.problem, progress) if job is None else _shown(job, progress)
+
+
+def _shown(job: queue.SlurmJob, progress: str) -> Live:
+    if job.state in _WAITING:
+        return Live(QUEUED, job.id, "", job.reason)
+    return Live(RUNNING, job.id, job.nodes, "" if job.state == "RUNNING" else job.state, progress)
+
+
+def _array_tasks() -> dict[str, queue.SlurmJob]:
+    """Tasks of this user's arrays by array and index; Slurm gives a task a number of its own when it starts."""
+    command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F_%K|%A|%T|%N|%r"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30.0)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise queue.NoAnswer(f"squeue: {error}") from error
+    if done.returncode:
+        raise queue.NoAnswer(f"squeue: {done.stderr.strip()}")
+    rows = [line.split("|", 4) for line in done.stdout.splitlines()]
+    return {
+        row[0]: queue.SlurmJob(int(row[1]), row[2], "", reason=row[4], nodes=row[3])
+        for row in rows
+        if len(row) == 5 and row[1].isdigit()
+    }
+
+
+def ranks_here(gang: Path) -> bool:
+    """Whether ranks of a gang folder run on this machine."""
+    for path in gang.glob("rank*.pid") if gang.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError):
+            if is_rank(int(path.read_text()), gang.absolute()):
+                return True
+    return False
+
+
+def driven(state: Path) -> bool:
+    """Whether a driver holds a state folder."""
+    try:
+        with (state / "driver.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

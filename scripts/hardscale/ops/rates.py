@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pyarrow.compute as pc
 from hardscale.artifacts.manifest import read_manifest
 from hardscale.artifacts.schemas import ATTACK, CLEAN, RUNS
 from hardscale.artifacts.tables import read_table
-from hardscale.reproduce.intervals import Rates
+from hardscale.ops.outcome import DIFFERS, WITHIN, Finding
 
 Counts = dict[str, tuple[int, int]]
 _RUN = ("task", "family", "scale", "seed", "defense", "round", "attack", "position")
+
+
+FALSE_ALARM_RATE = 0.01
 
 
 def artifact_rates(folder: Path) -> Counts:
@@ -67,3 +72,41 @@ def table_rates(path: Path) -> Counts:
 def paired(expected: Counts, found: Counts, prefix: str = "") -> list[Rates]:
     """The rates that both sides have."""
     return [Rates(f"{prefix}{name}", expected[name], found[name]) for name in expected if name in found]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Successes and trials of one rate, expected and found."""
+
+    what: str
+    expected: tuple[int, int]
+    found: tuple[int, int]
+
+    @property
+    def difference(self) -> float | None:
+        """Absolute difference of the two rates; None where one has no trials."""
+        if not self.expected[1] or not self.found[1]:
+            return None
+        return abs(self.expected[0] / self.expected[1] - self.found[0] / self.found[1])
+
+
+def p_value(expected: tuple[int, int], found: tuple[int, int]) -> float:
+    """Two-sided p-value of Fisher's exact test that two rates are one; 1 where one has no trials."""
+    from scipy.stats import fisher_exact
+
+    (k, n), (l, m) = expected, found  # noqa: E741 - k of n and l of m
+    if not n or not m:
+        return 1.0
+    return float(fisher_exact([[k, n - k], [l, m - l]]).pvalue)
+
+
+def compare_rates(rates: Sequence[Rates], false_alarm_rate: float = FALSE_ALARM_RATE) -> list[Finding]:
+    """A finding for each rate; the chance that any is called drift while all are equal is at most the given one."""
+    level = false_alarm_rate / max(len(rates), 1)
+    found = []
+    for one in rates:
+        p = p_value(one.expected, one.found)
+        words = [f"{k}/{n}" + (f" = {k / n:.3f}" if n else "") for k, n in (one.expected, one.found)]
+        text = f"{words[1]} (p = {p:.2g}, level {level:.2g})"
+        found.append(Finding(one.what, DIFFERS if p < level else WITHIN, words[0], text, one.difference))
+    return found

@@ -9,17 +9,23 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hardscale.analysis.outputs import replacing
-from hardscale.artifacts.manifest import canonical_json, read_manifest, self_digest, sha256_file
-from hardscale.errors import ArtifactError
-from hardscale.ops.outcome import DAMAGED, StoppedError
-from hardscale.reproduce.inventory import artifacts, damages
+from hardscale.artifacts.manifest import MANIFEST, canonical_json, read_manifest, self_digest, sha256_file, verify
+from hardscale.errors import ArtifactError, DataError
+from hardscale.ops.differences import compare_files
+from hardscale.ops.outcome import BROKEN, DAMAGED, DIFFERS, MISSING, SAME, Finding, StoppedError
+from hardscale.plan.paths import RESULTS
+
+#: Folders beside the artifacts; what lies there is no artifact, or not a finished one.
+_BESIDE = frozenset({"state", "logs", "benchmarks", "tables", "figures", "drift", "reference"})
 
 
 @dataclass(frozen=True)
@@ -118,3 +124,150 @@ def read_reference(path: Path) -> Reference:
     # An earlier version spelled the last one so.
     found = {"artifacts" if name == "artefacts" else name: value for name, value in content.items() if name != "self"}
     return Reference(path=path, **found)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An artifact folder that can not be read as what it was published as. ``half``: it has no manifest at all."""
+
+    folder: Path
+    reason: str
+    half: bool = False
+
+
+def artifacts(root: Path) -> list[Path]:
+    """Folders with a manifest under ``results/<study>``, in order."""
+    return sorted(folder for folder, whole in _folders(root) if whole)
+
+
+def unfinished(root: Path) -> list[Path]:
+    """Folders that hold files where an artifact belongs, but no manifest."""
+    return sorted(folder for folder, whole in _folders(root) if not whole)
+
+
+def damages(root: Path, each: Callable[[], None] = lambda: None) -> list[Damage]:
+    """Re-hash every artifact; ``each`` is called after each of them."""
+    found = [Damage(folder, f"{folder}: files without a {MANIFEST}", half=True) for folder in unfinished(root)]
+    for folder in artifacts(root):
+        try:
+            verify(folder)
+        except ArtifactError as error:
+            found.append(Damage(folder, str(error)))
+        each()
+    return sorted(found, key=lambda damage: damage.folder)
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, bool]]:
+    """The highest folders with files in them, and whether one of these files is a manifest. Drafts are hidden ones."""
+    if not root.is_dir():
+        return
+    for start in sorted(root.iterdir()):
+        if not start.is_dir() or start.name in _BESIDE or start.name.startswith("."):
+            continue
+        for name, below, files in os.walk(start):
+            below[:] = sorted(one for one in below if not one.startswith("."))
+            if any(not file.startswith(".") for file in files):
+                below.clear()
+                yield Path(name), MANIFEST in files
+
+
+def check(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Re-hash every artifact and compare it, and every table, with the reference."""
+    return [*check_artifacts(root, reference, each), *check_tables(root, reference)]
+
+
+def check_artifacts(root: Path, reference: Reference, each: Callable[[], None] = lambda: None) -> list[Finding]:
+    """A finding for each artifact that is damaged, missing or other than pinned, and one for all others."""
+    broken = {damage.folder: damage.reason for damage in damages(root, each)}
+    found = [Finding(_name(folder, root), BROKEN, found=reason) for folder, reason in broken.items()]
+    folders = {_name(folder, root): folder for folder in artifacts(root)}
+    n_same = n_new = n_remade = 0
+    for name, folder in folders.items():
+        if folder in broken:
+            continue
+        pinned = reference.artifacts.get(name)
+        try:
+            manifest = read_manifest(folder)
+        except ArtifactError as error:  # it went away just now
+            found.append(Finding(name, BROKEN, found=str(error)))
+            continue
+        if pinned is None:
+            n_new += 1
+        elif manifest["self"] == pinned["manifest"]:
+            n_same += 1
+        elif content_digest(manifest) == pinned["content"]:
+            n_remade += 1
+        else:
+            digests = pinned["content"][:12], content_digest(manifest)[:12]
+            found.append(Finding(name, DIFFERS, f"content {digests[0]}", f"content {digests[1]}, made again since"))
+    known = {*folders, *(_name(folder, root) for folder in broken)}
+    gone = [name for name in reference.artifacts if name not in known]
+    found += [Finding(name, MISSING, "an artifact", "nothing") for name in gone]
+    if n_same + n_remade:
+        notes = [f"{n_remade} made again with the same result"] * bool(n_remade)
+        notes += [f"{n_new} more than pinned"] * bool(n_new)
+        found.append(Finding(f"{n_same + n_remade} artifacts", SAME, found=", ".join(notes)))
+    return found
+
+
+def check_tables(root: Path, reference: Reference) -> list[Finding]:
+    """A finding for each pinned table."""
+    there = {path.name: path for path in tables_of(root)}
+    return [_table(name, there.get(name), reference) for name in sorted(reference.tables)]
+
+
+def _table(name: str, path: Path | None, reference: Reference) -> Finding:
+    what, pinned = f"tables/{name}", reference.tables[name]
+    if path is None:
+        return Finding(what, MISSING, pinned[:12], "nothing")
+    digest = sha256_file(path)
+    if digest == pinned:
+        return Finding(what, SAME, pinned[:12], digest[:12])
+    before = reference.table(name)
+    try:
+        if before is None:
+            return Finding(what, DIFFERS, pinned[:12], f"{digest[:12]}; no copy of the pinned table to compare with")
+        difference = compare_files(before, path)
+    except DataError as error:
+        return Finding(what, BROKEN, pinned[:12], str(error))
+    if not difference:
+        return Finding(what, SAME, pinned[:12], f"{digest[:12]}, equal content in other bytes")
+    return Finding(what, DIFFERS, pinned[:12], difference.describe(), difference.max_difference)
+
+
+def _name(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def targets(root: Path, damages: Sequence[Damage]) -> list[str]:
+    """The damaged artifacts as Snakemake's targets, relative to the working directory of the study."""
+    here = RESULTS / root.name
+    return [(here / damage.folder.relative_to(root) / MANIFEST).as_posix() for damage in damages]
+
+
+def rerun_command(root: Path, configfiles: Sequence[str], wanted: Sequence[str] = ()) -> str:
+    """The command that builds ``wanted`` again, or everything that is missing and what depends on it."""
+    command = ["snakemake", "--cores", "all", "--rerun-incomplete"]
+    if root.is_absolute():
+        command += ["--directory", str(root.parents[1])]
+    command += [*wanted]
+    if configfiles:
+        command += ["--configfile", *configfiles]
+    return shlex.join(command)
+
+
+def remove(root: Path, damages: Sequence[Damage]) -> None:
+    """Remove the damaged folders and nothing else.
+
+    Raises:
+        ArtifactError: one lies outside of ``root``, is a link, or can not be removed.
+    """
+    for damage in damages:
+        folder = damage.folder
+        inside = folder.parent.resolve().is_relative_to(root.resolve()) and folder != root
+        if not inside or folder.is_symlink():
+            raise ArtifactError(f"{folder}: not a folder inside {root}; remove it by hand")
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise ArtifactError(f"{folder}: can not be removed ({error.strerror}); remove it by hand") from error

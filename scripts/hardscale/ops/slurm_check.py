@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from hardscale.launch.queue import NoAnswer
 from hardscale.ops import cluster
-from hardscale.ops.cluster import Partition
+from hardscale.ops.cluster import Demand, Partition, demands, disk_mb
 from hardscale.ops.preflight import optimizer_problems
 from hardscale.ops.profile import Profile
 from hardscale.plan.estimates import Needs
 from hardscale.plan.grid import Holdings
 from hardscale.settings.study import Study
-from hardscale.slurm.demand import Demand, demands, disk_mb
-from hardscale.slurm.findings import Finding, fail, ok, warn
+from hardscale.untrusted.literal import one_line
 
 _PLUGIN = "snakemake_executor_plugin_slurm"
 #: sbatch's words -> what to set. The first that fits is taken.
@@ -35,6 +35,9 @@ _CAUSES = (
     ("gres", "gpus_per_node in the file of HARDSCALE_SITE, or gres in {profile}"),
     ("node configuration", "mem_mb, gpu and nodes (corrections in the file of HARDSCALE_SITE), or another partition"),
 )
+
+
+Level = Literal["ok", "warn", "FAIL"]
 
 
 @dataclass
@@ -292,3 +295,40 @@ def disk(now: Situation) -> Iterator[Finding]:
 
 def _gb(megabytes: int) -> str:
     return f"{megabytes / 1000:.1f} GB"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: how bad, what it is about, and for all that is not ok which key or variable to set."""
+
+    level: Level
+    topic: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.topic}: {one_line(self.text)}"
+
+
+def ok(topic: str, text: str) -> Finding:
+    """All is well."""
+    return Finding("ok", topic, text)
+
+
+def warn(topic: str, text: str) -> Finding:
+    """It will run, perhaps not as one wishes."""
+    return Finding("warn", topic, text)
+
+
+def fail(topic: str, text: str) -> Finding:
+    """It will not run."""
+    return Finding("FAIL", topic, text)
+
+
+def verdict(findings: list[Finding]) -> str:
+    """The last line."""
+    counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warn", "FAIL")}
+    if counts["FAIL"]:
+        things = "thing" if counts["FAIL"] == 1 else "things"
+        return f"slurm-check: {counts['FAIL']} {things} to mend before a study can run here"
+    warnings = f", {counts['warn']} to know about" if counts["warn"] else ""
+    return f"slurm-check: ready ({counts['ok']} ok{warnings})"

@@ -17,12 +17,11 @@ from typing import Any
 
 from hardscale.launch import queue
 from hardscale.ops import cluster
-from hardscale.ops.slurm_check import Situation
+from hardscale.ops.cluster import Demand
+from hardscale.ops.slurm_check import Finding, Situation, fail, ok, warn
 from hardscale.ops.slurm_probe import ANSWER
 from hardscale.plan.paths import Layout
 from hardscale.settings.study import data_root
-from hardscale.slurm.demand import Demand
-from hardscale.slurm.findings import Finding, fail, ok, warn
 
 _SCRIPTS = Path(__file__).resolve().parents[2]
 _MEM_MB = 2_000

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import statistics
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hardscale.ops.job_state import FAILED, QUEUED, RUNNING, STATES, Seen, Survey
+from hardscale.errors import StudyError
+from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
+from hardscale.ops.job_state import DONE, FAILED, QUEUED, RUNNING, STATES, Seen, Survey
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
+from hardscale.plan.jobs import Jobs
 from hardscale.plan.steps import PHASES, Step
 from hardscale.runtime.console import printable
-from hardscale.upkeep.estimate import Estimate, estimate
-from hardscale.upkeep.text import duration, table
 
 _SHOWN = 20
+
+
+#: Phases whose jobs take seconds to minutes; they are left out.
+_LIGHT = frozenset({"tasks", "tables", "figures"})
+_SHOWN_KINDS = 3
 
 
 def status(survey: Survey) -> dict[str, Any]:
@@ -107,3 +117,150 @@ def _eta(found: Estimate, phases: dict[str, dict[str, int]]) -> str:
     begin = "ETA" if running else "nothing runs; once it does, about"
     work = f"{duration(found.work_seconds)} of work, {found.parallel:.3g} at a time"
     return f"{begin} {duration(found.seconds)} ({work}; tables and figures not counted)"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left.
+
+    Attributes:
+        seconds: until the last job ends; None when unknown.
+        work_seconds: of all jobs that are left, one after another; None when unknown.
+        parallel: jobs at a time that ``seconds`` counts with; None when none was ever seen.
+        why_unknown: the kinds of jobs of which none has finished yet.
+    """
+
+    seconds: float | None
+    work_seconds: float | None
+    parallel: float | None
+    why_unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A finished job: when it ended (seconds of the epoch) and how long it took."""
+
+    end: float
+    seconds: float
+
+
+def estimate(seen: Sequence[Seen]) -> Estimate:
+    """The rest of a study: work left by the jobs seen at a time, at least the longest chain of jobs left."""
+    heavy = [one for one in seen if one.step.phase not in _LIGHT]
+    timings = {one.step.label: timing for one in heavy if one.state == DONE and (timing := read_timing(one.step))}
+    known = _seconds_by_kind([(one.step, timings[one.step.label]) for one in heavy if one.step.label in timings])
+    left = [one.step for one in heavy if one.state != DONE]
+    parallel = _parallel(heavy, list(timings.values()))
+    unknown = Counter(step.kind for step in left if step.kind not in known)
+    if unknown:
+        names = [f"{' '.join(kind)} ({count} left)" for kind, count in unknown.most_common(_SHOWN_KINDS)]
+        more = f" and {len(unknown) - _SHOWN_KINDS} more kinds" if len(unknown) > _SHOWN_KINDS else ""
+        return Estimate(None, None, parallel, f"no finished job yet of {', '.join(names)}{more}")
+    costs = {step.label: known[step.kind] * step.units for step in left}
+    work = sum(costs.values())
+    if not left:
+        return Estimate(0.0, 0.0, parallel)
+    if parallel is None:
+        return Estimate(None, work, None, "no job was seen running")
+    return Estimate(max(work / parallel, _longest_chain(left, costs)), work, parallel)
+
+
+def read_timing(step: Step) -> Timing | None:
+    """A job's benchmark; None without one. Of a resumed job it tells the last part only."""
+    try:
+        with open(step.benchmark, "rb") as file:  # noqa: PTH123 - of thousands of jobs
+            header, values, *_ = file.read().splitlines()
+            end = os.fstat(file.fileno()).st_mtime
+        return Timing(end, float(values.split(b"\t")[header.split(b"\t").index(b"s")]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _seconds_by_kind(finished: Sequence[tuple[Step, Timing]]) -> dict[tuple[str, ...], float]:
+    """Kind -> median seconds of a unit."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for step, timing in finished:
+        found.setdefault(step.kind, []).append(timing.seconds / step.units)
+    return {kind: statistics.median(values) for kind, values in found.items()}
+
+
+def _parallel(seen: Sequence[Seen], timings: list[Timing]) -> float | None:
+    """Jobs at a time: those that run now, else the mean over the time in which finished ones ran."""
+    running = sum(one.state == RUNNING for one in seen)
+    if running:
+        return float(running)
+    if not timings:
+        return None
+    spans = sorted((timing.end - timing.seconds, timing.end) for timing in timings)
+    covered, reached = 0.0, spans[0][0]
+    for start, end in spans:
+        covered += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return max(1.0, sum(timing.seconds for timing in timings) / covered) if covered else None
+
+
+def _longest_chain(left: Sequence[Step], costs: dict[str, float]) -> float:
+    """Seconds of the longest chain of jobs that wait for each other; jobs come in the order of the workflow."""
+    ready: dict[str, float] = {}
+    for step in left:
+        end = max((ready.get(path, 0.0) for path in step.inputs), default=0.0) + costs[step.label]
+        ready.update(dict.fromkeys(step.outputs, end))
+    return max(ready.values(), default=0.0)
+
+
+def size(n_bytes: float) -> str:
+    """Bytes with a unit of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(n_bytes) < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Days, hours and minutes; below an hour minutes, below a minute seconds."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    days, rest = divmod(minutes, 24 * 60)
+    hours, minutes = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns under their heads: the first to the left, the others to the right."""
+    cells = [list(head), *[[str(value) for value in row] for row in rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with ``--study`` and ``--directory``."""
+    command = argparse.ArgumentParser(description=description)
+    command.add_argument("--study", type=Path, default=Path(DEFAULT_STUDY), help=f"default: {DEFAULT_STUDY}")
+    command.add_argument("--directory", type=Path, help="working directory of the run, as given to Snakemake")
+    return command
+
+
+def enter(args: argparse.Namespace) -> Jobs:
+    """The jobs of the study that was asked for; from here on its working directory is this process's.
+
+    Raises:
+        StudyError: there is no such directory.
+    """
+    jobs = Jobs(study_from_files([args.study]))
+    try:
+        os.chdir(args.directory or Path())
+    except OSError as error:
+        raise StudyError(
+            f"--directory {args.directory}: {error.strerror}; give the folder that holds results/"
+        ) from error
+    return jobs

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from hardscale.papers import values
 from hardscale.papers.deviations import named_model, run_of, shown
 from hardscale.papers.values import Block
+from hardscale.settings.attacks import EmbeddingAttack, Perturbation
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
-from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 from hardscale.settings.study import Study
 from hardscale.settings.study_attacks import DEFENSE_KINDS, parse_attack
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings, UtilitySettings

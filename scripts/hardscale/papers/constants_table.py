@@ -10,8 +10,8 @@ from hardscale.papers import values
 from hardscale.papers.deviations import named_model, run_of, shown
 from hardscale.papers.values import Block
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings
+from hardscale.settings.defenses import AdversarialRounds
 from hardscale.settings.headline import entry_for
-from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings
 from hardscale.settings.study import Study
 from hardscale.settings.study_attacks import parse_attack

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 from hardscale.papers import unsettled, values
 from hardscale.papers.values import Between, Block, File, Model, Published, Run
-from hardscale.settings.attacks import AttackBase
+from hardscale.settings.attacks import AttackBase, EmbeddingAttack
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings
-from hardscale.settings.defenses import CAdvIPO, CAdvUL
-from hardscale.settings.embedding import EmbeddingAttack
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds, CAdvIPO, CAdvUL
 from hardscale.settings.study import UNDEFENDED, Cell, Study
 from hardscale.settings.study_attacks import AnyTask
 from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS

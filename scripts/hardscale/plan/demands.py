@@ -13,8 +13,7 @@ from hardscale.models.fit import Demand, Length, Ranked, packed
 from hardscale.plan.for_rules import for_rules
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
-from hardscale.settings.defenses import R2D2, CAt, Continuous, External
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous, External
 from hardscale.settings.study import UNDEFENDED, Study
 from hardscale.settings.tasks import CONSTRUCTED
 from hardscale.settings.training import ExposureSettings

@@ -16,9 +16,8 @@ from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.plan.for_rules import for_rules
 from hardscale.plan.paths import Lineage
 from hardscale.plan.site import Phase, Site, site_of_environment
-from hardscale.settings.defenses import External
+from hardscale.settings.defenses import AdversarialRounds, External
 from hardscale.settings.models import HubScale, ScratchScale
-from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.study import Cell, Study
 from hardscale.settings.training import OptimizerSettings
 

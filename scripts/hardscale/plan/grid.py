@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from hardscale.artifacts.rounds_plan import blocks, chosen_rounds
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.plan import estimates
 from hardscale.plan.paths import Layout, Lineage, manifests, part_name, undefended
-from hardscale.plan.patterns import any_of, exactly
-from hardscale.settings.attacks import AttackBase
-from hardscale.settings.defenses import training_attack
-from hardscale.settings.embedding import EmbeddingAttack
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.attacks import AttackBase, EmbeddingAttack
+from hardscale.settings.defenses import AdversarialRounds, training_attack
 from hardscale.settings.selection import EvaluateRow
 from hardscale.settings.study import UNDEFENDED, Cell, Study
 from hardscale.settings.training import FinetuneSettings
 
 _Attack = TypeVar("_Attack", bound=AttackBase)
+
+
+_NOTHING = "(?!)"
 
 
 @dataclass(frozen=True)
@@ -233,3 +234,31 @@ class Holdings:
     def seed(self, cell: Cell, *roles: str | int) -> int:
         """Root of the random choices of one job of a cell."""
         return derive_seed(self.study.seed, cell.key, *roles)
+
+
+def exactly(lineages: list[Lineage]) -> str:
+    """A short regular expression of exactly these lineages: full products of tasks and seeds are factored.
+
+    One that matches nothing when there are none.
+    """
+    if not lineages:
+        return _NOTHING
+    groups: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+    for lineage in lineages:
+        cell = lineage.cell
+        groups.setdefault((cell.family, cell.scale, lineage.defense), set()).add((cell.task, cell.seed))
+    parts = []
+    for (family, scale, defense), members in groups.items():
+        tasks, seeds = {task for task, _ in members}, {seed for _, seed in members}
+        if len(members) == len(tasks) * len(seeds):
+            middle = f"/{re.escape(family)}/{re.escape(scale)}/s"
+            parts.append(any_of(tasks) + middle + any_of({str(seed) for seed in seeds}) + "/" + re.escape(defense))
+        else:
+            keys = {Lineage(Cell(task, family, scale, seed), defense).key for task, seed in members}
+            parts.append(any_of(keys))
+    return "(?:" + "|".join(parts) + ")"
+
+
+def any_of(names: set[str]) -> str:
+    """A regular expression of exactly these names; one that matches nothing when there are none."""
+    return "(?:" + "|".join(sorted(map(re.escape, names))) + ")" if names else _NOTHING

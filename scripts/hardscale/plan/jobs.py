@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hardscale.plan.chat_grid import ChatHoldings
-from hardscale.plan.codes import Codes
 from hardscale.plan.demands import Demands
 from hardscale.plan.grid import Holdings
 from hardscale.plan.helpers import AttackHelpers
@@ -11,7 +10,7 @@ from hardscale.plan.inputs import Inputs
 from hardscale.plan.measures import UtilityJobs
 from hardscale.plan.outputs import Exhibits
 from hardscale.plan.paths import manifests
-from hardscale.plan.specs import Specs
+from hardscale.plan.specs import Codes, Specs
 from hardscale.settings.study import Study, data_root
 
 

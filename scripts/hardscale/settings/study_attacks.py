@@ -6,14 +6,23 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from hardscale.settings.attacks import AttackBase, AttackSettings
+from hardscale.settings.attacks import (
+    Adaptive,
+    AttackBase,
+    AttackSettings,
+    AutoDan,
+    Beast,
+    Direct,
+    EmbeddingAttack,
+    InContext,
+    Pair,
+    Prefill,
+    Templates,
+)
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import ChatTaskSettings
-from hardscale.settings.defenses import R2D2, CAdvIPO, CAdvUL, CAt, External
-from hardscale.settings.embedding import EmbeddingAttack
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import R2D2, AdversarialRounds, CAdvIPO, CAdvUL, CAt, External
 from hardscale.settings.tasks import TaskSettings
-from hardscale.settings.text_attacks import Adaptive, AutoDan, Beast, Direct, InContext, Pair, Prefill, Templates
 
 #: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
 CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")

@@ -11,7 +11,7 @@ from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.tasks import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
-from hardscale.tasks import described, password_match, preference, text, word_length
+from hardscale.tasks import password_match, preference, text, word_length
 from hardscale.tasks.build_chat import prepare_chat_task
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.locate import task_kind
@@ -32,7 +32,7 @@ def build_task(name: str, settings: TaskSettings, seed: int, root: Path | None) 
         return text.build(name, kind, settings, seed, root)
     if kind in PREFERENCE_TASKS:
         return preference.build(name, kind, settings, seed, root)
-    return described.build(name, settings, seed, root)
+    return text.build_described(name, settings, seed, root)
 
 
 def prepare_task(name: str, settings: TaskSettings | ChatTaskSettings, seed: int, root: Path | None, out: Path) -> None:

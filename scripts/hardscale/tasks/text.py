@@ -11,9 +11,10 @@ from hardscale.errors import DataError
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.formats.json_table import kind_of
+from hardscale.tasks.locate import description
 from hardscale.tasks.source import Row, read_source
 from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of
-from hardscale.tasks.templates import TEMPLATES, Template
+from hardscale.tasks.templates import TEMPLATES, Template, described_template
 from hardscale.untrusted.naming import brief
 
 
@@ -102,3 +103,33 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return brief(value)
     return repr(value) if value is None or isinstance(value, bool) else kind_of(value).split()[-1]
+
+
+def label_text(value: Any) -> str:
+    """A label value as a study writes it: whole numbers without a point, truth values in lower case."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def build_described(name: str, settings: TaskSettings, seed: int, root: Path | None) -> BuiltTask:
+    """Both splits of a described task.
+
+    Raises:
+        DataError: the description is incomplete, the table can not be read, a label is not in ``labels``.
+    """
+    text_column, label_column, labels = description(name, settings)
+    classes = {value: i for i, value in enumerate(labels)}
+    return build_from_table(
+        name,
+        settings,
+        seed,
+        root,
+        template=described_template(labels),
+        text=text_column,
+        label=label_column,
+        label_of=lambda value: None if value is None else classes.get(label_text(value)),
+        allowed=", ".join(repr(value) for value in labels),
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from hardscale.artifacts.seeds import derive_seed
 
@@ -95,3 +97,46 @@ class Order:
             cached = (epoch, rng.permutation(self.n_examples).tolist())
             object.__setattr__(self, "_cached", cached)
         return cached[1]
+
+
+class Objective(Protocol):
+    """A loss that is a weighted mean over rows."""
+
+    #: Further arguments of the model's forward pass.
+    forward_arguments: dict[str, Any]
+
+    def row_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Summed loss of each row, shape (rows,), float32."""
+
+    def weight(self, row: Row) -> int:
+        """Terms of a row's sum: what it adds to the mean's denominator."""
+
+
+class Classification:
+    """Cross-entropy of the class at the last token; logits of shape (rows, classes)."""
+
+    forward_arguments: dict[str, Any] = {}  # noqa: RUF012 - never written
+
+    def row_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Cross-entropy of each row."""
+        return functional.cross_entropy(logits.float(), batch.labels, reduction="none")
+
+    def weight(self, row: Row) -> int:  # noqa: ARG002
+        """One."""
+        return 1
+
+
+class LanguageModeling:
+    """Cross-entropy of every next token; logits of shape (rows, tokens, vocabulary)."""
+
+    forward_arguments: dict[str, Any] = {"use_cache": False}  # noqa: RUF012 - never written
+
+    def row_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Summed cross-entropy of each row's tokens after the first."""
+        targets = batch.input_ids[:, 1:]
+        losses = functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none")
+        return (losses * batch.attention_mask[:, 1:]).sum(dim=1)
+
+    def weight(self, row: Row) -> int:
+        """Predicted tokens."""
+        return len(row.ids) - 1

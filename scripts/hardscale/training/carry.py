@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hardscale.errors import TrainingError
-from hardscale.training.checkpoint import seal, sealed
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine
+from hardscale.training.session import seal, sealed
 
 CARRY = "carry"
 

@@ -15,9 +15,8 @@ from hardscale.errors import TrainingError
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.training import OptimizerSettings
-from hardscale.training.batches import Batch, Row, collate
+from hardscale.training.batches import Batch, Classification, Objective, Row, collate
 from hardscale.training.distributed import Group
-from hardscale.training.objectives import Classification, Objective
 from hardscale.training.optimizers import build_optimizer
 from hardscale.training.options import ZERO_FOLDER, RunOptions
 

@@ -18,7 +18,7 @@ from hardscale.attacks.starts import start_of
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
 from hardscale.runtime.memory import Budget
-from hardscale.settings.rounds import AttackInTraining
+from hardscale.settings.defenses import AttackInTraining
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
 from hardscale.training.continuous.passes import Work

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hardscale.runtime.instruction_set import is_pinned
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds
 from hardscale.settings.training import OptimizerSettings
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds
 
 
 @dataclass

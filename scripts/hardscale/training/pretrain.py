@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +13,30 @@ from hardscale.artifacts.schemas import METRICS, TIMING
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.codec import Codec
+from hardscale.models.chat import ChatTemplate
 from hardscale.models.flops import pretraining_flops
 from hardscale.models.load import MODEL, load_tokenizer, new_language_model, save_model
 from hardscale.runtime.console import say
 from hardscale.settings.models import PretrainSettings
-from hardscale.settings.training import OptimizerSettings
+from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.settings.words import from_spec
+from hardscale.tasks.chat import KIND, load_chat_task
+from hardscale.tasks.data import load_split
 from hardscale.training import faults
-from hardscale.training.batches import Order, Row
+from hardscale.training.batches import LanguageModeling, Order, Row
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
+from hardscale.training.exposure import Exposure
 from hardscale.training.loop import Journal, Stretch, train
-from hardscale.training.objectives import LanguageModeling
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
-from hardscale.training.pretrain_texts import Texts
 from hardscale.training.session import Session
 
 JOB = "pretrain"
+
+
+#: Half of the prompts hold random tokens where attacks will write, so that such text is not new to the model.
+_EXPOSURE = ExposureSettings(probability=0.5, max_tokens=10)
 
 
 def pretrain(
@@ -88,3 +96,40 @@ def pretrain(
                 faults.trip(JOB, "publish", 0, group.rank)
             say(f"pretrained on {journal.n_tokens} tokens, loss {journal.metrics[-1]['loss']:.3f}")
     session.finish()
+
+
+class Texts:
+    """The training texts of some tasks as rows.
+
+    Args:
+        tasks: ``task`` artifacts.
+        tokenizer: of the model.
+        codec: the same as batched functions.
+        max_tokens: longer rows are cut.
+        seed: of what random tokens are put into prompts.
+    """
+
+    def __init__(self, tasks: Sequence[Path], tokenizer: Any, codec: Codec, max_tokens: int, seed: int) -> None:
+        chats = [path for path in tasks if open_artifact(path, "task")["facts"].get("kind") == KIND]
+        merged = [example for path in tasks if path not in chats for example in load_split(path, "train")]
+        self._examples = [replace(example, example_id=index) for index, example in enumerate(merged)]
+        self._chats = [ids for path in chats for ids in _conversations(path, tokenizer, max_tokens)]
+        self._codec, self._max_tokens = codec, max_tokens
+        self._exposure = Exposure(codec, _EXPOSURE, seed)
+
+    def __len__(self) -> int:
+        return len(self._examples) + len(self._chats)
+
+    def rows(self, epoch: int, chosen: Sequence[int]) -> list[Row]:
+        """The rows of some texts as this epoch shows them."""
+        n = len(self._examples)
+        examples = [self._examples[i] for i in chosen if i < n]
+        encoded = self._codec.encode_prompts(self._exposure.texts(examples, epoch))
+        prompts = {e.example_id: ids[: self._max_tokens] for e, ids in zip(examples, encoded, strict=True)}
+        return [Row(i, prompts[i] if i < n else self._chats[i - n]) for i in chosen]
+
+
+def _conversations(task: Path, tokenizer: Any, max_tokens: int) -> list[list[int]]:
+    chats = load_chat_task(task)
+    template = ChatTemplate(tokenizer, chats.facts["system_prompt"])
+    return [template.conversation(chat.messages, max_tokens)[0] for chat in chats.utility_train]

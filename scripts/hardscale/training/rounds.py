@@ -20,7 +20,7 @@ from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
 from hardscale.runtime.console import Progress as Bar
 from hardscale.runtime.console import say
-from hardscale.settings.rounds import AdversarialRounds
+from hardscale.settings.defenses import AdversarialRounds
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.manifest import MANIFEST, open_artifact
+from hardscale.artifacts.manifest import MANIFEST, open_artifact, read_manifest
 from hardscale.errors import ArtifactError, TrainingError
 from hardscale.training.distributed import Group
-from hardscale.training.links import link_tree
 
 
 class Shelf:
@@ -60,3 +60,22 @@ class Shelf:
         if self._group.leader:
             for number in numbers:
                 link_tree(self.folder(number), self._outs[number])
+
+
+def link_tree(source: Path, folder: Path) -> None:
+    """Make ``folder`` an equal artifact that shares its files with ``source`` where the file system can."""
+    read_manifest(source)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.parent / f".{folder.name}.tmp-link"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, copy_function=_link)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.attacks import (
+    Adaptive,
+    AttackSettings,
+    AutoDan,
+    Direct,
+    EmbeddingAttack,
+    InContext,
+    Pair,
+    Perturbation,
+    Prefill,
+    Templates,
+)
 from hardscale.settings.blocks import Override, Settings
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.checks.finals import every_final
 from hardscale.settings.checks.names import overridable
 from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import CAdvIPO, CAdvUL, CAt, Continuous
-from hardscale.settings.embedding import EmbeddingAttack, Perturbation
 from hardscale.settings.tasks import TaskSettings
-from hardscale.settings.text_attacks import Adaptive, AutoDan, Direct, InContext, Pair, Prefill, Templates
 from hardscale.settings.training import FinetuneSettings, OptimizerSettings
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from hardscale.checks.known import known, once
 from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings.blocks import Overridable, Settings, Where
 from hardscale.settings.chat import ChatTaskSettings, ModelName
@@ -161,3 +161,37 @@ def overridable(study: Study) -> Iterator[tuple[str, Overridable]]:
             pending += [(f"{key}.{name}".lstrip("."), getattr(value, name)) for name in type(value).model_fields]
         elif isinstance(value, dict):
             pending += [(f"{key}.{name}", one) for name, one in value.items()]
+
+
+def known(key: str, name: str, allowed: Iterable[str], what: str = "") -> None:
+    """Refuse a name that is not one of ``allowed``.
+
+    Args:
+        key: its place in the study.
+        name: as the study gives it.
+        allowed: the names that exist.
+        what: of what kind these are, for the message.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    names = list(allowed)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    raise ValueError(f"{key}: {name!r} is not one of {shown or 'none'}{f' ({what})' if what else ''}{hint}")
+
+
+def once(key: str, values: Iterable[Hashable]) -> None:
+    """Refuse a list that holds a value twice.
+
+    Raises:
+        ValueError: it does.
+    """
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{key}: {value!r} is there twice; give it once")
+        seen.add(value)

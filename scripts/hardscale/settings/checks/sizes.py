@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hardscale.models.ladder import BUILTIN_FAMILIES
-from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.attacks import Adaptive, AttackSettings, Beast, EmbeddingAttack
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.finals import every_final, finals, row_cells
-from hardscale.settings.defenses import R2D2, CAt, Continuous
-from hardscale.settings.embedding import EmbeddingAttack
+from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous
 from hardscale.settings.headline import entry_for
 from hardscale.settings.models import PretrainSettings
-from hardscale.settings.rounds import AdversarialRounds
 from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
-from hardscale.settings.text_attacks import Adaptive, Beast
 from hardscale.settings.training import FinetuneSettings
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from hardscale.runtime import pulse
-from hardscale.training.checkpoint import write_json
 from hardscale.training.continuous.objective import Preference
 from hardscale.training.continuous.rows import Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.continuous.sheets import Line, Term, answered, make_sheet
 from hardscale.training.distributed import Group
+from hardscale.training.session import write_json
 
 #: In the state folder.
 REFERENCES = "references.json"
