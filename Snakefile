@@ -13,7 +13,7 @@ from hardscale.ops.cli import (
     environment_file,
     makes_environments,
     prepare_environment,
-    say_what_computes,
+    say_notes,
     study_files,
     study_of,
 )
@@ -26,21 +26,21 @@ from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
 from hardscale.plan.paths import manifests
 from hardscale.plan.jobs import Jobs
 from hardscale.ops.preflight import check_plan, check_sources
-from hardscale.plan.estimates import Needs
+from hardscale.plan.estimates import ResourceEstimates
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
-NEEDS = Needs(STUDY, others=JOBS.helpers.beside)
+NEEDS = ResourceEstimates(STUDY, others=JOBS.helpers.beside)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
 STUDY_FILES = study_files(workflow)
 CPU = environment_file(workflow.basedir, "cpu")
 LM_EVAL = environment_file(workflow.basedir, "lm-eval")
-check_plan(JOBS.holdings, LAUNCH, NEEDS)
+check_plan(JOBS.grid, LAUNCH, NEEDS)
 mend_arrays()
 if workflow.is_main_process:
     claim()
-    say_what_computes(STUDY)
+    say_notes(STUDY, LAUNCH)
 prepare_environment(workflow.basedir, JOBS.data_root, LAUNCH.site)
 
 
@@ -52,8 +52,8 @@ wildcard_constraints:
     task="[a-z][a-z0-9_]*",
     family="[a-z0-9._-]+",
     scale="[a-z0-9._-]+",
-    cell=JOBS.holdings.cell_pattern(),
-    lineage=JOBS.holdings.lineage_pattern(),
+    cell=JOBS.grid.cell_pattern(),
+    lineage=JOBS.grid.lineage_pattern(),
     round=r"\d\d+",
     part="[a-z0-9._-]+",
     figure="[a-z_]+",

@@ -28,9 +28,9 @@ from hardscale.attacks.victim import frozen
 from hardscale.models.chat import ChatTemplate
 from hardscale.settings.attacks import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
+from hardscale.training.continuous.packing import PackedBatch, Term, answered, pack_batch, scatter, sequences_of
 from hardscale.training.continuous.rows import Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.sheets import Sheet, Term, answered, lay, lines_of, make_sheet
 from hardscale.training.continuous.step import attack
 
 WORDS = ("apple", "pear", "plum", "fig", "lemon", "melon", "grape", "cherry")
@@ -70,7 +70,7 @@ class Bench:
     def plainly(self) -> list[Tensor]:
         """The same with weight gradients and whole heads."""
         self.model.eval()
-        sheet = make_sheet([answered(t, Term.AWAY, t.away) for t in self.triples], 0, self.device)
+        sheet = pack_batch([answered(t, Term.AWAY, t.away) for t in self.triples], 0, self.device)
         embeds = self.model.get_input_embeddings()(sheet.input_ids).detach()
         lengths = torch.tensor([len(t.prompt) for t in self.triples], device=self.device)
         mask = torch.arange(embeds.shape[1], device=self.device) < lengths[:, None]
@@ -95,21 +95,21 @@ class Bench:
         size = moved.norm(dim=-1, keepdim=True)
         return torch.where(size > radius, moved * radius / size, moved)
 
-    def _log_p(self, sheet: Sheet, delta: Tensor | None) -> Tensor:
+    def _log_p(self, sheet: PackedBatch, delta: Tensor | None) -> Tensor:
         found: Tensor = self.scored(**sheet.asked, input_ids=sheet.input_ids, delta=delta)
         return found
 
-    def _whole_log_p(self, sheet: Sheet, embeds: Tensor) -> Tensor:
+    def _whole_log_p(self, sheet: PackedBatch, embeds: Tensor) -> Tensor:
         out = self.model(inputs_embeds=embeds, attention_mask=sheet.attention_mask, use_cache=False)
         whole = out.logits.float().log_softmax(-1)
         found: Tensor = whole[sheet.rows, sheet.columns, sheet.wanted]
         return found
 
-    def _update(self, deltas: list[Tensor], log_p: Callable[[Sheet, Any], Tensor], share: bool) -> None:
+    def _update(self, deltas: list[Tensor], log_p: Callable[[PackedBatch, Any], Tensor], share: bool) -> None:
         self.model.train()
-        lines = lines_of(Part(tuple(self.triples)), (Term.TOWARD, Term.AWAY))
-        sheet = make_sheet(lines, 0, self.device, share=share)
-        scores = log_p(sheet, lay(deltas, sheet))
+        lines = sequences_of(Part(tuple(self.triples)), (Term.TOWARD, Term.AWAY))
+        sheet = pack_batch(lines, 0, self.device, share=share)
+        scores = log_p(sheet, scatter(deltas, sheet))
         loss = -scores[sheet.of(Term.TOWARD)].mean() + scores[sheet.of(Term.AWAY)].mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.losses.append(float(loss.detach()))

@@ -1,11 +1,11 @@
-"""What a controller with many waiting gangs takes of a small head: memory, processor time, questions to Slurm.
+"""What a controller with many waiting jobs takes of a small head: memory, processor time, questions to Slurm.
 
 A throw-away Slurm of one node, which another job holds, and a study of one small model for each seed:
-``snakemake --profile slurm`` starts a driver for each, all their gangs wait. Then the controller is stopped as by
+``snakemake --profile slurm`` starts a driver for each, all their jobs wait. Then the controller is stopped as by
 Ctrl-C, and every job must be gone. Needs Slurm's daemons (`.ci/run` has the packages) and /proc.
 
 Example:
-    python benchmarks/drivers.py --gangs 200 --seconds 60
+    python benchmarks/drivers.py --jobs 200 --seconds 60
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _DRIVER = "scripts/finetune.py"
 _ASKED = re.compile(r"^\s*REQUEST_\w*JOB\w*INFO\w*\s+\(\s*\d+\) count:(\d+)", re.MULTILINE)
 
 
-def write_study(folder: Path, n_gangs: int) -> Path:
+def write_study(folder: Path, n_jobs: int) -> Path:
     """The tiny study with a model for every seed."""
-    cells = {"tasks": ["password_match"], "families": ["nano"], "scales": ["30k"], "seeds": list(range(n_gangs))}
+    cells = {"tasks": ["password_match"], "families": ["nano"], "scales": ["30k"], "seeds": list(range(n_jobs))}
     path = folder / "many.yaml"
     path.write_text(yaml.safe_dump({"name": "many", "extends": str(ROOT / "studies" / "tiny.yaml"), "grid": [cells]}))
     return path
@@ -60,7 +60,7 @@ def start_controller(cluster: Cluster, study: Path, log: Path) -> psutil.Popen:
 
 
 def drivers_of(controller: psutil.Process) -> list[psutil.Process]:
-    """The processes that wait for gangs. A shell that stays beside one counts as well; bash leaves none."""
+    """The processes that wait for distributed jobs. A shell that stays beside one counts as well; bash leaves none."""
     found = []
     for process in controller.children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -100,29 +100,29 @@ def questions(cluster: Cluster) -> int:
     return sum(int(count) for count in _ASKED.findall(cluster.call("sdiag")))
 
 
-def gangs(cluster: Cluster) -> list[str]:
-    """Labels of gangs in the queue."""
+def distributed_jobs(cluster: Cluster) -> list[str]:
+    """Labels of distributed jobs in the queue."""
     rows = cluster.call("squeue", "-h", "-t", "PD,R,CF,CG", "-o", "%j|%k").splitlines()
     return [row.partition("|")[2] for row in rows if re.match(r"hs-[0-9a-f]{12}\|", row)]
 
 
-def wait_for_gangs(cluster: Cluster, controller: psutil.Popen, n_gangs: int, log: Path, patience: float) -> float:
+def wait_for_jobs(cluster: Cluster, controller: psutil.Popen, n_jobs: int, log: Path, patience: float) -> float:
     """Wait until all are in the queue; seconds from the first to the last."""
     first, deadline = 0.0, time.monotonic() + patience
-    while (found := len(gangs(cluster))) < n_gangs:
+    while (found := len(distributed_jobs(cluster))) < n_jobs:
         first = first or (time.monotonic() if found else 0.0)
         if controller.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{found} of {n_gangs} gangs are in the queue; {log.read_text()[-2000:]}")
+            raise SystemExit(f"{found} of {n_jobs} distributed jobs are in the queue; {log.read_text()[-2000:]}")
         time.sleep(1.0)
     return time.monotonic() - (first or time.monotonic())
 
 
-def measure(cluster: Cluster, folder: Path, n_gangs: int, seconds: float, patience: float) -> dict[str, Any]:
+def measure(cluster: Cluster, folder: Path, n_jobs: int, seconds: float, patience: float) -> dict[str, Any]:
     """Start, watch and stop."""
     log, began = folder / "controller.log", time.monotonic()
-    controller = start_controller(cluster, write_study(folder, n_gangs), log)
+    controller = start_controller(cluster, write_study(folder, n_jobs), log)
     try:
-        spread = wait_for_gangs(cluster, controller, n_gangs, log, patience)
+        spread = wait_for_jobs(cluster, controller, n_jobs, log, patience)
         until_all = time.monotonic() - began
         time.sleep(15.0)  # what began last has settled
         watched = {"drivers": drivers_of(controller), "controller": [controller]}
@@ -137,17 +137,17 @@ def measure(cluster: Cluster, folder: Path, n_gangs: int, seconds: float, patien
             "percent_of_a_core": share,
             "questions_a_minute": round(60 * asked / passed, 1),
         }
-        labels = gangs(cluster)
-        if len(set(labels)) != len(labels) or len(labels) != n_gangs:
-            raise SystemExit(f"{len(labels)} gangs of {len(set(labels))} cells are in the queue, must be {n_gangs}")
+        labels = distributed_jobs(cluster)
+        if len(set(labels)) != len(labels) or len(labels) != n_jobs:
+            raise SystemExit(f"{len(labels)} jobs of {len(set(labels))} cells are in the queue, must be {n_jobs}")
     finally:
         stopping = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(controller.pid, signal.SIGINT)
         controller.wait(patience)
     ended = time.monotonic() - stopping
-    if left := gangs(cluster):
-        raise SystemExit(f"{len(left)} gangs are left in the queue")
+    if left := distributed_jobs(cluster):
+        raise SystemExit(f"{len(left)} distributed jobs are left in the queue")
     times = {"until_all_wait": until_all, "first_to_last": spread, "until_all_cancelled": ended}
     return {**told, "seconds": {name: round(value) for name, value in times.items()}}
 
@@ -155,7 +155,7 @@ def measure(cluster: Cluster, folder: Path, n_gangs: int, seconds: float, patien
 def main() -> None:
     """Measure and print one JSON object; status 1 when a driver is larger than it may be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gangs", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long they are watched")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds until all wait, and until all are gone")
     args = parser.parse_args()
@@ -165,12 +165,12 @@ def main() -> None:
         with Cluster(Path(place, "cluster"), Options(nodes=1, cpus=1, memory=8000), owned=True) as cluster:
             blocker = cluster.sbatch("sleep 100000", "--exclusive", "--time=1000")
             cluster.wait_for_state(blocker, "RUNNING")
-            told = measure(cluster, work, args.gangs, args.seconds, args.patience)
+            told = measure(cluster, work, args.jobs, args.seconds, args.patience)
     facts = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": f"python benchmarks/drivers.py --gangs {args.gangs} --seconds {args.seconds:g}",
+        "command": f"python benchmarks/drivers.py --jobs {args.jobs} --seconds {args.seconds:g}",
         "cores": os.cpu_count(),
-        "gangs": args.gangs,
+        "jobs": args.jobs,
     }
     print(json.dumps({**facts, **told}, indent=1))
     if told["drivers_mb"]["rss_max"] > LIMIT_MB:

@@ -17,7 +17,7 @@ def main() -> None:
 def disk_use(jobs: Jobs) -> str:
     """Tables of kinds and of the largest folders, and one line on what gc would free."""
     from hardscale.ops.disk import freed, usage
-    from hardscale.ops.garbage import rubbish
+    from hardscale.ops.garbage import garbage
     from hardscale.ops.job_state import survey
     from hardscale.ops.status import size, table
 
@@ -32,7 +32,7 @@ def disk_use(jobs: Jobs) -> str:
         ]
     )
     largest = sorted(places.items(), key=lambda entry: -entry[1].used)[:_LARGEST]
-    items = rubbish(survey(jobs))
+    items = garbage(survey(jobs))
     free = size(sum(freed(item.path for item in items).values()))
     return "\n\n".join(
         [

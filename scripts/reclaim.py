@@ -25,14 +25,14 @@ def collect_garbage(jobs: Jobs, *, yes: bool, orphans: bool, days: float) -> Non
     """
     from hardscale.ops.controller import claim
     from hardscale.ops.disk import freed
-    from hardscale.ops.garbage import ORPHAN, refusal, remove, rubbish, strangers
+    from hardscale.ops.garbage import ORPHAN, garbage, refusal, remove, strangers
     from hardscale.ops.job_state import survey
     from hardscale.ops.status import size
 
     if yes:
         claim(argv=())
     found = survey(jobs)
-    items = rubbish(found, orphans=orphans, log_days=days)
+    items = garbage(found, orphans=orphans, log_days=days)
     sizes = freed(item.path for item in items)
     for item in items:
         print(printable(f"{item.kind:9}  {size(sizes[item.path]):>10}  {item.path}"))

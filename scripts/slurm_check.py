@@ -8,8 +8,8 @@ from pathlib import Path
 from hardscale.ops.cli import study_from_files
 from hardscale.ops.profile import read_profile
 from hardscale.ops.slurm_check import (
-    Finding,
-    Situation,
+    CheckedSetup,
+    CheckResult,
     controller,
     disk,
     jobs,
@@ -25,7 +25,7 @@ from hardscale.runtime.console import console
 
 
 def main() -> None:
-    """Parse arguments and ask; exit status 1 when something must be mended."""
+    """Parse arguments and ask; exit status 1 when something must be fixed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, default=Path("config.yaml"))
     parser.add_argument("--profile", type=Path, default=Path("profiles/slurm"))
@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--probe", action=argparse.BooleanOptionalAction, default=True, help="run a tiny job on a node")
     parser.add_argument("--wait", type=float, default=300.0, help="seconds that the tiny job may wait in the queue")
     args = parser.parse_args()
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     with console(None, ""):
-        now = Situation(study_from_files([args.study]), read_profile(args.profile))
+        now = CheckedSetup(study_from_files([args.study]), read_profile(args.profile))
         os.chdir(args.directory)
         for finding in _checks(now, args.probe, args.wait):
             found.append(finding)
@@ -44,7 +44,7 @@ def main() -> None:
     raise SystemExit(any(finding.level == "FAIL" for finding in found))
 
 
-def _checks(now: Situation, with_probe: bool, wait: float) -> Iterator[Finding]:
+def _checks(now: CheckedSetup, with_probe: bool, wait: float) -> Iterator[CheckResult]:
     yield from controller(now)
     if not now.config:
         return  # nobody to ask

@@ -7,7 +7,7 @@ from hardscale.errors import ArtifactError
 from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
 from hardscale.ops.controller import claim
 from hardscale.ops.reference import artifacts, damages, remove, rerun_command, targets
-from hardscale.plan.paths import Layout
+from hardscale.plan.paths import StudyPaths
 from hardscale.runtime.console import Progress, console, say
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     root, files = args.root, [name for name in args.configfile if name]
     if args.study:
-        root = Layout(study_from_files([args.study]).name).root
+        root = StudyPaths(study_from_files([args.study]).name).root
         files = [] if args.study == Path(DEFAULT_STUDY) else [str(args.study)]
     with console(args.log, "verify"):
         if args.repair:

@@ -119,7 +119,7 @@ def gcg(model: Any, tokenizer: Any, given: Asked, **options: Any) -> list[Attack
 
 
 def _r2d2(model: Any, tokenizer: Any, given: Asked) -> list[AttackResult]:
-    """What a step of R2D2 asks for, twice: the second goes on from the suffixes of the first."""
+    """What a step of R2D2 asks for, twice: the second resumes from the suffixes of the first."""
     options = {"n_iterations": 2, "n_candidates": 16, "candidate_rng": "per_example", "held": "last"}
     first = gcg(model, tokenizer, given, **options)
     return gcg(model, tokenizer, given, init_tokens=[one.tokens for one in first], seed=1, **options)

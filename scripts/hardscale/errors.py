@@ -14,7 +14,7 @@ class DataError(HardscaleError):
 
 
 class ModelError(HardscaleError):
-    """A model folder or hub model can not be used."""
+    """A model folder or hub model cannot be used."""
 
 
 class ArtifactError(HardscaleError):
@@ -22,8 +22,8 @@ class ArtifactError(HardscaleError):
 
 
 class TrainingError(HardscaleError):
-    """Training can not go on: a non-finite loss, a rank that vanished, a state that does not fit."""
+    """Training cannot continue: a non-finite loss, a rank that vanished, a state that does not fit."""
 
 
 class AttackError(HardscaleError):
-    """An attack can not run with the settings or the prompts that it was given."""
+    """An attack cannot run with the settings or the prompts that it was given."""

@@ -111,14 +111,15 @@ def test_nothing_is_left_to_do_and_a_deleted_model_is_trained_again(chats):
         planned = run.snakemake("-n", "--quiet", "rules").text
         counted = dict(re.findall(r"^(\w+) +(\d+)$", planned, flags=re.MULTILINE))
         assert {
-            name: counted.get(name) for name in ("continuous", "attack", "utility", "lm_eval", "mt_bench", "adopt")
+            name: counted.get(name)
+            for name in ("continuous", "attack", "utility", "lm_eval", "mt_bench", "import_model")
         } == {
             "continuous": "1",
             "attack": "2",
             "utility": "1",
             "lm_eval": "1",
             "mt_bench": "1",
-            "adopt": None,
+            "import_model": None,
         }
     finally:
         (run.folder / "kept.json").rename(run.results / "models" / CELL / "c-advipo/r01/manifest.json")

@@ -13,7 +13,7 @@ EQUAL = [
 ]
 
 
-def test_a_killed_gang_leaves_nothing_half_done_and_the_next_run_gives_the_same_tables(tickets, tmp_path):
+def test_a_killed_distributed_job_leaves_nothing_half_done_and_the_next_run_gives_the_same_tables(tickets, tmp_path):
     shutil.copytree(tickets.folder, tmp_path, dirs_exist_ok=True, symlinks=True)
     again = tickets.elsewhere(tmp_path)
     for name in ("models", "attacks", "tables", "figures"):  # what was prepared stays
@@ -24,11 +24,11 @@ def test_a_killed_gang_leaves_nothing_half_done_and_the_next_run_gives_the_same_
     assert not (again.results / MODEL).exists()
     assert (again.results / "state/tickets/mine/small/s0/none").is_dir()
 
-    # Told to stop in the middle, the gang saves its state, ends, and is started again.
+    # Told to stop in the middle, the distributed job saves its state, ends, and is started again.
     resumed = again.snakemake(*TABLES, HARDSCALE_FAULT="usr2:finetune:step=9")
     assert resumed.status == 0, resumed.text
     assert "stopped at step 9 of 24; the state is saved" in resumed.text
-    assert "going on after step 9 of 24" in resumed.text
+    assert "resuming after step 9 of 24" in resumed.text
     assert "prepare task" not in resumed.text
     assert [path.name for path in (again.results / "state/tickets/mine/small/s0/none").iterdir()] == ["published.json"]
     for name in EQUAL:

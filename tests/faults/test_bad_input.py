@@ -80,10 +80,10 @@ def write_bad(case: str, folder: Path) -> None:
 
 
 BAD_TABLES = {
-    "no column": ("bad.parquet", "no column 'team'", "found 'body'", "in the study or mend the file"),
+    "no column": ("bad.parquet", "no column 'team'", "found 'body'", "in the study or fix the file"),
     "no rows": ("bad.parquet", "no rows", "give a table"),
     "empty split": ("validation.parquet", "the validation split of tasks.tickets is empty", "no row with content"),
-    "unknown label": ("bad.parquet: row 3", "'le\\x1b[31mgal\\n'", "allowed: 'billing', 'tech', 'other'", "mend"),
+    "unknown label": ("bad.parquet: row 3", "'le\\x1b[31mgal\\n'", "allowed: 'billing', 'tech', 'other'", "fix"),
     "truncated": ("bad.parquet", "not a readable parquet file", "fetch or write it again"),
 }
 
@@ -174,7 +174,7 @@ def mounting(tmp_path_factory):
             break
         if tried.status == 0:
             return prefix
-    pytest.skip("tmpfs can not be mounted here: needs root or user namespaces")
+    pytest.skip("tmpfs cannot be mounted here: needs root or user namespaces")
 
 
 def on_tmpfs(prefix, place, options, command, cwd, kept=None):
@@ -190,7 +190,7 @@ def test_a_file_where_results_should_go(sources, tmp_path):
     run = described(sources, tmp_path, STUDY)
     (tmp_path / "results").write_text("not a folder")
     done = run.snakemake()
-    done.refused("results/tickets", "can not be written", "results is a file", "--directory")
+    done.refused("results/tickets", "cannot be written", "results is a file", "--directory")
     assert "Execute" not in done.text
 
 
@@ -209,7 +209,7 @@ def test_a_read_only_place_for_a_job_and_its_log(sources, tmp_path, mounting):
     for log in ([], ["--log", "out/job.log"]):
         command = run.entry_command("prepare_task", "--spec", spec, "--out", "out/tickets", *log)
         done = on_tmpfs(mounting, out, "ro", command, tmp_path)
-        assert done.text == done.refused("out/", "Read-only file system", "mend the place") + "\n"
+        assert done.text == done.refused("out/", "Read-only file system", "fix the place") + "\n"
 
 
 def test_a_full_disk_while_a_table_is_written(sources, tmp_path, mounting):

@@ -1,4 +1,4 @@
-"""A controller killed in the middle: the same command goes on, and a job that lived on is not done twice."""
+"""A controller killed in the middle: the same command resumes, and a job that lived on is not done twice."""
 
 import os
 import shutil

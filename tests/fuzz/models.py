@@ -2,7 +2,7 @@
 
 A case is a folder that was right, as its library wrote it, and then broken in one file. It is read by what looks at
 models before any job, or by what a job reads them with. Besides errors that are none of ours, long work and messages
-that are not one printable line about that folder, it is wrong to refuse what was not broken, and to accept what can not
+that are not one printable line about that folder, it is wrong to refuse what was not broken, and to accept what cannot
 be right.
 """
 

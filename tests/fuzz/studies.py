@@ -169,8 +169,8 @@ def _plan(study: Study) -> None:
     """What the Snakefile asks before it says what there is to do."""
     jobs = Jobs(study)
     assert jobs.targets()
-    jobs.holdings.cell_pattern()
-    jobs.holdings.lineage_pattern()
+    jobs.grid.cell_pattern()
+    jobs.grid.lineage_pattern()
 
 
 @contextlib.contextmanager

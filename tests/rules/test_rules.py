@@ -11,7 +11,7 @@ from study_runs import ROOT
 
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 #: A rule that makes one of many alike is named after the script with what it makes.
-SCRIPT_OF = {"figure_": "figure", "adopt_external": "adopt", "lm_eval": "lm_eval_harness"}
+SCRIPT_OF = {"figure_": "figure", "import_external": "import_model", "lm_eval": "lm_eval_harness"}
 NO_RESULT = {"verify"}
 
 

@@ -1,4 +1,4 @@
-"""Drivers of counting gangs, started and watched from outside."""
+"""Drivers of counting distributed jobs, started and watched from outside."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DRIVER = """
 import json, sys
 from pathlib import Path
 from hardscale.runtime.console import console
-from hardscale.launch.driver import run_gang
+from hardscale.launch.driver import run_ranks
 from hardscale.launch.arguments import Allocation
 job, place, steps, identity, asked = sys.argv[1:]
 asked = json.loads(asked)
 with console(None, "count"):
-    run_gang([job, place, steps], asked.pop("ranks"), Path(place, "state"), "slurm", "count", worker="gang_worker",
+    run_ranks([job, place, steps], asked.pop("ranks"), Path(place, "state"), "slurm", "count", worker="rank_worker",
              identity=identity, allocation=Allocation(**asked), log=Path(place, "log"))
 """
 
@@ -91,7 +91,7 @@ def counting(place, life=1, ranks=2):
 
 @contextlib.contextmanager
 def held_back(place):
-    """Meanwhile no gang in this folder comes to its end, however long what is waited for takes."""
+    """Meanwhile no distributed job in this folder comes to its end, however long what is waited for takes."""
     (place / "hold").touch()
     yield
     (place / "hold").unlink()

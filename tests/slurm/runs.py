@@ -99,7 +99,7 @@ def end_controllers() -> None:
 
 
 class QueueWatch(threading.Thread):
-    """Looks at squeue all the time: how many live gangs each cell had at most."""
+    """Looks at squeue all the time: how many live distributed jobs each cell had at most."""
 
     def __init__(self, cluster) -> None:
         super().__init__(daemon=True)

@@ -13,7 +13,7 @@ from cluster import MARK
 
 from hardscale.ops import slurm_trial
 from hardscale.ops.profile import read_profile
-from hardscale.ops.slurm_check import Situation, controller, partitions
+from hardscale.ops.slurm_check import CheckedSetup, controller, partitions
 from hardscale.settings.study import parse_study, read_yaml
 from waiting import HANG_SECONDS, wait_until
 
@@ -37,7 +37,7 @@ class Answer:
         assert found, self.text
         assert all(line.startswith(f"FAIL  {topic}") for line in found), self.text
         assert [word for word in words if word not in found[0]] == [], found[0]
-        assert re.search(r"to mend before a study can run here$", self.text.strip()), self.text
+        assert re.search(r"to fix before a study can run here$", self.text.strip()), self.text
 
 
 def check(cluster, folder, *options, profile=PROFILE, **variables):
@@ -86,9 +86,9 @@ def test_a_partition_that_is_not_there(cluster, tmp_path):
     answer.failed("partition", "'gpu'", "batch, low, high", "HARDSCALE_PARTITION", "slurm_partition", str(PROFILE))
 
 
-def test_a_gang_partition_that_is_not_there(cluster, tmp_path):
-    answer = check(cluster, tmp_path, "--no-probe", HARDSCALE_GANG_PARTITION="gpu")
-    answer.failed("partition", "'gpu'", "HARDSCALE_GANG_PARTITION", "gang_partition")
+def test_a_distributed_job_partition_that_is_not_there(cluster, tmp_path):
+    answer = check(cluster, tmp_path, "--no-probe", HARDSCALE_DISTRIBUTED_PARTITION="gpu")
+    answer.failed("partition", "'gpu'", "HARDSCALE_DISTRIBUTED_PARTITION", "distributed_partition")
 
 
 def test_a_partition_that_is_down(cluster, tmp_path):
@@ -187,10 +187,10 @@ def here(cluster, tmp_path, monkeypatch):
     """The situation of a study with one kind of job, asked about from this process."""
     for name, value in cluster.env.items():
         monkeypatch.setenv(name, value)
-    for name in ("HARDSCALE_PARTITION", "HARDSCALE_GANG_PARTITION", "HARDSCALE_ACCOUNT", "HARDSCALE_SITE"):
+    for name in ("HARDSCALE_PARTITION", "HARDSCALE_DISTRIBUTED_PARTITION", "HARDSCALE_ACCOUNT", "HARDSCALE_SITE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    now = Situation(parse_study(read_yaml(STUDY), str(STUDY)), read_profile(PROFILE))
+    now = CheckedSetup(parse_study(read_yaml(STUDY), str(STUDY)), read_profile(PROFILE))
     assert [finding.level for finding in [*controller(now), *partitions(now)]] == ["ok", "ok"]
     return now
 

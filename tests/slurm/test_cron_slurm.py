@@ -30,7 +30,7 @@ def cron(tiny, cluster, tmp_path):
 
 
 def ended_jobs(cluster):
-    """Names of all jobs that the cluster knows: gangs are ``hs-...``, attacks ``hardscale...``."""
+    """Names of all jobs that the cluster knows: distributed jobs are ``hs-...``, attacks ``hardscale...``."""
     return cluster.call("squeue", "-h", "-t", "all", "-o", "%A %j").splitlines()
 
 

@@ -1,4 +1,4 @@
-"""A disk that fills up under a training gang: one line, nothing half-written counts, freed space is all it takes."""
+"""A disk that fills up under a distributed job: one line, nothing half-written counts, freed space is all it takes."""
 
 import errno
 import re
@@ -24,9 +24,9 @@ def small_disk(tmp_path):
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        pytest.skip(f"a tmpfs can not be mounted here: {error}")
+        pytest.skip(f"a tmpfs cannot be mounted here: {error}")
     if done.returncode:
-        pytest.skip(f"a tmpfs can not be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_during_training_costs_a_line_and_no_result(tiny, n
     for line in errors:  # the first attempt, and the retries that find no room to begin
         assert f"state/{CELL}/none" in line, line
         assert re.search(r"No space left on device|is full", line), line
-        assert re.search(r"run again|the same command goes on", line), line
+        assert re.search(r"run again|the same command resumes", line), line
     assert len(errors) == len(re.findall(r"^Error in rule finetune", study.said, re.MULTILINE)), study.said
     assert "Traceback" not in study.said
     assert cluster.live_jobs() == []
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_during_training_costs_a_line_and_no_result(tiny, n
     (small_disk / "ballast").unlink()
     before = len(study.said)
     assert study.finish() == 0, study.said
-    going_on = re.search(r"going on after step (\d+) of 600", study.said[before:])
+    going_on = re.search(r"resuming after step (\d+) of 600", study.said[before:])
     assert going_on, study.said[before:]
     assert int(going_on[1]) == max(int(tag.name[4:13]) for tag in kept)
     assert study.tables() == OnSlurm(tiny, cluster.env).tables()

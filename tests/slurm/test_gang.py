@@ -1,4 +1,4 @@
-"""A gang on a real Slurm: attach, preempt, requeue, cancel, die."""
+"""A distributed job on a real Slurm: attach, preempt, requeue, cancel, die."""
 
 import signal
 
@@ -36,7 +36,7 @@ def test_two_nodes_with_one_rank_each(start, tmp_path, cluster):
     assert read_note(tmp_path / "state") is None
 
 
-def test_a_killed_driver_leaves_its_gang_and_the_next_one_attaches(start, tmp_path, cluster):
+def test_a_killed_driver_leaves_its_distributed_job_and_the_next_one_attaches(start, tmp_path, cluster):
     with held_back(tmp_path):
         first = start(steps=60)
         number = first.job()
@@ -49,7 +49,7 @@ def test_a_killed_driver_leaves_its_gang_and_the_next_one_attaches(start, tmp_pa
     assert len(lives(tmp_path)) == 1
 
 
-def test_the_results_of_a_gang_that_nobody_waited_for_are_taken(start, tmp_path, cluster):
+def test_the_results_of_a_distributed_job_that_nobody_waited_for_are_taken(start, tmp_path, cluster):
     first = start(steps=10)
     number = first.job()
     first.kill()
@@ -59,7 +59,7 @@ def test_the_results_of_a_gang_that_nobody_waited_for_are_taken(start, tmp_path,
     assert len(lives(tmp_path)) == 1
 
 
-def test_a_gang_without_its_note_is_found_by_name(start, tmp_path, cluster):
+def test_a_distributed_job_without_its_note_is_found_by_name(start, tmp_path, cluster):
     with held_back(tmp_path):
         first = start(steps=60)
         number = first.job()
@@ -72,7 +72,7 @@ def test_a_gang_without_its_note_is_found_by_name(start, tmp_path, cluster):
     assert f"attached to Slurm job {number}" in second.said
 
 
-def test_a_gang_of_other_settings_is_cancelled(start, tmp_path, cluster):
+def test_a_distributed_job_of_other_settings_is_cancelled(start, tmp_path, cluster):
     first = start(steps=1_000_000)
     number = first.job()
     counting(tmp_path)
@@ -85,7 +85,7 @@ def test_a_gang_of_other_settings_is_cancelled(start, tmp_path, cluster):
     assert number not in cluster.live_jobs()
 
 
-def test_a_preempted_gang_is_requeued_and_goes_on(start, tmp_path, cluster):
+def test_a_preempted_distributed_job_is_requeued_and_resumes(start, tmp_path, cluster):
     with held_back(tmp_path):
         driver = start(steps=80, partition="low")
         number = driver.job()
@@ -114,7 +114,7 @@ def test_a_time_limit_signal_or_a_requeue_by_hand_costs_nothing(how, start, tmp_
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_driver_that_is_told_to_stop_cancels_its_gang(signum, start, tmp_path, cluster):
+def test_a_driver_that_is_told_to_stop_cancels_its_distributed_job(signum, start, tmp_path, cluster):
     driver = start(steps=1_000_000)
     number = driver.job()
     counting(tmp_path)
@@ -134,7 +134,7 @@ def test_a_rank_that_fails_or_dies_is_reported(job, words, start, tmp_path, clus
     assert number not in cluster.live_jobs()
 
 
-def test_a_cancelled_gang_is_reported(start, tmp_path, cluster):
+def test_a_cancelled_distributed_job_is_reported(start, tmp_path, cluster):
     driver = start(steps=1_000_000)
     number = driver.job()
     counting(tmp_path)

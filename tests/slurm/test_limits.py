@@ -1,4 +1,4 @@
-"""Time limits: of a gang, and of the controller where it is a job itself. Real ones, and their signal sent by hand."""
+"""Time limits: of a distributed job, and of the controller where it is a job itself. Real ones, and their signal."""
 
 import re
 
@@ -20,7 +20,7 @@ def cluster(new_cluster):
 
 
 @pytest.mark.long
-def test_a_gang_that_reaches_its_time_limit_is_requeued_and_goes_on(cluster, tmp_path):
+def test_a_distributed_job_that_reaches_its_time_limit_is_requeued_and_resumes(cluster, tmp_path):
     driver = Driver(cluster, tmp_path, steps=1200, minutes=MINUTES)
     number = driver.job()
     assert driver.ends() == 0, driver.said
@@ -45,7 +45,7 @@ def submit(tiny, cluster, folder, *options):
     return study, int(number)
 
 
-def gangs(cluster):
+def distributed_jobs(cluster):
     text = cluster.call("squeue", "-h", "-t", "R", "-o", "%j")
     return [name for name in text.split() if re.fullmatch(r"hs-[0-9a-f]{12}", name)]
 
@@ -61,7 +61,7 @@ def test_a_controller_that_is_told_of_its_limit_requeues_itself_and_finishes(how
     watch.start()
     study, number = submit(tiny, cluster, tmp_path, *([f"--time={MINUTES}"] if how == "limit" else []))
     if how == "signal":
-        wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs())
+        wait_until(lambda: distributed_jobs(cluster) or number not in cluster.live_jobs())
         cluster.call("scancel", "--batch", "--signal=USR1", str(number))
     wait_until(lambda: number not in cluster.live_jobs())
     watch.stop()
@@ -78,7 +78,7 @@ def test_a_controller_that_is_told_of_its_limit_requeues_itself_and_finishes(how
 @pytest.mark.parametrize("words", [("--batch", "--signal=TERM"), ()])
 def test_a_cancelled_controller_takes_its_jobs_with_it(words, tiny, cluster, tmp_path):
     study, number = submit(tiny, cluster, tmp_path)
-    wait_until(lambda: gangs(cluster) or number not in cluster.live_jobs())
+    wait_until(lambda: distributed_jobs(cluster) or number not in cluster.live_jobs())
     cluster.call("scancel", *words, str(number))
     wait_until(lambda: number not in cluster.live_jobs())
     assert not (study.run.results / "tables" / "summary.md").exists()

@@ -22,9 +22,11 @@ def running(cluster, prefix):
 @pytest.mark.parametrize(
     ("prefix", "how"),
     [("hs-", signal.SIGTERM), ("hs-", signal.SIGKILL), ("hardscale_", signal.SIGTERM)],
-    ids=["gang", "gang, state of seconds lost", "attacks"],
+    ids=["ranks", "distributed job, state of seconds lost", "attacks"],
 )
-def test_an_outage_costs_no_gang_and_at_most_the_same_command_again(tiny, new_cluster, tmp_path, prefix, how):
+def test_an_outage_costs_no_distributed_job_and_at_most_the_same_command_again(
+    tiny, new_cluster, tmp_path, prefix, how
+):
     cluster = new_cluster(nodes=2, cpus=2, memory=16_000)  # retries ask for more
     study = OnSlurm(tiny.elsewhere(tmp_path), cluster.env)
     watch = QueueWatch(cluster)
@@ -37,12 +39,14 @@ def test_an_outage_costs_no_gang_and_at_most_the_same_command_again(tiny, new_cl
     if prefix == "hs-":
         wait_until(lambda: "Slurm does not answer" in study.said, "a word on the outage")
     cluster.begin_slurmctld()
-    if controller.wait(HANG_SECONDS) != 0:  # Snakemake gives up attacks that it can not submit three times
+    if controller.wait(HANG_SECONDS) != 0:  # Snakemake gives up attacks that it cannot submit three times
         assert "Error in rule attack" in study.said, study.said
         assert study.finish() == 0, study.said
     watch.stop()
-    gangs = re.findall(r"^\[(finetune|adversarial_rounds) [^]]*\] submitted as Slurm job", study.said, re.MULTILINE)
-    assert sorted(gangs) == ["adversarial_rounds", "finetune"], study.said
+    distributed_jobs = re.findall(
+        r"^\[(finetune|adversarial_rounds) [^]]*\] submitted as Slurm job", study.said, re.MULTILINE
+    )
+    assert sorted(distributed_jobs) == ["adversarial_rounds", "finetune"], study.said
     assert not re.search(r"^Error in rule (finetune|adversarial)", study.said, re.MULTILINE), study.said
     assert max(watch.most.values()) == 1, watch.most
     assert study.tables() == {name: (tiny.results / "tables" / name).read_bytes() for name in TABLES}

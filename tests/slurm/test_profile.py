@@ -76,13 +76,13 @@ def test_a_preempted_training_gives_the_weights_of_an_undisturbed_one(tiny, tmp_
     env = {**cluster.env, "HARDSCALE_SLURM": json.dumps({"partition": "low"})}
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen(command("slurm", 2), cwd=tmp_path, env=env, stdout=log, stderr=subprocess.STDOUT)
-    progress = tmp_path / "state-slurm/gang/progress"
+    progress = tmp_path / "state-slurm/ranks/progress"
     wait_until(lambda: progress.exists() and "/800 steps" in progress.read_text())
     cluster.sbatch("sleep 1", "--partition=high", "--nodes=2", "--exclusive")
     assert driver.wait(HANG_SECONDS) == 0, (tmp_path / "driver.log").read_text()
     said = (tmp_path / "driver.log").read_text()
     assert "the state is saved" in said
-    assert "going on after step" in said
+    assert "resuming after step" in said
     done = subprocess.run(command("local", 1), cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     weights = [(tmp_path / launch / "model" / "model.safetensors").read_bytes() for launch in ("slurm", "local")]
@@ -118,11 +118,11 @@ def test_a_wider_study_over_two_nodes_survives_ten_kills(sources, tmp_path, clus
     assert sum(killed) >= 10
     assert max(watch.most.values()) == 1, watch.most
     assert study.tables() == {name: (local.results / "tables" / name).read_bytes() for name in TABLES}
-    assert [row["nodes"] for row in _gangs_of(cluster, "80k")] == ["2"] * len(_gangs_of(cluster, "80k"))
+    assert [row["nodes"] for row in _distributed_of(cluster, "80k")] == ["2"] * len(_distributed_of(cluster, "80k"))
     wait_until_nothing_lives(cluster, tmp_path)
 
 
-def _gangs_of(cluster, scale):
+def _distributed_of(cluster, scale):
     text = cluster.call("squeue", "-h", "-t", "all", "-o", "%D|%j|%k")
     rows = [dict(zip(("nodes", "name", "label"), line.split("|"), strict=True)) for line in text.splitlines()]
     return [row for row in rows if row["name"].startswith("hs-") and f"/{scale}/" in row["label"]]

@@ -1,4 +1,4 @@
-"""A cluster in trouble: a lost node, accounting, refusals, many gangs on a small head, Ctrl-C."""
+"""A cluster in trouble: a lost node, accounting, refusals, many distributed jobs on a small head, Ctrl-C."""
 
 import json
 import signal
@@ -14,14 +14,14 @@ from hardscale.launch.state import read_note
 from waiting import HANG_SECONDS, wait_until
 
 
-def test_a_gang_whose_node_is_lost_starts_again_when_there_is_one(new_cluster, tmp_path):
+def test_a_distributed_job_whose_node_is_lost_starts_again_when_there_is_one(new_cluster, tmp_path):
     cluster = new_cluster(nodes=2, cpus=2)
     with held_back(tmp_path):
         driver = Driver(cluster, tmp_path, steps=100)
         number = driver.job()
         counting(tmp_path)
         cluster.kill_node(cluster.node_names[1])
-        wait_until(lambda: cluster.squeue().get(number) != "RUNNING", "the end of a gang without its node")
+        wait_until(lambda: cluster.squeue().get(number) != "RUNNING", "the end of a distributed job without its node")
         cluster.revive_node(cluster.node_names[1])
         counting(tmp_path, life=2)
     assert driver.ends() == 0, driver.said
@@ -29,7 +29,7 @@ def test_a_gang_whose_node_is_lost_starts_again_when_there_is_one(new_cluster, t
     assert (tmp_path / "done0").read_text() == "100"
 
 
-def test_with_accounting_a_dead_gang_is_reported_too(accounting_cluster, tmp_path):
+def test_with_accounting_a_dead_distributed_job_is_reported_too(accounting_cluster, tmp_path):
     good = Driver(accounting_cluster, tmp_path / "good", steps=3, account="test")
     assert good.ends() == 0, good.said
     bad = Driver(accounting_cluster, tmp_path / "bad", job="dies", steps=1_000_000, account="test")
@@ -48,7 +48,7 @@ def test_what_slurm_refuses_is_said_with_what_was_asked(asked, words, accounting
     assert words in driver.said
 
 
-def test_sixty_waiting_gangs_fit_on_a_small_head(new_cluster, tmp_path):
+def test_sixty_waiting_distributed_jobs_fit_on_a_small_head(new_cluster, tmp_path):
     cluster = new_cluster(nodes=1, cpus=1)
     blocker = cluster.sbatch("sleep 3600", "--partition=batch", "--exclusive")
     drivers = [

@@ -44,7 +44,7 @@ def test_a_short_run_in_a_fresh_clone_goes_to_slurm(clone, cluster):
     done = snakemake(clone, cluster, "--workflow-profile", "slurm", *QUICK, TARGET)
     assert done.status == 0, done.text
     assert (clone / TARGET).exists()
-    assert len(set(cluster.squeue()) - before) == 2, "a gang and an attack"
+    assert len(set(cluster.squeue()) - before) == 2, "a distributed job and an attack"
     status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True)
     assert status.stdout == "", "a run leaves nothing that git would take"
     wait_until_nothing_lives(cluster, clone)

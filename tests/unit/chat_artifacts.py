@@ -104,7 +104,7 @@ def make_attack(
     unread: int = 0,
     eps: float | None = None,
 ) -> None:
-    """Judge ``strict`` is the first; of its last verdicts the first ``unread`` can not be read."""
+    """Judge ``strict`` is the first; of its last verdicts the first ``unread`` cannot be read."""
     number = int(defense != "none")
     settings: dict[str, Any] = {"kind": kind, "position": None, "n_iterations": N_ITERATIONS}
     settings["position"] = "suffix"

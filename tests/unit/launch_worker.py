@@ -1,4 +1,4 @@
-"""A worker without heavy imports, for the tests of the gang: ``main`` does what its job's name says."""
+"""A worker without heavy imports, for the tests of the distributed job: ``main`` does what its job's name says."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ from hardscale.attacks.autodan_words import (
     word_scores,
 )
 from hardscale.attacks.base import attack
+from hardscale.attacks.chat_generator import ChatGenerator
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Helper
-from hardscale.attacks.talker import Talker
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops
@@ -256,8 +256,8 @@ def test_prefixes_that_do_not_fit_are_cut_and_counted() -> None:
 def test_a_mutator_model_rewrites_or_rules_do_and_both_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     planted, helper = obeys_trigger(), never_obeys()
     said = iter(["Oh <|user|> one. Two!", "", "word " * 500, "---"])
-    monkeypatch.setattr("hardscale.attacks.talker.reply", lambda *a, **k: [next(said) for _ in a[2]])
-    talker = Talker(Helper(helper.model, helper.tokenizer), planted.model)
+    monkeypatch.setattr("hardscale.attacks.chat_generator.reply", lambda *a, **k: [next(said) for _ in a[2]])
+    talker = ChatGenerator(Helper(helper.model, helper.tokenizer), planted.model)
     done = ModelMutator(talker, planted.tokenizer).rewrite([("First one.", "Last.")] * 4, [1, 2, 3, 4])
     assert done[0].prefix == ("Oh  one.", "Two!") and not done[0].failed
     assert [rewrite.failed for rewrite in done] == [False, True, True, True] and all(rewrite.prefix for rewrite in done)
@@ -275,7 +275,7 @@ def test_a_mutator_model_is_used_and_paid_for() -> None:
     assert result.forward_passes[-1] == sum(result.n_evaluated) + 6
 
 
-# --- what it can not do ---------------------------------------------------------------------------------------------
+# --- what it cannot do ---------------------------------------------------------------------------------------------
 
 
 def test_classifiers_are_refused_in_one_line() -> None:

@@ -308,8 +308,8 @@ def test_samplers_that_do_not_fit_are_refused() -> None:
     short = Helper(language_model(vocab_size=300), TOKENIZER)
     victim = Beast(kind="beast", sampler="victim")
     for options, message in (
-        ({"helpers": {}}, "a classifier can not propose tokens"),
-        ({"own": victim}, "a classifier can not propose tokens"),
+        ({"helpers": {}}, "a classifier cannot propose tokens"),
+        ({"own": victim}, "a classifier cannot propose tokens"),
         ({"helpers": {"sampler": foreign}}, "its tokenizer gives other ids"),
         ({"helpers": {"sampler": short}}, "has 300 tokens"),
         ({"prompts": [("", " good")]}, "example 0: no token stands before"),

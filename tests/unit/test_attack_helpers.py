@@ -81,7 +81,7 @@ def sampler(family: dict[str, Any], name: str, grid_scales: list[str] | None = N
         "evaluate": [{"attacks": ["beast"], "defenses": ["none"]}],
     }
     jobs = Jobs(parse_study(values, "helped.yaml"))
-    cell = jobs.holdings.cells[0]
+    cell = jobs.grid.cells[0]
     return jobs.helpers.scales(f"{cell.key}/none", "beast")["sampler"]
 
 

@@ -11,7 +11,7 @@ from attack_fixtures import PROMPTS, byte_tokenizer, classifier
 
 from hardscale.attacks.base import attack
 from hardscale.attacks.classifier_victim import ClassifierVictim, classify
-from hardscale.attacks.packing import Batch, Slice, halves
+from hardscale.attacks.packing import MicroBatch, Slice, halves
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
@@ -37,7 +37,7 @@ def memory_of(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception, size
     """No forward of more rows than these."""
     packed = Victim.packed
 
-    def limited(self: Victim, blocks: Any, batch: Batch) -> Inputs:
+    def limited(self: Victim, blocks: Any, batch: MicroBatch) -> Inputs:
         if sizes is not None:
             sizes.append(batch.n_rows)
         if batch.n_rows > rows:
@@ -79,7 +79,7 @@ def test_traces_are_the_same_to_the_byte_whatever_fits(
     ]
     said = capsys.readouterr().err.splitlines()
     assert budget.halvings == len(said) == sum(size > rows for size in sizes) >= 2
-    assert said[0] == "out of memory; going on from the same point with batches 1/2 as large"
+    assert said[0] == "out of memory; continuing from the same point with batches 1/2 as large"
     first = next(i for i, size in enumerate(sizes) if size > rows)
     assert sizes[first + 1] == sizes[first] // 2
 
@@ -126,10 +126,10 @@ def test_no_memory_for_one_prompt_is_one_line_with_what_to_do(monkeypatch: pytes
 
 def test_halves_keep_rows_their_order_and_the_width_of_the_whole() -> None:
     slices = [Slice(2, 0, 3), Slice(0, 4, 5), Slice(1, 0, 3)]
-    first, second = halves(Batch(slices, slices))
+    first, second = halves(MicroBatch(slices, slices))
     assert first.slices == [Slice(2, 0, 3)] and second.slices == [Slice(0, 4, 5), Slice(1, 0, 3)]
     assert first.whole == second.whole == slices
     parts = [part.slices for half in (first, second) for part in halves(half)]
     assert parts == [[Slice(2, 0, 1)], [Slice(2, 1, 3)], [Slice(0, 4, 5), Slice(1, 0, 1)], [Slice(1, 1, 3)]]
-    [single] = halves(Batch([Slice(0, 7, 8)], slices))
+    [single] = halves(MicroBatch([Slice(0, 7, 8)], slices))
     assert single.n_rows == 1

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from hardscale.attacks.classifier_victim import ClassifierVictim, classify
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.packing import Batch, Block, micro_batches
+from hardscale.attacks.packing import MicroBatch, RowBlock, micro_batches
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
 
@@ -26,7 +26,7 @@ DECODERS = [kind for kind in CONFIGS if kind != "bert"]
 TARGETS = [" the cat", " good", " house and the dog", "!", " said the man"]
 
 
-def blocks_of(victim: Victim, stored: int = 0) -> list[Block]:
+def blocks_of(victim: Victim, stored: int = 0) -> list[RowBlock]:
     if stored:
         victim.remember([ids[:stored] for ids in ENCODED])
     return [victim.block(i, torch.tensor([ids])) for i, ids in enumerate(ENCODED)]
@@ -91,7 +91,7 @@ def test_prefixes_of_different_lengths_share_a_forward() -> None:
     model = classifier("llama")
     victim = victim_of(model)
     victim.remember([ids[: 8 + 2 * i] if i != 2 else [] for i, ids in enumerate(ENCODED)])
-    blocks = [Block(i, torch.tensor([ids]), min(len(victim.cache.prefixes[i]), 10)) for i, ids in enumerate(ENCODED)]
+    blocks = [RowBlock(i, torch.tensor([ids]), min(len(victim.cache.prefixes[i]), 10)) for i, ids in enumerate(ENCODED)]
     assert len({block.reused for block in blocks}) > 2
     [whole] = list(micro_batches(blocks, 10_000))
     assert len(whole) == len(blocks)
@@ -138,7 +138,7 @@ def test_gradient_equals_finite_differences() -> None:
         direction = torch.randn_like(embeds)
         losses = []
         for sign in (1, -1):
-            inputs = victim.packed([block], Batch(*[next(iter(micro_batches([block], 4096)))] * 2))
+            inputs = victim.packed([block], MicroBatch(*[next(iter(micro_batches([block], 4096)))] * 2))
             with torch.no_grad():
                 losses.append(float(cross_entropy_of(victim, inputs, embeds + sign * 1e-4 * direction)))
         slope = (losses[0] - losses[1]) / 2e-4
@@ -178,7 +178,7 @@ def test_logits_that_are_not_finite_name_the_example(value: float) -> None:
     model.score.forward = lambda states: torch.full((len(states), 2), value)
     victim = ClassifierVictim(model, [1], [0], ["31"])
     with pytest.raises(AttackError, match="example 31"):
-        victim.score([Block(0, torch.tensor([ENCODED[0]]))])
+        victim.score([RowBlock(0, torch.tensor([ENCODED[0]]))])
     with pytest.raises(AttackError, match="example 31"):
         classify(model, TOKENIZER, TEXTS[:1], ["31"])
 
@@ -195,7 +195,9 @@ def test_classes_are_checked() -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_micro_batches_hold_every_row_once_within_the_budget(sizes: list[tuple[int, int, int]], budget: int) -> None:
-    blocks = [Block(i, torch.zeros(n, length), min(stored, length - 1)) for i, (n, length, stored) in enumerate(sizes)]
+    blocks = [
+        RowBlock(i, torch.zeros(n, length), min(stored, length - 1)) for i, (n, length, stored) in enumerate(sizes)
+    ]
     batches = list(micro_batches(blocks, budget))
     rows = [(piece.block, row) for batch in batches for piece in batch for row in range(piece.start, piece.stop)]
     assert sorted(rows) == [(i, row) for i, (n, _, _) in enumerate(sizes) for row in range(n)]

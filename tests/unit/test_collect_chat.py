@@ -91,7 +91,7 @@ def test_a_verdict_that_can_not_be_read_counts_as_not_complied_and_is_told(tmp_p
     rows = runs_of(tmp_path).to_pylist()
     last = next(r for r in rows if r["iteration"] == 3 and r["judge"] == "strict")
     assert (last["n_success"], last["n_attacked"], last["asr"]) == (2, 4, 0.5)
-    assert "1 verdicts of strict can not be read" in "".join(capsys.readouterr())
+    assert "1 verdicts of strict cannot be read" in "".join(capsys.readouterr())
 
 
 def test_unknown_compute_and_the_radius_are_in_the_table(study):

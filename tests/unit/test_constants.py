@@ -8,11 +8,11 @@ import pytest
 
 from hardscale.papers.chat_table import with_table
 from hardscale.papers.constants_table import constants_table
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.settings.study import Study, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
-#: Where a study of the paper is not as published, and why that is not mended.
+#: Where a study of the paper is not as published, and why that is not fixed.
 KNOWN = {"judges.0.model", "judges.0.wording"}
 PRETRAIN_TOKENS = 299_892_736_000
 #: Tokens that the published GCG read in an iteration on an example (131 passes of a prompt), from its tables.
@@ -39,14 +39,14 @@ def test_studies_of_the_paper_have_its_constants(studies: list[Study]) -> None:
             assert set(own) <= {wanted, "–"} and set(own) != {"–"}, line
 
 
-def level_rounds(holdings: Holdings, scale: str, task: str, levels: tuple[float, ...]) -> list[int]:
+def level_rounds(grid: StudyGrid, scale: str, task: str, levels: tuple[float, ...]) -> list[int]:
     """Rounds after which the defense has cost nearest to these shares of pretraining, by counting passes."""
     lineage = next(
         one
-        for one in holdings.defended
+        for one in grid.defended
         if (one.cell.task, one.cell.scale, one.defense) == (task, scale, "gcg-rounds") and one.cell.seed == 0
     )
-    settings = holdings.defense_settings(lineage)
+    settings = grid.defense_settings(lineage)
     spent, shares = 0.0, []
     for number in range(1, settings.rounds + 1):
         attack = settings.n_new_examples * settings.iterations(number) * READ[task] * 2
@@ -58,10 +58,10 @@ def level_rounds(holdings: Holdings, scale: str, task: str, levels: tuple[float,
 @pytest.mark.parametrize("task", list(READ))
 @pytest.mark.parametrize("scale", ["14m", "160m", "410m", "1b", "1.4b", "2.8b", "12b"])
 def test_models_at_the_levels_of_defense_compute_are_evaluated(studies: list[Study], scale: str, task: str) -> None:
-    holdings = Holdings(studies[0])
+    grid = StudyGrid(studies[0])
     key = f"{task}/pythia/{scale}/s0/gcg-rounds"
-    evaluated = {number for lineage, number in holdings.evaluated if lineage == key}
+    evaluated = {number for lineage, number in grid.evaluated if lineage == key}
     assert {number for number in (1, 2, 3, 4, 5, 10) if number <= max(evaluated)} <= evaluated
     # The mean length of prompts is known to some per cent only: a round beside it will do.
-    for number in level_rounds(holdings, scale, task, (1e-4, 1e-3, 5e-3)):
+    for number in level_rounds(grid, scale, task, (1e-4, 1e-3, 5e-3)):
         assert evaluated & {number - 1, number, number + 1}, number

@@ -11,10 +11,10 @@ from hardscale.artifacts.schemas import METRICS
 from hardscale.artifacts.tables import read_table
 from hardscale.models.flops import ModelShape, exact_forward_flops
 from hardscale.training.continuous import scored_lm
+from hardscale.training.continuous.packing import Term, pack_batch, scatter, sequences_of
 from hardscale.training.continuous.passes import Length, Meter
-from hardscale.training.continuous.rows import Part, Talk, Triple
+from hardscale.training.continuous.rows import Conversation, Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM, visible
-from hardscale.training.continuous.sheets import Term, lay, lines_of, make_sheet
 from hardscale.training.continuous.trainer import continuous
 from hardscale.training.options import RunOptions
 
@@ -25,12 +25,12 @@ PART = Part(
         Triple((1, 2), (8, 9, 10, 40, 41), (1, 3), (14,), (22, 23, 24)),
         Triple((2, 0), (5, 6, 7), (0, 3), (31, 32), (33,)),  # the prompt of another triple, which has its own vectors
     ),
-    (Talk(0, (1, 2, 3, 4), 2),),
+    (Conversation(0, (1, 2, 3, 4), 2),),
 )
 
 
 def sheet_of(share, terms=tuple(Term)):
-    return make_sheet(lines_of(PART, terms), 0, CPU, share=share)
+    return pack_batch(sequences_of(PART, terms), 0, CPU, share=share)
 
 
 def test_the_layout():
@@ -60,7 +60,7 @@ def test_the_layout():
     sizes = ((5, 2), (6, 3, 3), (8, 3), (6, 1, 5), (4, 1), (5, 2, 3), (4, 2))
     assert sheet.lengths == [Length(*size) for size in sizes]
     assert sheet_of(True, (Term.AWAY, Term.UTILITY)).branches is None
-    laid = lay([torch.full((len(triple.prompt), 2), float(i + 1)) for i, triple in enumerate(PART.triples)], sheet)
+    laid = scatter([torch.full((len(triple.prompt), 2), float(i + 1)) for i, triple in enumerate(PART.triples)], sheet)
     assert laid[..., 0].tolist() == [
         [1, 1, 1, 0, 0, 0, 0],
         [2, 2, 2, 2, 2, 0, 0],
@@ -96,7 +96,7 @@ def scored(lm, share):
     sheet, rng = sheet_of(share), torch.Generator().manual_seed(1)
     deltas = [torch.randn(len(triple.prompt), 32, generator=rng) * 0.3 for triple in PART.triples]
     lm.zero_grad()
-    log_p = ScoredLM(lm)(**sheet.asked, input_ids=sheet.input_ids, delta=lay(deltas, sheet))
+    log_p = ScoredLM(lm)(**sheet.asked, input_ids=sheet.input_ids, delta=scatter(deltas, sheet))
     (log_p * torch.arange(1.0, len(log_p) + 1)).sum().backward()
     return log_p.detach(), [p.grad.clone() for p in lm.parameters() if p.grad is not None]
 

@@ -10,17 +10,17 @@ from torch.nn import functional
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous import losses
 from hardscale.training.continuous.objective import Preference, Unlikelihood
+from hardscale.training.continuous.packing import Term, pack_batch, scatter, sequences_of
 from hardscale.training.continuous.references import references
-from hardscale.training.continuous.rows import Part, Talk, Triple
+from hardscale.training.continuous.rows import Conversation, Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.sheets import Term, lay, lines_of, make_sheet
 from hardscale.training.distributed import Group
 
 TRIPLES = (
     Triple((0, 0), (5, 6, 7), (0, 3), (11, 12, 13), (20, 21)),
     Triple((1, 2), (8, 9, 10, 40, 41), (1, 3), (14,), (22, 23, 24)),
 )
-TALKS = (Talk(0, (1, 2, 3, 4), 2), Talk(1, (7, 8), 2))  # the second has no labels
+TALKS = (Conversation(0, (1, 2, 3, 4), 2), Conversation(1, (7, 8), 2))  # the second has no labels
 PART = Part(TRIPLES, TALKS)
 CPU = torch.device("cpu")
 
@@ -113,9 +113,9 @@ def oracle(lm):
 
 
 def evaluated(objective, lm, part=PART, under=None):
-    sheet = make_sheet(lines_of(part, objective.terms), 0, CPU)
+    sheet = pack_batch(sequences_of(part, objective.terms), 0, CPU)
     more = {"complement": True} if objective.complement else {}
-    laid = lay(deltas() if under is None else under, sheet)
+    laid = scatter(deltas() if under is None else under, sheet)
     scores = ScoredLM(lm)(**sheet.asked, input_ids=sheet.input_ids, delta=laid, **more)
     return objective.sums(scores, sheet, part)
 
@@ -219,7 +219,7 @@ def test_parts_add_up_to_the_whole():
 def test_an_answer_of_no_weight_is_not_run():
     objective = Unlikelihood(CAdvUL(kind="c_advul", attack=None, away_weight=0.0))
     assert objective.answers == (Term.TOWARD,)
-    sheet = make_sheet(lines_of(PART, objective.terms), 0, CPU)
+    sheet = pack_batch(sequences_of(PART, objective.terms), 0, CPU)
     assert [line.term for line in sheet.lines] == [Term.TOWARD, Term.TOWARD, Term.UTILITY]
     assert objective.counts([*TRIPLES, *TALKS]) == [5, 0, 2, 0]
-    assert lay([], sheet) is None
+    assert scatter([], sheet) is None

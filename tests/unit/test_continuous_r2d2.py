@@ -12,7 +12,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.attacks.base import attack
 from hardscale.models.chat import ChatTemplate
 from hardscale.training.continuous.passes import r2d2_passes
-from hardscale.training.continuous.r2d2 import Pool, r2d2
+from hardscale.training.continuous.r2d2 import SuffixPool, r2d2
 from hardscale.training.options import RunOptions
 
 SETTINGS = {
@@ -53,7 +53,7 @@ def unbroken(made, tmp_path_factory):
 
 
 def test_the_pool():
-    pool = Pool(4, 7)
+    pool = SuffixPool(4, 7)
     pool.fill(6)
     assert sorted(case.goal for case in pool.cases[:4]) == [0, 1, 2, 3]
     assert pool.choose(3, 0) == sorted(set(pool.choose(3, 0))) and len(pool.choose(9, 0)) == 6
@@ -62,12 +62,12 @@ def test_the_pool():
         case.tokens = [1, 2]
     pool.begin_again(0.34, 5)
     assert sum(case.tokens is None for case in pool.cases) == 2 and pool.n_drawn == 8
-    other = Pool(4, 7)
+    other = SuffixPool(4, 7)
     other.load(json.loads(json.dumps(pool.dump())))
     assert other.dump() == pool.dump() and other.choose(3, 9) == pool.choose(3, 9)
 
 
-def test_an_attack_goes_on_from_the_tokens_of_an_earlier_one():
+def test_an_attack_resumes_from_the_tokens_of_an_earlier_one():
     tokenizer, lm = chat_tokenizer(), tiny_lm().eval()
     template = ChatTemplate(tokenizer, None)
     prompts = [template.around(behavior.request) for behavior in behaviors()[:2]]
@@ -104,7 +104,7 @@ def test_the_passes_made_are_those_of_the_formula(made, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["kill:continuous:step=4", "kill:continuous:publish=1"])
-def test_a_broken_run_goes_on_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, fault):
+def test_a_broken_run_resumes_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, fault):
     assert in_ranks(run, spec(), made, tmp_path, EAGER, fault=fault, codes=True) == [-signal.SIGKILL]
     in_ranks(run, spec(), made, tmp_path, EAGER)
     assert files_of(tmp_path / "out") == files_of(unbroken)

@@ -12,8 +12,8 @@ from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous.encode import Talks, triples_of
-from hardscale.training.continuous.rows import Kind, Mix, Part, Talk, Triple, arrange, n_steps
-from hardscale.training.continuous.sheets import Term, lay, lines_of, make_sheet
+from hardscale.training.continuous.packing import Term, pack_batch, scatter, sequences_of
+from hardscale.training.continuous.rows import Conversation, Kind, Mix, Part, Triple, arrange, n_steps
 
 CPU = torch.device("cpu")
 
@@ -115,7 +115,7 @@ def test_conversations(tokenizer, template):
 
 def some_rows():
     triples = [Triple((i, 0), tuple(range(1, 3 + i)), (0, 2), (9,), (8, 7)) for i in range(3)]
-    talks = [Talk(i, tuple(range(1, 12 - i)), 1) for i in range(5)]
+    talks = [Conversation(i, tuple(range(1, 12 - i)), 1) for i in range(5)]
     return [talks[0], triples[2], talks[1], triples[0], *talks[2:], triples[1]]
 
 
@@ -140,8 +140,12 @@ def test_every_row_is_in_one_micro_batch(world, micro, as_drawn):
 
 
 def test_sheets():
-    triple, talk, mute = Triple((0, 0), (5, 6, 7), (0, 3), (9,), (8, 4)), Talk(0, (1, 2, 3, 4), 3), Talk(1, (1, 2), 2)
-    sheet = make_sheet(lines_of(Part((triple,), (talk, mute)), tuple(Term)), 0, CPU)
+    triple, talk, mute = (
+        Triple((0, 0), (5, 6, 7), (0, 3), (9,), (8, 4)),
+        Conversation(0, (1, 2, 3, 4), 3),
+        Conversation(1, (1, 2), 2),
+    )
+    sheet = pack_batch(sequences_of(Part((triple,), (talk, mute)), tuple(Term)), 0, CPU)
     assert sheet.input_ids.tolist() == [
         [5, 6, 7, 8],
         [5, 6, 7, 0],
@@ -156,8 +160,8 @@ def test_sheets():
     ]
     assert sheet.of(Term.AWAY).tolist() == [False, False, True, False]
     assert sheet.owners().tolist() == [0, 0, 0, -1]
-    laid = lay([torch.ones(3, 2)], sheet)
+    laid = scatter([torch.ones(3, 2)], sheet)
     assert laid.shape == (3, 4, 2)
     assert laid.sum(dim=2).tolist() == [[2, 2, 2, 0], [2, 2, 2, 0], [0, 0, 0, 0]]
-    empty = make_sheet([], 0, CPU)
+    empty = pack_batch([], 0, CPU)
     assert empty.input_ids.tolist() == [[0]] and empty.of(Term.AWAY).tolist() == [] and empty.lengths == []

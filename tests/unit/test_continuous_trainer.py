@@ -121,7 +121,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(unbroken):
         ("ul", "term:continuous:step=2", REQUEUE),
     ],
 )
-def test_a_broken_run_goes_on_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, name, fault, code):
+def test_a_broken_run_resumes_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, name, fault, code):
     settings = {"ul": spec(), "lora": spec(lora=LORA), "ipo": spec("c_advipo")}[name]
     assert in_ranks(run, settings, made, tmp_path, EAGER, fault=fault, codes=True) == [code]
     assert not (tmp_path / "out").exists()

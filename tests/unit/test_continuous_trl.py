@@ -32,10 +32,10 @@ from hardscale.models.chat import ChatTemplate
 from hardscale.settings.defenses import CAdvIPO
 from hardscale.training.continuous.encode import triples_of
 from hardscale.training.continuous.objective import Preference
+from hardscale.training.continuous.packing import pack_batch, sequences_of
 from hardscale.training.continuous.references import references
 from hardscale.training.continuous.rows import Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.sheets import lines_of, make_sheet
 from hardscale.training.distributed import Group
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def of_ours(triples: list[Triple], loss: str, beta: float) -> Outcome:
     lm, objective, total = tiny_lm(0), Preference(settings, known), 0.0
     counts = objective.counts(triples)
     for part in (Part(tuple(triples[1::2])), Part(tuple(triples[::2]))):
-        sheet = make_sheet(lines_of(part, objective.terms), 0, CPU)
+        sheet = pack_batch(sequences_of(part, objective.terms), 0, CPU)
         sums = objective.sums(ScoredLM(lm)(**sheet.asked, input_ids=sheet.input_ids), sheet, part)
         value = objective.loss(sums, counts, objective.slopes(sums.tolist(), counts))
         value.backward()

@@ -74,7 +74,7 @@ def test_a_driver_without_a_word_of_its_ranks_looks_at_the_disk(tmp_path, monkey
     assert full_disk(tmp_path / "gone") == ""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
     assert f"the disk of {tmp_path} is full (0.0 MiB free)" in full_disk(tmp_path)
-    assert "the same command goes on" in full_disk(tmp_path)
+    assert "the same command resumes" in full_disk(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

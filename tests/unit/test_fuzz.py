@@ -121,7 +121,7 @@ def test_the_fuzzer_sees(monkeypatch, load, wrong):
     assert found is None if wrong is None else wrong in found
 
 
-def test_the_fuzzer_sees_what_goes_on_and_on(monkeypatch):
+def test_the_fuzzer_sees_what_resumes_and_on(monkeypatch):
     def load(files):
         while True:
             pass

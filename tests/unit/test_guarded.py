@@ -38,7 +38,7 @@ def test_nothing_but_a_regular_file_is_opened_and_a_pipe_does_not_hang(tmp_path:
     listening.bind(str(tmp_path / "socket"))
     found = {
         "pipe": "a named pipe", "folder": "a folder", "socket": "a socket", "loop": "symbolic links",
-        "gone": "no such file", "missing": "no such file", "x" * 300: "name too long", "a\0b": "can not be a path",
+        "gone": "no such file", "missing": "no such file", "x" * 300: "name too long", "a\0b": "cannot be a path",
     }  # fmt: skip
     for name, words in found.items():
         for reader in (guarded.regular, guarded.read_bytes, guarded.read_text, guarded.read_json):

@@ -159,7 +159,7 @@ def test_processors_without_it_compute_natively_and_say_so(unsettled, monkeypatc
         monkeypatch.delenv(name, raising=False)
     settle(PINNED)
     assert instruction_set.settled() == NATIVE
-    assert "avx2 can not be had here (the processor has no avx2)" in capsys.readouterr().out
+    assert "avx2 cannot be had here (the processor has no avx2)" in capsys.readouterr().out
     assert processor.machine()["instruction_set_missing"] == "the processor has no avx2"
 
 
@@ -199,7 +199,7 @@ def entries():
     """The scripts that rules run, but for those that compute nothing."""
     text = "".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
     names = set(re.findall(r'HARDSCALE_SCRIPTS"/(\w+)\.py', text))
-    assert {"finetune", "attack", "fit", "adopt"} <= names
+    assert {"finetune", "attack", "fit", "import_model"} <= names
     return sorted(names - {"verify"})
 
 

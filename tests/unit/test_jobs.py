@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 from hardscale.artifacts.digest import versions_digest
-from hardscale.plan.estimates import Needs
+from hardscale.plan.estimates import ResourceEstimates
 from hardscale.plan.jobs import Jobs
 from hardscale.settings.study import parse_study
 
@@ -55,7 +55,7 @@ def test_an_attack_writes_where_it_says_or_else_where_the_task_says():
         ("ends", "inside"): "infix90",
         ("starts", "inside"): "infix90",
     }
-    (block,) = jobs.holdings.blocks
+    (block,) = jobs.grid.blocks
     assert (block.first, block.last) == (1, 3)
     spec = jobs.specs.rounds(block)(SimpleNamespace(lineage="starts/mine/small/s0/rounds"))
     assert json.loads(spec)["settings"]["attack"]["position"] == "prefix"
@@ -66,7 +66,7 @@ def test_every_model_on_disk_is_asked_for_and_no_pruned_round():
         Jobs(parse_study({**STUDY, "keep_models": keep}, "s.yaml")) for keep in ("evaluated", "all")
     )
     names = [
-        {str(folder)[-10:] for folder in jobs.holdings.model_folders() if "/rounds/" in str(folder)}
+        {str(folder)[-10:] for folder in jobs.grid.model_folders() if "/rounds/" in str(folder)}
         for jobs in (evaluated, everything)
     ]
     assert names == [{"rounds/r03"}, {"rounds/r01", "rounds/r02", "rounds/r03"}]
@@ -78,15 +78,15 @@ def test_a_block_declares_the_rounds_that_stay_and_no_others():
         Jobs(parse_study({**STUDY, "evaluate": evaluate, "keep_models": keep}, "s.yaml"))
         for keep in ("evaluated", "all")
     )
-    assert [(block.name, block.kept) for block in some.holdings.blocks] == [("adversarial_rounds_01_03", (2, 3))]
-    assert [block.kept for block in everything.holdings.blocks] == [(1, 2, 3)]
+    assert [(block.name, block.kept) for block in some.grid.blocks] == [("adversarial_rounds_01_03", (2, 3))]
+    assert [block.kept for block in everything.grid.blocks] == [(1, 2, 3)]
 
 
 def test_rules_see_the_arguments_of_a_method_at_once():
     jobs = Jobs(parse_study(STUDY, "s.yaml"))
     assert list(jobs.specs.attack.__signature__.parameters) == ["wildcards"]
     assert jobs.specs.attack is jobs.specs.attack
-    assert list(Needs(jobs.study).mem_mb.__signature__.parameters) == ["wildcards", "attempt"]
+    assert list(ResourceEstimates(jobs.study).mem_mb.__signature__.parameters) == ["wildcards", "attempt"]
 
 
 def test_versions_of_libraries_count_where_the_study_says_so_and_nowhere_else(monkeypatch):

@@ -18,7 +18,7 @@ from hardscale.evaluation.chat_attack_job import agreement, agreements
 from hardscale.evaluation.judges import ask, harmbench, panel, rubric
 from hardscale.evaluation.judges.ask import Asker, clipped, defused, marked_off
 from hardscale.evaluation.judges.base import Item
-from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references, signatures, similarity
+from hardscale.evaluation.judges.copyright import Copyright, ProtectedText, read_references, signatures, similarity
 from hardscale.evaluation.judges.panel import Rules, TargetLikelihood
 from hardscale.models.load import save_model
 from hardscale.settings.chat import JudgeSettings, ModelName
@@ -211,7 +211,7 @@ def test_minhash_estimates_jaccard() -> None:
 
 def test_copied_text_is_found_wherever_it_stands() -> None:
     poem = words(1, 120)
-    reference = Reference(" ".join(poem), "lyrics")
+    reference = ProtectedText(" ".join(poem), "lyrics")
     copied = " ".join(words(2, 70, 5000) + poem[40:110] + words(3, 30, 5000))
     assert similarity(copied, reference) >= 0.6
     assert similarity("Here you are: " + " ".join(poem).upper() + "!", reference) >= 0.6
@@ -314,5 +314,5 @@ def test_judging_does_not_touch_the_random_state(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     Rules("prefix").judge([item("x")])
-    similarity("a b c", Reference("a b c", "lyrics"))
+    similarity("a b c", ProtectedText("a b c", "lyrics"))
     assert torch.equal(before, torch.random.get_rng_state())

@@ -1,4 +1,4 @@
-"""Arrays of Snakemake's Slurm executor: its own faults, and that they are mended."""
+"""Arrays of Snakemake's Slurm executor: its own faults, and that they are fixed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def job(rule: str = "attack", group: bool = False, **resources: Any) -> Any:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is mended is as it was after the test."""
+    """What is fixed is as it was after the test."""
     monkeypatch.setattr(plugin, "pending_jobs_for_rule", plugin.pending_jobs_for_rule)
     monkeypatch.setattr(plugin.Executor, "run_jobs", plugin.Executor.run_jobs)
     monkeypatch.setattr(step.Executor, "run_job", step.Executor.run_job)
@@ -44,7 +44,7 @@ def submitted(jobs: list[Any], waiting: list[Any]) -> list[list[Any]]:
 @pytest.mark.parametrize("n_offered", [1, 3])
 def test_no_job_is_held_back(n_offered: int) -> None:
     offered, others = [job() for _ in range(n_offered)], [job() for _ in range(5)]
-    assert submitted(offered, others) == [], "the plugin mends it itself: take this out"
+    assert submitted(offered, others) == [], "the plugin fixes it itself: take this out"
     mend_arrays()
     assert submitted(offered, others) == [offered]
     assert submitted(offered, []) == [offered]
@@ -54,7 +54,7 @@ def test_no_job_is_held_back(n_offered: int) -> None:
 def test_an_array_is_of_jobs_that_need_the_same() -> None:
     small, large = [job(mem_mb=200, gpu=0) for _ in range(2)], [job(gpu=1, mem_mb=600) for _ in range(3)]
     mixed = [large[0], small[0], large[1], small[1], large[2]]
-    assert submitted(mixed, []) == [mixed], "the plugin mends it itself: take this out"
+    assert submitted(mixed, []) == [mixed], "the plugin fixes it itself: take this out"
     mend_arrays()
     assert submitted(mixed, []) == [large, small]
 
@@ -101,8 +101,8 @@ def test_only_a_later_task_leaves_the_first_one_s_files_alone(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_they_are_mended_once() -> None:
+def test_they_are_fixed_once() -> None:
     mend_arrays()
-    mended = plugin.Executor.run_jobs, step.Executor.run_job
+    fixed = plugin.Executor.run_jobs, step.Executor.run_job
     mend_arrays()
-    assert (plugin.Executor.run_jobs, step.Executor.run_job) == mended
+    assert (plugin.Executor.run_jobs, step.Executor.run_job) == fixed

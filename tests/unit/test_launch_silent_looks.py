@@ -55,18 +55,18 @@ def look(monkeypatch):
 
 
 def test_jobs_are_kept_when_nothing_was_answered(look):
-    mended = type("Mended", (plugin.Executor,), {})
-    mended.check_active_jobs = plugin.Executor.check_active_jobs
-    assert keep_jobs_when_slurm_is_silent(mended)
-    assert look(plugin.Executor, None) == ([], []), "the plugin mends it itself: take this out"
-    assert look(mended, None) == (["7", "8"], [])
-    assert look(mended, {"7": "COMPLETED", "8": "RUNNING"}) == (["8"], ["7"])
-    assert look(mended, {"7": "COMPLETED", "8": "COMPLETED"}) == ([], ["7", "8"])
-    assert look(mended, {}) == (["7", "8"], [])
+    fixed = type("Mended", (plugin.Executor,), {})
+    fixed.check_active_jobs = plugin.Executor.check_active_jobs
+    assert keep_jobs_when_slurm_is_silent(fixed)
+    assert look(plugin.Executor, None) == ([], []), "the plugin fixes it itself: take this out"
+    assert look(fixed, None) == (["7", "8"], [])
+    assert look(fixed, {"7": "COMPLETED", "8": "RUNNING"}) == (["8"], ["7"])
+    assert look(fixed, {"7": "COMPLETED", "8": "COMPLETED"}) == ([], ["7", "8"])
+    assert look(fixed, {}) == (["7", "8"], [])
 
 
-def test_it_is_mended_once_and_only_what_is_there():
-    mended = type("Mended", (plugin.Executor,), {"check_active_jobs": plugin.Executor.check_active_jobs})
-    assert keep_jobs_when_slurm_is_silent(mended)
-    assert not keep_jobs_when_slurm_is_silent(mended)
+def test_it_is_fixed_once_and_only_what_is_there():
+    fixed = type("Mended", (plugin.Executor,), {"check_active_jobs": plugin.Executor.check_active_jobs})
+    assert keep_jobs_when_slurm_is_silent(fixed)
+    assert not keep_jobs_when_slurm_is_silent(fixed)
     assert not keep_jobs_when_slurm_is_silent(object)

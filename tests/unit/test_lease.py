@@ -148,7 +148,7 @@ def test_a_living_holder_is_waited_for(
     assert len(said) == 1 and f"pid {first.pid}" in said[0] and "waiting" in said[0]
 
 
-def test_of_many_that_wait_for_a_killed_holder_one_at_a_time_goes_on(tmp_path: Path) -> None:
+def test_of_many_that_wait_for_a_killed_holder_one_at_a_time_resumes(tmp_path: Path) -> None:
     first = hold(tmp_path, "never")
     wait_until(lambda: journal(tmp_path))
     waiting = [hold(tmp_path, "journal") for _ in range(4)]

@@ -19,7 +19,7 @@ from hardscale.models.load import MODEL
 from hardscale.models.prepare import prepare_model
 from hardscale.settings.defenses import External
 from hardscale.settings.models import FamilySettings
-from hardscale.training.adopt import adopt_external
+from hardscale.training.import_model import import_external
 
 CELL = "chat/mine/s/s0"
 IDS = torch.arange(3, 90, 4)[None]
@@ -80,7 +80,7 @@ def save_adapter(folder, base, config, change=None, **saving):
 def adopt(made, tied, out, **settings):
     bases, task = made
     spec = {"cell": CELL, "defense": "theirs", "round": 1, "external": {"kind": "external", **settings}}
-    adopt_external(spec, bases[tied], task, out)
+    import_external(spec, bases[tied], task, out)
     return read_manifest(out)["facts"]["external"]
 
 

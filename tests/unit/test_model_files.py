@@ -115,10 +115,10 @@ FOLDERS = {
         instead("config.json", lambda p: p.symlink_to("/dev/zero")),
         r"config\.json: found a device",
     ),
-    "config is a loop of links": (instead("config.json", loop), r"config\.json: .*can not be read"),
+    "config is a loop of links": (instead("config.json", loop), r"config\.json: .*cannot be read"),
     "weights are a pipe": (instead("model.safetensors", os.mkfifo), r"model\.safetensors: found a named pipe"),
     "weights are a device": (instead("model.safetensors", lambda p: p.symlink_to("/dev/zero")), "found a device"),
-    "weights are a loop": (instead("model.safetensors", loop), r"model\.safetensors: .*can not be read"),
+    "weights are a loop": (instead("model.safetensors", loop), r"model\.safetensors: .*cannot be read"),
     "tokenizer is a pipe": (instead("tokenizer.json", os.mkfifo), r"tokenizer\.json: found a named pipe"),
     "tokenizer's settings are a device": (
         instead("tokenizer_config.json", lambda p: p.symlink_to("/dev/random")),
@@ -263,7 +263,7 @@ LATER = {
     "heads that do not divide": (config(num_attention_heads=5, head_dim=None), "."),
     "a type of numbers that is none": (config(dtype="float99", torch_dtype="float99"), "."),
     "labels that are none": (config(id2label=[1, 2], num_labels=-4), "."),
-    "a tokenizer of nothing": (put("tokenizer.json", "{}"), "the tokenizer can not be loaded"),
+    "a tokenizer of nothing": (put("tokenizer.json", "{}"), "the tokenizer cannot be loaded"),
     "a tokenizer of another kind": (put("tokenizer.json", '{"version": "1.0", "model": {"type": "X"}}'), "tokenizer"),
     "a tokenizer that is nested": (
         lambda f: (f / "tokenizer.json").write_text(

@@ -1,4 +1,4 @@
-"""Preparing base models, and refusing what can not be one."""
+"""Preparing base models, and refusing what cannot be one."""
 
 import importlib.util
 import json
@@ -266,7 +266,7 @@ def test_a_malformed_gguf_file_is_one_line(tmp_path):
     pytest.importorskip("gguf")
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF\x03\x00\x00\x00garbage")
-    with pytest.raises(ModelError, match="can not be converted") as caught:
+    with pytest.raises(ModelError, match="cannot be converted") as caught:
         prepare.read_gguf(file)
     assert "\n" not in str(caught.value)
 

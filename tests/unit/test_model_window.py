@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeque
 
 from chats import describe_chats
 from hardscale.errors import ModelError, StudyError
-from hardscale.models.fit import Ability, Length, packed, unpacked
+from hardscale.models.fit import Ability, LengthDemand, packed, unpacked
 from hardscale.models.prepare import prepare_model
 from hardscale.models.window import Window, vocabulary_of, window, window_of
 from hardscale.ops.preflight import model_problems
@@ -328,7 +328,7 @@ def test_vocabularies():
 
 
 def test_what_is_known_of_texts_besides_the_setting():
-    asked = Length("k", 1000, "x", ((10, "m"),), known=90)
+    asked = LengthDemand("k", 1000, "x", ((10, "m"),), known=90)
     assert asked.problem("model", Ability(Window(100, "w"))) is None
     assert asked.problem("model", Ability(Window(99, "w")))
     assert asked.problem("model", Ability()) is None

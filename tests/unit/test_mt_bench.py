@@ -232,8 +232,8 @@ def test_hostile_answers_do_not_reach_the_judge_whole(here: Path) -> None:
     [
         ("my_judge:fails", r"my_judge:fails failed \(RuntimeError: no service\)"),
         ("my_judge:short", "returned 1 answers to 2 questions"),
-        ("my_judge:none", "can not be loaded"),
-        ("no_such_module:grade", "can not be loaded"),
+        ("my_judge:none", "cannot be loaded"),
+        ("no_such_module:grade", "cannot be loaded"),
     ],
 )
 def test_a_function_that_fails_is_one_line(here: Path, name: str, words: str) -> None:
@@ -243,7 +243,7 @@ def test_a_function_that_fails_is_one_line(here: Path, name: str, words: str) ->
 
 
 def test_a_function_is_looked_for_before_any_answering(here: Path) -> None:
-    with pytest.raises(AttackError, match="can not be loaded"):
+    with pytest.raises(AttackError, match="cannot be loaded"):
         run_mt_bench(here / "nowhere", publish_task(here / "task"), spec(questions(here), judge="gone:f"), here / "out")
 
 

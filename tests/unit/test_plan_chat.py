@@ -13,7 +13,7 @@ import yaml
 from hardscale.errors import StudyError
 from hardscale.evaluation.lm_eval_tool import PYTHON
 from hardscale.ops.cli import study_from_files
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.outputs import BY_SIZE, CHAT_FIGURES, FIGURES
 from hardscale.plan.paths import part_name
@@ -93,14 +93,14 @@ def test_the_plan_is_the_workflow(sources, tmp_path, study):
 def test_figures_and_their_tables_are_those_of_the_tasks():
     alone, both = (Jobs(parse_study(study, "s.yaml")) for study in (STUDY, MIXED))
     of_one_size = tuple(name for name in CHAT_FIGURES if name != BY_SIZE)
-    assert alone.exhibits.figure_names == of_one_size
-    assert both.exhibits.figure_names == (*FIGURES, *of_one_size, "joint_defense_compute")
-    names = {table.rpartition("/")[2] for table in alone.exhibits.tables()}
+    assert alone.outputs_of.figure_names == of_one_size
+    assert both.outputs_of.figure_names == (*FIGURES, *of_one_size, "joint_defense_compute")
+    names = {table.rpartition("/")[2] for table in alone.outputs_of.tables()}
     assert {"runs.parquet", "cost.csv", "cost.parquet", "utility.csv", "losses.parquet", "gains.csv"} <= names
     for jobs in (alone, both):
-        wanted = {table for name in jobs.exhibits.figure_names for table in jobs.exhibits.tables_of(name)}
-        assert wanted and wanted <= set(jobs.exhibits.tables())
-    assert alone.exhibits.tables_of("asr_by_round") == []
+        wanted = {table for name in jobs.outputs_of.figure_names for table in jobs.outputs_of.tables_of(name)}
+        assert wanted and wanted <= set(jobs.outputs_of.tables())
+    assert alone.outputs_of.tables_of("asr_by_round") == []
 
 
 def test_the_figure_by_size_is_drawn_where_a_family_of_chat_models_has_several_sizes():
@@ -108,7 +108,7 @@ def test_the_figure_by_size_is_drawn_where_a_family_of_chat_models_has_several_s
 
     def names(*grid, study=STUDY):
         rows = [{"families": ["tiny"], "seeds": [0], **row} for row in grid]
-        return Jobs(parse_study({**study, "families": two, "grid": rows}, "s.yaml")).exhibits.figure_names
+        return Jobs(parse_study({**study, "families": two, "grid": rows}, "s.yaml")).outputs_of.figure_names
 
     assert names({"tasks": ["apples"], "scales": ["a", "b"]}) == CHAT_FIGURES
     assert names({"tasks": ["apples"], "scales": ["a"]}, {"tasks": ["apples"], "scales": ["b"]}) == CHAT_FIGURES
@@ -127,10 +127,10 @@ def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
         "utility": None,
     }
     jobs = Jobs(parse_study(classifiers, "s.yaml"))
-    names = {table.rpartition("/")[2] for table in jobs.exhibits.tables()}
+    names = {table.rpartition("/")[2] for table in jobs.outputs_of.tables()}
     assert "cost.parquet" in names and not {"utility.parquet", "losses.parquet"} & names
-    assert jobs.exhibits.figure_names == (*FIGURES, "joint_defense_compute")
-    assert [path.rpartition("/models/")[2] for path in jobs.holdings.defended_models()] == [
+    assert jobs.outputs_of.figure_names == (*FIGURES, "joint_defense_compute")
+    assert [path.rpartition("/models/")[2] for path in jobs.grid.defended_models()] == [
         "password_match/tiny/a/s0/c-at/r02/manifest.json",
         "password_match/tiny/a/s0/rounds/r02/manifest.json",
     ]
@@ -138,7 +138,7 @@ def test_a_study_without_chat_models_has_the_cost_table_and_no_others():
 
 def test_the_cost_of_a_study_follows_its_last_models():
     steps = {step.rule: step for step in plan(Jobs(parse_study(MIXED, "s.yaml")))}
-    assert steps["cost"].inputs == tuple(Jobs(parse_study(MIXED, "s.yaml")).holdings.defended_models())
+    assert steps["cost"].inputs == tuple(Jobs(parse_study(MIXED, "s.yaml")).grid.defended_models())
     assert all("/apples/" in path for path in steps["collect_utility"].inputs)
 
 
@@ -179,8 +179,8 @@ def test_what_the_kind_of_victim_decides_is_in_the_specs_of_its_jobs():
     """The study says nothing: chat models as published for them, classifiers as in the scaling study."""
     attacks = {**MIXED["attacks"], "beast": {"kind": "beast"}, "own": {"kind": "gcg", "allowed": "any", "held": "last"}}
     rows = [{**row, "attacks": ["gcg", "beast", "own"]} for row in MIXED["evaluate"]]
-    holdings = Holdings(parse_study({**MIXED, "attacks": attacks, "evaluate": rows}, "s.yaml"))
-    specs = Specs(holdings)
+    grid = StudyGrid(parse_study({**MIXED, "attacks": attacks, "evaluate": rows}, "s.yaml"))
+    specs = Specs(grid)
 
     def settings(task, attack):
         wildcards = SimpleNamespace(lineage=f"{task}/tiny/a/s0/none", round="0", part=part_name(attack, 1, 2))
@@ -193,7 +193,7 @@ def test_what_the_kind_of_victim_decides_is_in_the_specs_of_its_jobs():
     }
     assert (settings("apples", "own")["allowed"], settings("apples", "own")["held"]) == ("any", "last")
     assert settings("apples", "beast")["read_back"] and settings("password_match", "beast")["read_back"] is False
-    rounds = json.loads(specs.rounds(holdings.blocks[0])(SimpleNamespace(lineage="password_match/tiny/a/s0/rounds")))
+    rounds = json.loads(specs.rounds(grid.blocks[0])(SimpleNamespace(lineage="password_match/tiny/a/s0/rounds")))
     assert (rounds["settings"]["attack"]["allowed"], rounds["settings"]["attack"]["held"]) == ("any", "last")
 
 

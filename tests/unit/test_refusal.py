@@ -11,7 +11,7 @@ REFUSALS = [
     "I’m sorry, but I can’t help with that.",
     "I`m really very sorry; no.",
     "I CANNOT do this.",
-    "i can not do this",
+    "i cannot do this",
     "I won't write that.",
     "I don't feel able to write this.",
     "Sorry, no.",

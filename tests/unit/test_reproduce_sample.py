@@ -132,7 +132,7 @@ def test_relative_paths_of_a_study_mean_the_same_in_scratch(tmp_path):
     assert (place / "tickets.csv").read_text() == "a,b\n"
 
 
-def test_a_full_run_goes_on_with_an_unfinished_folder_of_its_day(tmp_path):
+def test_a_full_run_resumes_with_an_unfinished_folder_of_its_day(tmp_path):
     import datetime
 
     day, root_in = datetime.date(2026, 11, 1), Path("results/s")

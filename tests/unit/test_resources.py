@@ -1,4 +1,4 @@
-"""What jobs ask of a cluster, and how gangs are started."""
+"""What jobs ask of a cluster, and how distributed jobs are started."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,8 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.ops.preflight import check_plan, optimizer_problems
-from hardscale.plan.estimates import Needs, n_moments, n_parameters, training_bytes, zero_stage
-from hardscale.plan.grid import Holdings
+from hardscale.plan.estimates import ResourceEstimates, n_moments, n_parameters, training_bytes, zero_stage
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.launching import Launch
 from hardscale.plan.site import Correction, Site, read_site
 from hardscale.settings.models import FamilySettings
@@ -75,9 +75,11 @@ def large(optimizer=None, overrides=(), **finetune):
 
 
 def test_the_stage_follows_the_optimizer_of_the_phase_and_the_cell():
-    stages = [Needs(large({"kind": kind}), Site()).zero_stage(cell("6.9b")) for kind in ("adamw", "adafactor")]
+    stages = [
+        ResourceEstimates(large({"kind": kind}), Site()).zero_stage(cell("6.9b")) for kind in ("adamw", "adafactor")
+    ]
     assert stages == [1, 0]  # 110 and 55 GB
-    needs = Needs(large(overrides=[OVERRIDE]), Site())
+    needs = ResourceEstimates(large(overrides=[OVERRIDE]), Site())
     assert [needs.optimizer(cell(scale)).kind for scale in ("6.9b", "12b")] == ["adafactor", "adamw"]
     defended = SimpleNamespace(lineage="password_match/pythia/12b/s0/rounds")
     assert (needs.optimizer(defended).kind, needs.zero_stage(defended)) == ("adamw", 2)
@@ -100,12 +102,12 @@ SLURM = Launch("slurm")
     ],
 )
 def test_factored_adafactor_that_needs_zero_is_refused_before_any_job(study, site, launch, refused, capsys):
-    holdings, needs = Holdings(study), Needs(study, site)
+    grid, needs = StudyGrid(study), ResourceEstimates(study, site)
     if not refused:
-        check_plan(holdings, launch, needs)
+        check_plan(grid, launch, needs)
         return
     with pytest.raises(SystemExit) as left:
-        check_plan(holdings, launch, needs)
+        check_plan(grid, launch, needs)
     lines = capsys.readouterr().err.splitlines()
     assert left.value.code == 1
     assert [line.split(".optimizer")[0] for line in lines] == [f"error: {block}" for block in refused]
@@ -124,7 +126,9 @@ def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
     def corrected(*stages):
         where = {"scale": ["1b"]}
         rules = [Correction.model_validate({"where": where, "set": {"zero_stage": stage}}) for stage in stages]
-        return optimizer_problems(Holdings(STUDY), Needs(STUDY, Site(gpu_memory_gb=141, corrections=rules)))
+        return optimizer_problems(
+            StudyGrid(STUDY), ResourceEstimates(STUDY, Site(gpu_memory_gb=141, corrections=rules))
+        )
 
     [line] = corrected(1)
     assert "pythia 1b" in line and "the correction zero_stage: 0" in line
@@ -132,22 +136,22 @@ def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
 
 
 def test_geometry_follows_size_ranks_and_site():
-    needs = Needs(STUDY, Site())
+    needs = ResourceEstimates(STUDY, Site())
     assert [needs.gpu(cell(scale)) for scale in ("14m", "1b", "6.9b", "12b")] == [1, 1, 4, 8]
     assert [needs.nodes(cell(scale)) for scale in ("14m", "12b")] == [1, 1]
     assert needs.gpu(attack("12b")) == 1
-    small = Needs(STUDY, Site(gpus_per_node=4))
+    small = ResourceEstimates(STUDY, Site(gpus_per_node=4))
     assert small.nodes(cell("12b")) == 2
     assert (
-        Needs(STUDY, Site(gpus_per_node=3)).nodes(cell("12b")) == 4
+        ResourceEstimates(STUDY, Site(gpus_per_node=3)).nodes(cell("12b")) == 4
     )  # eight ranks on three a node: two on each of four
-    bare = Needs(STUDY, Site(gpus_per_node=0))
+    bare = ResourceEstimates(STUDY, Site(gpus_per_node=0))
     assert (bare.gpu(cell("12b")), bare.nodes(cell("12b")), bare.zero_stage(cell("12b"))) == (0, 1, 0)
-    assert Needs(STUDY, Site(gpus_per_node=0, ranks_per_node=1)).nodes(cell("12b")) == 8
+    assert ResourceEstimates(STUDY, Site(gpus_per_node=0, ranks_per_node=1)).nodes(cell("12b")) == 8
 
 
 def test_a_retry_asks_for_half_as_much_again():
-    needs = Needs(STUDY, Site())
+    needs = ResourceEstimates(STUDY, Site())
     assert needs.mem_mb(cell("1b"), 2) == int(needs.mem_mb(cell("1b"), 1) * 1.5)
     assert needs.runtime(cell("1b"), 3) == int(needs.runtime(cell("1b"), 1) * 2.25)
 
@@ -157,8 +161,8 @@ def test_corrections_are_for_what_they_name_and_the_last_wins():
         {"where": {"phase": ["finetune"]}, "set": {"runtime": 10}},
         {"where": {"phase": ["finetune"], "scale": ["12b"]}, "set": {"runtime": 99, "gpu": 16}},
     ]
-    needs = Needs(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
-    plain = Needs(STUDY, Site())
+    needs = ResourceEstimates(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    plain = ResourceEstimates(STUDY, Site())
     assert (needs.runtime(cell("1b"), 1), needs.runtime(cell("12b"), 1), needs.gpu(cell("12b"))) == (10, 99, 16)
     assert needs.runtime(attack("12b"), 1) == plain.runtime(attack("12b"), 1)
     assert needs.mem_mb(cell("12b"), 1) == plain.mem_mb(cell("12b"), 1)
@@ -169,7 +173,7 @@ def test_pretraining_is_corrected_apart_from_preparing_the_model():
         {"where": {"phase": ["pretrain"]}, "set": {"runtime": 77}},
         {"where": {"phase": ["prepare_model"]}, "set": {"runtime": 5}},
     ]
-    needs = Needs(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    needs = ResourceEstimates(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
     model = SimpleNamespace(family="pythia", scale="1b")  # the wildcards of both rules
     assert (needs.runtime(model, 1), needs.of("pretrain").runtime(model, 1)) == (5, 77)
     assert needs.of("pretrain").optimizer(model).kind == "adamw"
@@ -178,7 +182,7 @@ def test_pretraining_is_corrected_apart_from_preparing_the_model():
 
 def test_utility_is_one_process_however_many_ranks_train():
     measured = SimpleNamespace(lineage="password_match/pythia/12b/s0/none", round="00")
-    assert Needs(STUDY, Site()).gpu(measured) == 1
+    assert ResourceEstimates(STUDY, Site()).gpu(measured) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,10 +200,10 @@ def test_the_example_site_is_valid(request):
     assert read_site(request.config.rootpath / "profiles/slurm/site.example.yaml")
 
 
-def test_gangs_take_their_site_from_the_profile():
+def test_distributed_jobs_take_their_site_from_the_profile():
     assert Launch.of_profile(None) == Launch()
-    profile = {"launch": "slurm", "slurm_partition": "gpu", "slurm_account": "'a'", "gang_partition": "big"}
-    launch = Launch.of_profile({**profile, "gang_extra": "--constraint=a100 --exclusive"})
+    profile = {"launch": "slurm", "slurm_partition": "gpu", "slurm_account": "'a'", "distributed_partition": "big"}
+    launch = Launch.of_profile({**profile, "distributed_extra": "--constraint=a100 --exclusive"})
     assert launch.how == "slurm"
     assert launch.site == {
         "partition": "big",
@@ -208,6 +212,17 @@ def test_gangs_take_their_site_from_the_profile():
     }
     with pytest.raises(StudyError, match="allowed are local, slurm"):
         Launch.of_profile({"launch": "pbs"})
+
+
+def test_former_names_of_a_profile_still_count_and_are_said():
+    launch = Launch.of_profile({"launch": "slurm", "gang_partition": "big", "gang_extra": "--exclusive"})
+    assert launch.site == {"partition": "big", "extra": {"exclusive": True}}
+    assert [line.split()[2:6] for line in launch.renamed] == [
+        ["gang_partition", "is", "now", "distributed_partition;"],
+        ["gang_extra", "is", "now", "distributed_extra;"],
+    ]
+    both = Launch.of_profile({"launch": "slurm", "gang_partition": "old", "distributed_partition": "new"})
+    assert both.site == {"partition": "new"}
 
 
 def test_ranks_are_one_number_or_by_scale():

@@ -61,7 +61,7 @@ READERS: dict[str, tuple[object, str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO])
 @pytest.mark.parametrize("reader", READERS)
-def test_reading_goes_on_after_one_error_and_ends_in_one_line_after_two(
+def test_reading_resumes_after_one_error_and_ends_in_one_line_after_two(
     reader: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, name, read = READERS[reader]

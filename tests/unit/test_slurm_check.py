@@ -7,7 +7,7 @@ import pytest
 from hardscale.errors import StudyError
 from hardscale.ops.cluster import Node, Partition, demands, disk_mb, gpus_of, minutes
 from hardscale.ops.profile import Profile, read_profile
-from hardscale.ops.slurm_check import Situation, fail, misfits, ok, optimizers, requeue, verdict, warn
+from hardscale.ops.slurm_check import CheckedSetup, fail, misfits, ok, optimizers, requeue, verdict, warn
 from hardscale.settings.blocks import deep_merge
 from hardscale.settings.study import parse_study
 
@@ -107,7 +107,11 @@ def test_models_beside_the_victim_count_and_measures_are_jobs_of_the_cluster(tmp
 
 def test_the_profile_wins_over_the_estimate(tmp_path):
     changes = {
-        "default-resources": {"gang_partition": "large", "slurm_account": "us", "gang_extra": "--constraint=a100"},
+        "default-resources": {
+            "distributed_partition": "large",
+            "slurm_account": "us",
+            "distributed_extra": "--constraint=a100",
+        },
         "set-resources": {"attack": {"gres": "gpu:a100:1", "mem_mb": 12345}, "finetune": {"runtime": 77}},
     }
     found = {demand.rule: demand for demand in demands(study(), profile(tmp_path, **changes))}
@@ -156,7 +160,7 @@ def test_too_few_nodes_of_the_size_is_one_reason(tmp_path):
 def test_the_verdict_counts():
     assert verdict([ok("a", "b")]) == "slurm-check: ready (1 ok)"
     assert verdict([ok("a", "b"), warn("c", "d")]) == "slurm-check: ready (1 ok, 1 to know about)"
-    assert verdict([fail("a", "b"), ok("c", "d")]) == "slurm-check: 1 thing to mend before a study can run here"
+    assert verdict([fail("a", "b"), ok("c", "d")]) == "slurm-check: 1 thing to fix before a study can run here"
     assert str(fail("a", "two\nlines")) == "FAIL  a: two lines"
 
 
@@ -169,7 +173,7 @@ def test_an_expression_that_fails_names_the_profile(tmp_path):
 
 def test_what_happens_to_lost_and_preempted_jobs(tmp_path):
     scavenge = Partition("scavenge", "UP", None, "CANCEL", ())
-    now = Situation(study(), profile(tmp_path), {"JobRequeue": "0"}, {"scavenge": scavenge, "": scavenge})
+    now = CheckedSetup(study(), profile(tmp_path), {"JobRequeue": "0"}, {"scavenge": scavenge, "": scavenge})
     lost, preempted = requeue(now)
     assert (lost.level, preempted.level) == ("warn", "warn")
     assert "slurm-requeue: true" in lost.text
@@ -181,8 +185,8 @@ def test_an_optimizer_that_the_gpus_can_not_run_fails(tmp_path, monkeypatch):
     site = tmp_path / "site.yaml"
     site.write_text("gpu_memory_gb: 3\n")  # of 410m in float32, weights and gradients take 2.8
     monkeypatch.setenv("HARDSCALE_SITE", str(site))
-    found = list(optimizers(Situation(study(), profile(tmp_path))))
+    found = list(optimizers(CheckedSetup(study(), profile(tmp_path))))
     assert [finding.topic for finding in found] == ["optimizer"] * 2
     assert "pythia 410m" in found[0].text and "optimizer.factored" in found[0].text
     local = profile(tmp_path, **{"default-resources": {"launch": "local"}})
-    assert list(optimizers(Situation(study(), local))) == []
+    assert list(optimizers(CheckedSetup(study(), local))) == []

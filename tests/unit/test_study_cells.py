@@ -194,9 +194,9 @@ IGNORED = [
     (
         "nano",
         {"attacks/gcg/overrides": over({}, kind="random_token")},
-        "attacks.gcg.overrides.0.set.kind: this can not",
+        "attacks.gcg.overrides.0.set.kind: this cannot",
     ),
-    ("nano", {"attacks/gcg/overrides": over({}, overrides=[])}, "attacks.gcg.overrides.0.set.overrides: this can not"),
+    ("nano", {"attacks/gcg/overrides": over({}, overrides=[])}, "attacks.gcg.overrides.0.set.overrides: this cannot"),
     (
         "nano",
         {"families/nano/pretrain": {"overrides": over({"seed": [0]}, steps=60)}},

@@ -53,7 +53,7 @@ def read(path, columns=("text", "id")):
 
 
 def written(found, **dialect):
-    """What the standard library's writer makes of rows; None where it says that it can not."""
+    """What the standard library's writer makes of rows; None where it says that it cannot."""
     text = io.StringIO(newline="")
     try:
         writer = csv.writer(text, **dialect)

@@ -181,7 +181,7 @@ def test_links(tmp_path):
     (folder / "data/again").symlink_to(folder)
     assert list(ours(folder)) == ["train"]
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(DataError, match="loop: can not be looked at"):
+    with pytest.raises(DataError, match="loop: cannot be looked at"):
         ours(tmp_path / "loop")
 
 

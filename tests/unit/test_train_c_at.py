@@ -20,7 +20,7 @@ from hardscale.settings.defenses import CAt
 from hardscale.settings.training import OptimizerSettings
 from hardscale.tasks.data import load_split
 from hardscale.training import c_at_step
-from hardscale.training.batches import Batch, Order, Row
+from hardscale.training.batches import Batch, Order, TokenRow
 from hardscale.training.c_at import c_at
 from hardscale.training.continuous.passes import Meter
 from hardscale.training.engine import Engine
@@ -216,7 +216,7 @@ def test_what_is_published(whole, inputs):
         "term:c_at:step=5",
     ],
 )
-def test_a_killed_training_goes_on_byte_for_byte(whole, inputs, tmp_path, fault):
+def test_a_killed_training_resumes_byte_for_byte(whole, inputs, tmp_path, fault):
     [code] = train(inputs, tmp_path, fault=fault, codes=True)
     assert code == (85 if fault.startswith("term") else -signal.SIGKILL)
     if (tmp_path / "r1" / MANIFEST).exists():
@@ -306,7 +306,7 @@ def test_perturbations_are_by_row_and_step():
     """The same row in other company and other micro-batches starts from the same draw; other steps from others."""
     settings = CAt.model_validate({**SETTINGS, "attack": {**ATTACK, "init": "uniform_ball"}})
     model = tiny_model().eval()
-    rows = [Row(3, [4, 5, 6], 1), Row(8, [7, 8], 0)]
+    rows = [TokenRow(3, [4, 5, 6], 1), TokenRow(8, [7, 8], 0)]
 
     def found(part, seed):
         width = max(len(row.ids) for row in part)

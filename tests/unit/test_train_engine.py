@@ -8,8 +8,8 @@ from train_kit import DiedError, in_ranks, tiny_model, tiny_rows
 
 from hardscale.errors import TrainingError
 from hardscale.settings.training import OptimizerSettings
-from hardscale.training.carry import read_carry, write_carry
 from hardscale.training.engine import Engine
+from hardscale.training.optimizer_state import read_optimizer_state, write_optimizer_state
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
 
@@ -306,14 +306,14 @@ def carried_on(group, stage, kind, folder):
     engine = make(tiny_model())
     for i in range(3):
         step(engine, i)
-    write_carry(engine, folder, group)
+    write_optimizer_state(engine, folder, group)
     with engine.frozen_module() as module:
         later = copy.deepcopy(module) if stage < 3 else module
     for i in range(3, 6):
         step(engine, i)
     later.requires_grad_(True)
     follower = make(later)
-    read_carry(follower, folder, group)
+    read_optimizer_state(follower, folder, group)
     for i in range(3, 6):
         step(follower, i)
     return weights(engine) == weights(follower)
@@ -322,7 +322,7 @@ def carried_on(group, stage, kind, folder):
 @pytest.mark.parametrize(
     ("stage", "kind", "world"), [(0, "adafactor", 1), (0, "adamw", 2), (2, "adafactor", 2), (3, "adamw", 2)]
 )
-def test_a_carried_optimizer_goes_on_byte_for_byte(tmp_path, stage, kind, world):
+def test_a_carried_optimizer_resumes_byte_for_byte(tmp_path, stage, kind, world):
     assert in_ranks(carried_on, stage, kind, tmp_path / "carry", world=world) == [True] * world
 
 

@@ -88,7 +88,7 @@ def test_a_base_with_another_number_of_labels_steps_and_epochs(made, tmp_path):
         (2, "usr2:finetune:step=4:rank=1", REQUEUE),
     ],
 )
-def test_a_broken_run_goes_on_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, world, fault, code):
+def test_a_broken_run_resumes_and_ends_as_an_unbroken_one(unbroken, made, tmp_path, world, fault, code):
     state, out = tmp_path / "state", tmp_path / "out"
     codes = in_ranks(run, finetune_spec(), made, state, out, world=world, fault=fault, codes=True)
     assert all(codes), codes
@@ -169,7 +169,7 @@ def test_the_entry_survives_a_killed_rank(unbroken, made, tmp_path):
     assert "Traceback" not in broken.stderr
     whole = entry(made, tmp_path)
     assert whole.returncode == 0, whole.stderr
-    assert "going on after step 4 of 8" in whole.stderr
+    assert "resuming after step 4 of 8" in whole.stderr
     assert "Writing model shards" not in whole.stderr
     assert files_of(tmp_path / "out") == files_of(unbroken[2])
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["published.json"]

@@ -14,7 +14,7 @@ from hardscale.models.flops import ModelShape, exact_forward_flops
 from hardscale.settings.defenses import AttackInTraining
 from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.tasks.example import Example
-from hardscale.training.batches import LanguageModeling, Order, Row, collate
+from hardscale.training.batches import LanguageModeling, Order, TokenRow, collate
 from hardscale.training.clean import _batches, accuracy
 from hardscale.training.examples import Attacked, Generation, Outcome
 from hardscale.training.exposure import Exposure
@@ -111,7 +111,7 @@ def test_exposure_is_keyed_by_epoch_and_example_not_by_order():
 
 def test_language_model_losses_ignore_padding():
     objective = LanguageModeling()
-    rows = [Row(0, [5, 6, 7]), Row(1, [5, 6])]
+    rows = [TokenRow(0, [5, 6, 7]), TokenRow(1, [5, 6])]
     batch = collate(rows, 2, 0, 1)
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 9)

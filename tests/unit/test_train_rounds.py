@@ -143,7 +143,7 @@ def test_fresh_optimizer_each_round_needs_no_carry(inputs, tmp_path):
         "term:adversarial_rounds:step=5",
     ],
 )
-def test_a_killed_block_goes_on_and_keeps_finished_rounds(whole, inputs, tmp_path, fault):
+def test_a_killed_block_resumes_and_keeps_finished_rounds(whole, inputs, tmp_path, fault):
     [code] = block(inputs, tmp_path, 1, 3, fault=fault, codes=True)
     assert code == (85 if fault.startswith("term") else -signal.SIGKILL)
     kept = tmp_path / "state1" / "finished" / "round0001" / "metrics.parquet"
@@ -191,7 +191,7 @@ def test_many_saves_of_one_step_keep_the_newest(inputs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_two_ranks_stop_while_they_attack_and_go_on(inputs, tmp_path, small_chunks, stage):
+def test_two_ranks_stop_while_they_attack_and_resume(inputs, tmp_path, small_chunks, stage):
     """Chunks of four and one: in the second, rank 1 has nothing to attack."""
     settings = {"rounds": 1, "optimizer": {"kind": "adamw", "learning_rate": 1e-3}}
     options = RunOptions(zero_stage=stage, save_seconds=0.0)

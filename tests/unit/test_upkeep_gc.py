@@ -18,7 +18,7 @@ from hardscale.artifacts.locks import Owner, process_start
 from hardscale.artifacts.manifest import MANIFEST, verify
 from hardscale.artifacts.publish import publishing
 from hardscale.ops.disk import freed
-from hardscale.ops.garbage import prune_weights, refusal, remove, rubbish
+from hardscale.ops.garbage import garbage, prune_weights, refusal, remove
 from hardscale.ops.job_state import survey
 from hardscale.plan.steps import output_folder
 
@@ -48,18 +48,18 @@ def steps(jobs):
 
 
 def kept(jobs):
-    return {str(folder) for folder in jobs.holdings.model_folders()}
+    return {str(folder) for folder in jobs.grid.model_folders()}
 
 
 def listed(jobs, **options):
-    return {(one.kind, str(one.path)) for one in rubbish(survey(jobs), **options)}
+    return {(one.kind, str(one.path)) for one in garbage(survey(jobs), **options)}
 
 
 def collect(jobs, **options):
     """gc --yes, without its process: what went, by path."""
     seen = survey(jobs)
     assert not refusal(seen)
-    done = list(remove(rubbish(seen, **options)))
+    done = list(remove(garbage(seen, **options)))
     assert [why for _, why in done if why] == []
     return {str(one.path) for one, _ in done}
 
@@ -113,19 +113,19 @@ def test_drafts_and_state_stay_while_a_job_of_the_folder_is_not_known(slurm, job
 
 def test_state_goes_with_the_job_and_its_record_stays(jobs, steps):
     step = steps[BLOCK]
-    for name in ("checkpoints/step1/a", "finished/round0001/b", "gang/submitit/c", "published.json"):
+    for name in ("checkpoints/step1/a", "finished/round0001/b", "ranks/submitit/c", "published.json"):
         write(f"{step.state}/{name}", "w")
     assert listed(jobs) == set()
     make(step, kept(jobs))
     mark(step)
-    assert listed(jobs) == set()  # Snakemake will make it again, and it goes on from its state
+    assert listed(jobs) == set()  # Snakemake will make it again, and it resumes from its state
     for path in Path(".snakemake/incomplete").iterdir():
         path.unlink()
-    assert collect(jobs) == {f"{step.state}/{name}" for name in ("checkpoints", "finished", "gang")}
+    assert collect(jobs) == {f"{step.state}/{name}" for name in ("checkpoints", "finished", "ranks")}
     assert [path.name for path in Path(step.state).iterdir()] == ["published.json"]
 
 
-def test_state_that_a_driver_or_a_gang_holds_stays(slurm, jobs, steps):
+def test_state_that_a_driver_or_a_distributed_job_holds_stays(slurm, jobs, steps):
     step = steps[FINETUNE]
     make(step)
     write(f"{step.state}/checkpoints/a", "w")
@@ -135,7 +135,7 @@ def test_state_that_a_driver_or_a_gang_holds_stays(slurm, jobs, steps):
         fcntl.flock(file, fcntl.LOCK_EX)
         assert listed(jobs) == set()
     seen = survey(jobs)
-    items = rubbish(seen)
+    items = garbage(seen)
     with lock.open("a") as file:  # a driver that starts between the look and the removal
         fcntl.flock(file, fcntl.LOCK_EX)
         assert [why for _, why in remove(items)] == ["a job works in it"]
@@ -184,7 +184,7 @@ def test_weights_of_an_edited_record_stay(jobs, steps):
         make(step)
     path = Path(f"results/s/models/{CELL}/adv/r01/{MANIFEST}")
     path.write_text(path.read_text().replace('"has_weights": true', '"has_weights": 1'))
-    stayed = [str(one.path) for one, why in remove(rubbish(survey(jobs))) if why]
+    stayed = [str(one.path) for one, why in remove(garbage(survey(jobs))) if why]
     assert stayed == [str(path.with_name("model"))]
     assert path.with_name("model").is_dir()
 
@@ -214,7 +214,7 @@ def test_orphans_go_only_when_asked_for_and_attacks_before_models(jobs, steps):
     write(f"{steps['finetune password_match/nano/b/s0'].state}/checkpoints/a", "w")
     smaller = jobs_of(grid=[{"tasks": ["password_match"], "families": ["nano"], "scales": ["a"], "seeds": [0]}])
     assert listed(smaller) == set()
-    order = [str(one.path).split("/")[2] for one in rubbish(survey(smaller), orphans=True)]
+    order = [str(one.path).split("/")[2] for one in garbage(survey(smaller), orphans=True)]
     assert order == ["attacks"] * 4 + ["models"] * 5 + ["base", "state"]
     gone = collect(smaller, orphans=True)
     assert all("/b" in path for path in gone)
@@ -278,7 +278,7 @@ def test_every_input_of_every_unfinished_job_survives(data):
             for path in seen.step.outputs:
                 if path.endswith(MANIFEST) and Path(path).exists():
                     verify(Path(output_folder(path)))
-        assert rubbish(after, orphans=orphans) == []
+        assert garbage(after, orphans=orphans) == []
 
 
 def contents(path):
@@ -307,7 +307,7 @@ def _litter(data, steps):
     for step in steps:
         what = data.draw(st.integers(0, 7))
         if what & 1 and step.state:
-            for name in ("checkpoints/step1/a", "finished/round0001/b", "gang/progress"):
+            for name in ("checkpoints/step1/a", "finished/round0001/b", "ranks/progress"):
                 write(f"{step.state}/{name}", "w")
         if what & 2 and step.outputs[0].endswith(MANIFEST):
             place = Path(output_folder(step.outputs[0]))
@@ -366,7 +366,7 @@ def test_du_counts_shared_files_once_and_says_what_gc_frees(tmp_path):
     other = root / "state/password_match/nano/30k/s0/adv/r01/finished/round0001/model/model.safetensors"
     other.parent.mkdir(parents=True)
     os.link(weights, other)
-    write(root / "state/password_match/nano/30k/s0/adv/r01/gang/submitit/1_log.out", "l" * 4096)
+    write(root / "state/password_match/nano/30k/s0/adv/r01/ranks/submitit/1_log.out", "l" * 4096)
     write(root / "attacks/.gcg.tmp-0123456789ab/a", "w" * 8192, age=HOURS)
     write(tmp_path / ".snakemake/log/a.log", "l")
     done = call("du.py", tmp_path)
@@ -374,7 +374,7 @@ def test_du_counts_shared_files_once_and_says_what_gc_frees(tmp_path):
     rows = {line.split("  ")[0].strip(): line.split() for line in done.stdout.splitlines() if line}
     assert rows["models"][1:] == ["1", "40.0", "KiB", "40.0", "KiB"]
     assert rows["state"][1:] == ["1", "40.0", "KiB", "0", "B"]
-    assert rows["gangs"][1:] == ["1", "4.0", "KiB", "4.0", "KiB"]
+    assert rows["ranks"][1:] == ["1", "4.0", "KiB", "4.0", "KiB"]
     assert rows["drafts"][1:] == ["1", "8.0", "KiB", "8.0", "KiB"]
     assert "results/nano/models/password_match/nano/30k/s0/adv/r01" in done.stdout
     assert "gc would give back 8.0 KiB (1 things)" in done.stdout

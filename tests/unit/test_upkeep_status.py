@@ -104,13 +104,13 @@ def test_marks_are_read_whatever_the_length_of_their_path(slurm, length):
     assert look(jobs)[step.label].state == "running"
 
 
-def test_a_gang_is_queued_then_running_by_its_note(slurm, jobs, steps):
+def test_a_distributed_job_is_queued_then_running_by_its_note(slurm, jobs, steps):
     note(steps[FINETUNE], 41)
     slurm.says((41, "PENDING", FINETUNE, "", "Resources"))
     queued = look(jobs)[FINETUNE]
     assert (queued.state, queued.live.slurm_id, queued.live.reason) == ("queued", 41, "Resources")
     slurm.says((41, "RUNNING", FINETUNE, "n[1-2]"))
-    write(f"{steps[FINETUNE].state}/gang/progress", f"[{FINETUNE}] finetune: 40/600 steps  2/s  ETA 04:40  loss 0.6\n")
+    write(f"{steps[FINETUNE].state}/ranks/progress", f"[{FINETUNE}] finetune: 40/600 steps  2/s  ETA 04:40  loss 0.6\n")
     facts = status(survey(jobs))
     assert facts["running"] == [
         {
@@ -126,11 +126,11 @@ def test_a_gang_is_queued_then_running_by_its_note(slurm, jobs, steps):
 
 
 def test_a_block_of_rounds_is_called_what_its_driver_calls_itself(jobs, steps):
-    spec = jobs.specs.rounds(jobs.holdings.blocks[0])(SimpleNamespace(lineage=f"{CELL}/adv"))
-    assert steps[FIRST_BLOCK].gang_label == driver._label("adversarial_rounds", spec)
+    spec = jobs.specs.rounds(jobs.grid.blocks[0])(SimpleNamespace(lineage=f"{CELL}/adv"))
+    assert steps[FIRST_BLOCK].distributed_label == driver._label("adversarial_rounds", spec)
 
 
-def test_a_gang_whose_job_ended_waits_for_its_next_driver(slurm, jobs, steps):
+def test_a_distributed_job_whose_job_ended_waits_for_its_next_driver(slurm, jobs, steps):
     note(steps[FINETUNE], 41)
     slurm.says((41, "TIMEOUT"))
     assert look(jobs)[FINETUNE].state == "waiting"
@@ -138,7 +138,7 @@ def test_a_gang_whose_job_ended_waits_for_its_next_driver(slurm, jobs, steps):
     assert look(jobs)[FINETUNE].state == "waiting"
 
 
-def test_a_gang_without_a_note_yet_is_known_by_its_comment(slurm, jobs, steps):
+def test_a_distributed_job_without_a_note_yet_is_known_by_its_comment(slurm, jobs, steps):
     slurm.says((7, "RUNNING", FINETUNE, "n1"))
     assert look(jobs)[FINETUNE].live.slurm_id == 7
 
@@ -176,10 +176,10 @@ def test_jobs_of_the_executor_are_found_by_mark_array_task_or_comment(slurm, job
 
 
 def test_ranks_of_this_machine_are_seen(jobs, steps):
-    gang = Path(steps[FINETUNE].state).absolute() / "gang"
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", str(gang / "submitit")])
+    ranks_folder = Path(steps[FINETUNE].state).absolute() / "ranks"
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", str(ranks_folder / "submitit")])
     try:
-        write(gang / "rank0.pid", str(sleeper.pid))
+        write(ranks_folder / "rank0.pid", str(sleeper.pid))
         seen = look(jobs)[FINETUNE]
         assert (seen.state, seen.live.node, seen.live.slurm_id) == ("running", socket.gethostname(), None)
     finally:

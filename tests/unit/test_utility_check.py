@@ -130,7 +130,7 @@ def test_an_interpreter_that_is_none_is_named_with_its_key(place: Path, monkeypa
     (place / "broken").chmod(0o755)
     monkeypatch.setenv(PYTHON, str(place / "broken"))
     [line] = lines_of()
-    assert "can not be run" in line and PYTHON in line
+    assert "cannot be run" in line and PYTHON in line
 
 
 def test_environments_that_snakemake_makes_are_not_there_yet() -> None:
@@ -138,7 +138,7 @@ def test_environments_that_snakemake_makes_are_not_there_yet() -> None:
 
 
 def test_an_interpreter_without_the_package_is_named(monkeypatch: Any, place: Path) -> None:
-    """A real interpreter, which can not import what is not there."""
+    """A real interpreter, which cannot import what is not there."""
     bare = place / "bare"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
     bare.chmod(0o755)

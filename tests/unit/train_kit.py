@@ -23,7 +23,7 @@ from hardscale.models.prepare import prepare_model
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.tasks import TaskSettings, WordSource
 from hardscale.tasks.build import prepare_task
-from hardscale.training.batches import Row
+from hardscale.training.batches import TokenRow
 from hardscale.training.distributed import start_group
 from waiting import HANG_SECONDS
 
@@ -90,11 +90,11 @@ def tiny_model(n_labels: int = 3, dropout: float = 0.0) -> GPTNeoXForSequenceCla
     return GPTNeoXForSequenceClassification(config)
 
 
-def tiny_rows(n: int, seed: int, n_labels: int = 3) -> list[Row]:
+def tiny_rows(n: int, seed: int, n_labels: int = 3) -> list[TokenRow]:
     rng = torch.Generator().manual_seed(seed)
     lengths = torch.randint(2, 9, (n,), generator=rng).tolist()
     ids = [torch.randint(1, 40, (length,), generator=rng).tolist() for length in lengths]
-    return [Row(i, row, i % n_labels) for i, row in enumerate(ids)]
+    return [TokenRow(i, row, i % n_labels) for i, row in enumerate(ids)]
 
 
 def files_of(folder: Path) -> dict[str, str]:

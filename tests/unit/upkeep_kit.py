@@ -13,7 +13,7 @@ from hardscale.artifacts import publish
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.artifacts.publish import publishing
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.steps import Step, output_folder, plan
+from hardscale.plan.steps import PlannedJob, output_folder, plan
 from hardscale.settings.study import parse_study
 
 STUDY = {
@@ -42,7 +42,7 @@ def jobs_of(**changes) -> Jobs:
     return Jobs(parse_study({**STUDY, **changes}, "s.yaml"))
 
 
-def steps_of(jobs: Jobs) -> dict[str, Step]:
+def steps_of(jobs: Jobs) -> dict[str, PlannedJob]:
     return {step.label: step for step in plan(jobs)}
 
 
@@ -52,7 +52,7 @@ def quick_publishing(monkeypatch) -> None:
     monkeypatch.setattr(publish, "versions", dict)
 
 
-def make(step: Step, kept: Iterable[str] | None = None, seconds: float | None = None) -> None:
+def make(step: PlannedJob, kept: Iterable[str] | None = None, seconds: float | None = None) -> None:
     """Do a job: its outputs, and its benchmark when it took ``seconds``. ``kept`` are models with weights, else all."""
     for output in (*step.outputs, *(f"{folder}/{MANIFEST}" for folder in step.records)):
         publish_one(output, kept is None or output_folder(output) in kept)
@@ -86,7 +86,7 @@ def write(path: Path | str, text: str, age: float = 0.0) -> Path:
     return path
 
 
-def mark(step: Step, number: str | None = None) -> None:
+def mark(step: PlannedJob, number: str | None = None) -> None:
     """Snakemake's mark of a started job."""
     for output in step.outputs:
         code = base64.urlsafe_b64encode(output.encode()).decode()
@@ -95,13 +95,13 @@ def mark(step: Step, number: str | None = None) -> None:
         write(path, json.dumps({"external_jobid": number}))
 
 
-def note(step: Step, number: int) -> None:
-    """The note of a gang on Slurm."""
+def note(step: PlannedJob, number: int) -> None:
+    """The note of a distributed job on Slurm."""
     facts = {
         "job_id": number,
         "name": "hs-0123456789ab",
         "identity": "0123",
-        "folder": f"{step.state}/gang/submitit",
+        "folder": f"{step.state}/ranks/submitit",
         "tasks": 2,
         "submitted": "2026-01-01T00:00:00+00:00",
         "host": "head",

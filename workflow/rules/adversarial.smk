@@ -2,7 +2,7 @@
 
 # Rounds are known from the study, so each distinct block of rounds is a rule with the rounds that stay as outputs:
 # deleting one of them reruns its block and what depends on it. Of the other rounds only the record is kept, for people.
-for block in JOBS.holdings.blocks:
+for block in JOBS.grid.blocks:
 
     rule:
         name:
@@ -20,7 +20,7 @@ for block in JOBS.holdings.blocks:
         benchmark:
             f"{ROOT}/benchmarks/adversarial_rounds/{{lineage}}/r{block.first:02d}.tsv"
         wildcard_constraints:
-            lineage=JOBS.holdings.lineage_pattern(block.lineages),
+            lineage=JOBS.grid.lineage_pattern(block.lineages),
         localrule: True
         conda:
             CPU

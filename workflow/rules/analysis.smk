@@ -4,7 +4,7 @@
 rule collect:
     input:
         # An attack is rerun when its model changes, so it stands for the facts of its model too.
-        attacks=manifests(JOBS.holdings.attack_folders()),
+        attacks=manifests(JOBS.grid.attack_folders()),
     output:
         runs=f"{ROOT}/tables/runs.parquet",
         csv=f"{ROOT}/tables/runs.csv",
@@ -87,7 +87,7 @@ rule claims:
 
 rule cost:
     input:
-        models=JOBS.holdings.defended_models(),
+        models=JOBS.grid.defended_models(),
     output:
         cost=f"{ROOT}/tables/cost.parquet",
         csv=f"{ROOT}/tables/cost.csv",

@@ -1,7 +1,7 @@
 """Chat models as they are, and defenses by attacks in embedding space."""
 
 
-rule adopt:
+rule import_model:
     """A chat model becomes round 0 of its cell as it is; nothing is trained."""
     input:
         base=JOBS.inputs.cell_base,
@@ -13,7 +13,7 @@ rule adopt:
     benchmark:
         f"{ROOT}/benchmarks/adopt/{{cell}}.tsv"
     wildcard_constraints:
-        cell=JOBS.holdings.cell_pattern(chat=True),
+        cell=JOBS.grid.cell_pattern(chat=True),
     localrule: True
     conda:
         CPU
@@ -22,16 +22,16 @@ rule adopt:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.specs.adopt,
-        code=JOBS.codes.of("hardscale.training.adopt"),
+        spec=JOBS.specs.import_model,
+        code=JOBS.codes.of("hardscale.training.import_model"),
     message:
         "take {wildcards.cell} as it is"
     shell:
-        'python "$HARDSCALE_SCRIPTS"/adopt.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
+        'python "$HARDSCALE_SCRIPTS"/import_model.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
         " --out {output.manifest:q} --log {log:q}"
 
 
-rule adopt_external:
+rule import_external:
     """A defense that somebody else trained."""
     input:
         base=JOBS.inputs.cell_base,
@@ -43,7 +43,7 @@ rule adopt_external:
     benchmark:
         f"{ROOT}/benchmarks/adopt/{{lineage}}.tsv"
     wildcard_constraints:
-        lineage=JOBS.holdings.lineage_pattern(JOBS.chat.external()),
+        lineage=JOBS.grid.lineage_pattern(JOBS.chat.external()),
     localrule: True
     conda:
         CPU
@@ -52,12 +52,12 @@ rule adopt_external:
         runtime=NEEDS.runtime,
         head=1,
     params:
-        spec=JOBS.specs.adopt,
-        code=JOBS.codes.of("hardscale.training.adopt"),
+        spec=JOBS.specs.import_model,
+        code=JOBS.codes.of("hardscale.training.import_model"),
     message:
         "take over {wildcards.lineage}"
     shell:
-        'python "$HARDSCALE_SCRIPTS"/adopt.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
+        'python "$HARDSCALE_SCRIPTS"/import_model.py --spec {params.spec:q} --base {input.base:q} --task {input.task:q}'
         " --out {output.manifest:q} --log {log:q}"
 
 
@@ -73,7 +73,7 @@ rule continuous:
     benchmark:
         f"{ROOT}/benchmarks/continuous/{{lineage}}.tsv"
     wildcard_constraints:
-        lineage=JOBS.holdings.lineage_pattern(JOBS.chat.trained()),
+        lineage=JOBS.grid.lineage_pattern(JOBS.chat.trained()),
     localrule: True
     conda:
         CPU
@@ -112,7 +112,7 @@ for block in JOBS.chat.c_at_blocks:
         benchmark:
             f"{ROOT}/benchmarks/c_at/{{lineage}}.tsv"
         wildcard_constraints:
-            lineage=JOBS.holdings.lineage_pattern(block.lineages),
+            lineage=JOBS.grid.lineage_pattern(block.lineages),
         localrule: True
         conda:
             CPU

@@ -1,7 +1,7 @@
 """Figures: one module each, drawn from the tables alone."""
 
-# The path of a caption can not hold a wildcard, so every figure is a rule of its own.
-for figure_name in JOBS.exhibits.figure_names:
+# The path of a caption cannot hold a wildcard, so every figure is a rule of its own.
+for figure_name in JOBS.outputs_of.figure_names:
 
     rule:
         name:
@@ -9,7 +9,7 @@ for figure_name in JOBS.exhibits.figure_names:
         input:
             runs=f"{ROOT}/tables/runs.parquet",
             fits=f"{ROOT}/tables/fits.parquet",
-            tables=JOBS.exhibits.tables_of(figure_name),
+            tables=JOBS.outputs_of.tables_of(figure_name),
         output:
             png=report(
                 f"{ROOT}/figures/{{figure}}.png",

@@ -12,7 +12,7 @@ rule finetune:
     benchmark:
         f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
     wildcard_constraints:
-        cell=JOBS.holdings.cell_pattern(chat=False),
+        cell=JOBS.grid.cell_pattern(chat=False),
     conda:
         CPU
     threads: LAUNCH.threads(NEEDS)

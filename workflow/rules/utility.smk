@@ -98,7 +98,7 @@ if JOBS.chat.cells:
             utility=manifests(JOBS.chat.utility_folders()),
             measures=manifests(JOBS.measures.folders()),
         output:
-            tables=JOBS.exhibits.chat_tables(),
+            tables=JOBS.outputs_of.chat_tables(),
         log:
             f"{ROOT}/logs/collect_utility.log",
         benchmark:

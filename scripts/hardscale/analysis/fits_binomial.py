@@ -8,7 +8,7 @@ any other; Firth's penalty keeps slopes finite where nothing else is there. Offe
 * below five seeds *these models*: the variance from drawing examples (normal quantile), which iterations, rounds and
   seeds share (:mod:`hardscale.analysis.variances`); it is no smaller for counting an example once an iteration;
 * from five seeds *models like them*: a jackknife over seeds (Student's t, seeds - 1), and the part of the examples'
-  variance that all seeds share and their differences can not show.
+  variance that all seeds share and their differences cannot show.
 
 *Over scales*: from three scales *models like them*, by Student's t with scales - 2, of two scales *these models*, from
 examples alone. Size is one such regression over all scales, whose variance is that of the scatter of scales; slope of

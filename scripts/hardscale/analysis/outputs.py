@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to; it takes the place of ``path`` when the block ends without an exception.
 
     Raises:
-        ArtifactError: the place can not be written, or is full.
+        ArtifactError: the place cannot be written, or is full.
     """
     path = Path(path)
     draft = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")

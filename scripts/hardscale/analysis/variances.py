@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]
 WITHIN_MODEL = 0.85
 #: ... of two rounds of one training: other models, which descend from each other.
 BETWEEN_ROUNDS = 0.4
-#: ... of two seeds. Counts can not tell it: that examples are hard for all looks like no difference between seeds.
+#: ... of two seeds. Counts cannot tell it: that examples are hard for all looks like no difference between seeds.
 BETWEEN_SEEDS = 0.1
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: Slurm states in which a job's processes live but can not keep their notes young.
+#: Slurm states in which a job's processes live but cannot keep their notes young.
 _FROZEN = {"SUSPENDED", "STOPPED"}
 _COMMAND_LENGTH = 200
 
@@ -105,7 +105,7 @@ def is_held(note: Path, owner: Owner | None, clock: Path, patience: float) -> bo
 
     Args:
         note: the note's file.
-        owner: what it says; None when it can not be read.
+        owner: what it says; None when it cannot be read.
         clock: a file beside it, touched here to read the clock that stamps the note.
         patience: seconds after which a note that nobody touches is a dead one's.
     """

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.retry import once_more
+from hardscale.artifacts.retry import retry_once
 from hardscale.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -27,7 +27,7 @@ def sha256_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    return once_more(read, path)
+    return retry_once(read, path)
 
 
 def canonical_json(value: Any) -> str:
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(once_more(lambda: path.read_text(encoding="utf-8"), path))
+        manifest = json.loads(retry_once(lambda: path.read_text(encoding="utf-8"), path))
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{folder}: no {MANIFEST}, so it was never finished; run snakemake again to build it"
@@ -74,7 +74,7 @@ def open_artifact(folder: Path, kind: str) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: found a {manifest['kind']!r} artifact, expected {kind!r}")
     for name, entry in manifest["files"].items():
         path = Path(folder) / name
-        if once_more(functools.partial(_size, path), path) != entry["bytes"]:
+        if retry_once(functools.partial(_size, path), path) != entry["bytes"]:
             raise ArtifactError(
                 f"{path}: missing or of another size than its manifest says; delete {folder} and run again"
             )

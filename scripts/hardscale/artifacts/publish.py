@@ -27,7 +27,7 @@ from hardscale.runtime.processor import machine
 
 #: Files that legitimately differ between equal runs; they ride along unhashed.
 UNHASHED = frozenset({"timing.parquet"})
-#: Folders whose content is checked by a seal of its own: state that the next job goes on from.
+#: Folders whose content is checked by a seal of its own: state that the next job resumes from.
 SEALED = frozenset({"carry"})
 _PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "pyarrow", "numpy", "scipy")
 
@@ -133,7 +133,7 @@ def of_full_disk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a place that can not be written, or is full, into one line that names it and the space that is left.
+    """Turn a place that cannot be written, or is full, into one line that names it and the space that is left.
 
     Raises:
         ArtifactError: for such errors; others pass.
@@ -155,7 +155,7 @@ def _unwritable(place: Any, reason: str, folder: Path) -> ArtifactError:
     free = shutil.disk_usage(_existing(folder)).free / 2**20
     return ArtifactError(
         f"{place}: {reason} ({free:.1f} MiB free); nothing was published, "
-        "mend the place or point results elsewhere with --directory, then run again"
+        "fix the place or point results elsewhere with --directory, then run again"
     )
 
 

@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 1.0
 _T = TypeVar("_T")
 
 
-def once_more(act: Callable[[], _T], path: Path) -> _T:
+def retry_once(act: Callable[[], _T], path: Path) -> _T:
     """What ``act`` returns; it is done a second time after a stale handle or an I/O error.
 
     Not for fsync: a second one can succeed although the data of the first are lost.
@@ -51,11 +51,11 @@ def rename(source: Path, target: Path) -> None:
     """Rename, once more if need be: the server may have done it although its answer was lost.
 
     Raises:
-        ArtifactError: see :func:`once_more`.
+        ArtifactError: see :func:`retry_once`.
     """
 
     def act() -> None:
         if source.exists() or not target.exists():
             source.rename(target)
 
-    once_more(act, target)
+    retry_once(act, target)

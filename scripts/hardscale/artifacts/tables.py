@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardscale.artifacts.retry import once_more
+from hardscale.artifacts.retry import retry_once
 from hardscale.errors import DataError
 
 #: Rights of a file that its owner alone reads and writes.
@@ -81,11 +81,11 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         DataError: the file is missing, truncated or not parquet, or lacks a column.
     """
     path = Path(path)
-    if not once_more(path.is_file, path):
+    if not retry_once(path.is_file, path):
         raise DataError(f"{path}: no such file; run the rule that makes it, or check the path")
     try:
         names = None if columns is None else list(columns)
-        table = once_more(lambda: pq.read_table(path, columns=names, partitioning=None), path)
+        table = retry_once(lambda: pq.read_table(path, columns=names, partitioning=None), path)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

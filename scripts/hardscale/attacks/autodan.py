@@ -24,12 +24,12 @@ from hardscale.attacks.autodan_words import (
     spin,
     word_scores,
 )
+from hardscale.attacks.chat_generator import Answer, ChatGenerator, charge
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.prefixes import COMMON, OWN_POOL, Pool, first_population, read_pool
+from hardscale.attacks.prefixes import COMMON, OWN_POOL, PrefixPool, first_population, read_pool
 from hardscale.attacks.reading import Reading, read
 from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
-from hardscale.attacks.talker import Answer, Talker, charge
 from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
@@ -80,7 +80,9 @@ def run(
     if settings.mutator != "rules":
         if "mutator" not in options.helpers:
             raise AttackError("autodan: no model given as mutator; give helpers['mutator'], or set mutator: rules")
-        mutator = ModelMutator(Talker(options.helpers["mutator"], victim.model), victim.tokenizer, pool.sentences)
+        mutator = ModelMutator(
+            ChatGenerator(options.helpers["mutator"], victim.model), victim.tokenizer, pool.sentences
+        )
     synonyms = Synonyms(victim, codec, never=COMMON) if settings.hierarchical else None
     states = alive = _start(victim, codec, keys, shape, options.seed, requests, settings, pool)
     for iteration in range(1, options.n_iterations + 1):
@@ -108,7 +110,7 @@ def _start(
     seed: int,
     requests: Sequence[Request],
     settings: AutoDan,
-    pool: Pool,
+    pool: PrefixPool,
 ) -> list[_State]:
     victim.remember(codec.encode_prompts([request.before for request in requests]))
     # One pool for all examples, so that its success rate is a number about the pool.

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 
+from hardscale.attacks.chat_generator import Answer, ChatGenerator
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.prefixes import COMMON, SENTENCES, sentences, words
-from hardscale.attacks.talker import Answer, Talker
 from hardscale.attacks.victim import Victim, whole_weight
 
 #: A word is exchanged with this probability.
@@ -249,7 +249,7 @@ class ModelMutator:
         pool: sentences that rules may insert.
     """
 
-    def __init__(self, talker: Talker, victim_tokenizer: Any, pool: Sequence[str] = SENTENCES) -> None:
+    def __init__(self, talker: ChatGenerator, victim_tokenizer: Any, pool: Sequence[str] = SENTENCES) -> None:
         self._talker = talker
         self._tokenizer = victim_tokenizer
         self._pool = pool

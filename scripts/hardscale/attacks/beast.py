@@ -21,7 +21,7 @@ from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.places import Place, gaps, laid, stands
 from hardscale.attacks.reading import Reading, read, read_fitting
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
-from hardscale.attacks.sampler import Sampler, Wish
+from hardscale.attacks.sampler import Sampler, SamplingRequest
 from hardscale.attacks.victim import Victim
 from hardscale.models.flops import ModelShape
 from hardscale.settings.attacks import Beast
@@ -116,7 +116,7 @@ def _step(
     """Grow the beams of every example by a token."""
     n_children = own.beam if iteration == 1 else own.branching
     wishes = [
-        Wish(
+        SamplingRequest(
             state.example,
             torch.tensor([[*state.gap.head, *beam] for beam in state.beams]),
             n_children * (_MOST_DRAWS if own.read_back else 1),

@@ -47,7 +47,7 @@ def ranked_tokens(gradients: torch.Tensor, embeddings: torch.Tensor, allowed: to
 
     Returns:
         token ids on the CPU, shape ``(examples, positions, k)``, ascending: their order carries no meaning, and so
-        float noise between equal runs can not change it.
+        float noise between equal runs cannot change it.
     """
     n_examples, n_positions, _ = gradients.shape
     k = min(top_k, int(allowed.sum()))

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.packing import Batch, Block
+from hardscale.attacks.packing import MicroBatch, RowBlock
 from hardscale.attacks.victim import Inputs, Victim, frozen
 from hardscale.errors import AttackError
 from hardscale.models.outputs import score_is_last
@@ -128,9 +128,9 @@ def classify(
         codec = Codec(tokenizer, victim.n_embeddings)
         encoded = codec.encode_prompts(texts)
         victim.check_lengths([len(ids) for ids in encoded])
-        blocks = [Block(i, torch.tensor([ids])) for i, ids in enumerate(encoded)]
+        blocks = [RowBlock(i, torch.tensor([ids])) for i, ids in enumerate(encoded)]
 
-        def look(batch: Batch) -> None:
+        def look(batch: MicroBatch) -> None:
             inputs = victim.packed(blocks, batch)
             found[torch.tensor(inputs.examples)] = victim.logits(inputs, None).cpu()
 

@@ -23,7 +23,7 @@ from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.packing import Batch
+from hardscale.attacks.packing import MicroBatch
 from hardscale.attacks.perturb import Perturbed, embedding_factor, mean_embedding_norm, perturb
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.starts import start_notes
@@ -175,7 +175,7 @@ def _search(
     mean_norm, unit = mean_embedding_norm(victim.embedding), embedding_factor(victim.embedding)
     reached = [0] * len(prompts)
 
-    def work(batch: Batch) -> tuple[Inputs, Perturbed, list[Tensor]]:
+    def work(batch: MicroBatch) -> tuple[Inputs, Perturbed, list[Tensor]]:
         inputs = victim.packed(blocks, batch)
         column = torch.arange(inputs.ids.shape[1])
         spans = [(prompts[i].first - blocks[i].reused, prompts[i].stop - blocks[i].reused) for i in inputs.examples]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hardscale.attacks.followed import Followed
-from hardscale.attacks.packing import Batch, Block
+from hardscale.attacks.packing import MicroBatch, RowBlock
 from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.outputs import head_is_last
@@ -162,7 +162,7 @@ class LanguageVictim(Victim):
         return torch.nn.functional.cross_entropy(self.plain(tokens[:-1])[-1].float(), wanted)
 
     @torch.no_grad()
-    def next_logits(self, blocks: Sequence[Block]) -> Iterator[tuple[int, int, torch.Tensor]]:
+    def next_logits(self, blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, torch.Tensor]]:
         """Logits of the token after each row of each block, in the order of the forwards.
 
         Yields:
@@ -172,7 +172,7 @@ class LanguageVictim(Victim):
             AttackError: logits that are not a number; names the example.
         """
 
-        def look(batch: Batch) -> torch.Tensor:
+        def look(batch: MicroBatch) -> torch.Tensor:
             inputs = self.packed(blocks, batch)
             with self.autocast():
                 return self._places(inputs, None, torch.arange(len(inputs.examples), device=self.device), inputs.last)

@@ -12,7 +12,7 @@ LONG_PREFIX = 128
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Prompts of one example that have the same length.
 
     Attributes:
@@ -48,7 +48,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Batch:
+class MicroBatch:
     """Rows of one forward.
 
     Attributes:
@@ -65,7 +65,7 @@ class Batch:
         return sum(piece.n_rows for piece in self.slices)
 
 
-def halves(batch: Batch) -> list[Batch]:
+def halves(batch: MicroBatch) -> list[MicroBatch]:
     """A batch cut in two by rows, in order; one of a single row stays whole."""
     left = batch.n_rows // 2
     first: list[Slice] = []
@@ -75,10 +75,10 @@ def halves(batch: Batch) -> list[Batch]:
         left -= cut - piece.start
         first += [replace(piece, stop=cut)] if cut > piece.start else []
         second += [replace(piece, start=cut)] if cut < piece.stop else []
-    return [Batch(slices, batch.whole) for slices in (first, second) if slices]
+    return [MicroBatch(slices, batch.whole) for slices in (first, second) if slices]
 
 
-def micro_batches(blocks: Sequence[Block], budget: int) -> Iterator[list[Slice]]:
+def micro_batches(blocks: Sequence[RowBlock], budget: int) -> Iterator[list[Slice]]:
     """Cut blocks into micro-batches of at most ``budget`` computed tokens, padding included.
 
     Blocks are taken in order of their computed length, so that padding stays small; the order depends on the blocks

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.chat_generator import Answer, ChatGenerator, charge
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.chat_text import Message, inert
 from hardscale.attacks.codec import Codec
@@ -24,7 +25,6 @@ from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.pair_attacker import Ask, Attacker, GrammarAttacker, ModelAttacker, Proposal, Turn
 from hardscale.attacks.reading import Reading, read
 from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
-from hardscale.attacks.talker import Answer, Talker, charge
 from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
@@ -118,17 +118,17 @@ def _attacker(settings: Pair, options: Options, victim: LanguageVictim) -> Attac
     return ModelAttacker(_talker("attacker", "grammar", options, victim), settings)
 
 
-def _judge(settings: Pair, options: Options, victim: LanguageVictim) -> Judge:
+def _judge(settings: Pair, options: Options, victim: LanguageVictim) -> PairJudge:
     if settings.judge == "rules":
         return RuleJudge()
     same = settings.judge == settings.attacker and "judge" not in options.helpers
     return ModelJudge(_talker("attacker" if same else "judge", "rules", options, victim), rating_words(options.texts))
 
 
-def _talker(role: str, otherwise: str, options: Options, victim: LanguageVictim) -> Talker:
+def _talker(role: str, otherwise: str, options: Options, victim: LanguageVictim) -> ChatGenerator:
     if role not in options.helpers:
         raise AttackError(f"pair: no model given as {role}; give helpers[{role!r}], or set {role}: {otherwise}")
-    return Talker(options.helpers[role], victim.model)
+    return ChatGenerator(options.helpers[role], victim.model)
 
 
 def _round(
@@ -137,7 +137,7 @@ def _round(
     states: Sequence[_State],
     iteration: int,
     attacker: Attacker,
-    judge: Judge,
+    judge: PairJudge,
     settings: Pair,
     seed: int,
 ) -> None:
@@ -247,7 +247,7 @@ class Score(NamedTuple):
     answer: Answer = Answer()
 
 
-class Judge(Protocol):
+class PairJudge(Protocol):
     """Scores answers; each depends on its attempt alone."""
 
     def score(self, attempts: Sequence[Attempt]) -> list[Score]:
@@ -297,14 +297,14 @@ def rating_words(texts: Mapping[str, str]) -> RatingWords | None:
 
 
 class ModelJudge:
-    """A language model that is asked for a number; what can not be read scores 1.
+    """A language model that is asked for a number; what cannot be read scores 1.
 
     Args:
         talker: the model.
         words: of others; our own when absent.
     """
 
-    def __init__(self, talker: Talker, words: RatingWords | None = None) -> None:
+    def __init__(self, talker: ChatGenerator, words: RatingWords | None = None) -> None:
         self._talker, self._words = talker, words
 
     def score(self, attempts: Sequence[Attempt]) -> list[Score]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.chat_generator import Answer, ChatGenerator
 from hardscale.attacks.chat_text import Message, inert
-from hardscale.attacks.talker import Answer, Talker
 from hardscale.settings.attacks import Pair
 
 _SYSTEM = """You test how well a language model keeps to its rules, as a member of the team that makes it safer.
@@ -124,7 +124,7 @@ class ModelAttacker:
         settings: of the attack.
     """
 
-    def __init__(self, talker: Talker, settings: Pair) -> None:
+    def __init__(self, talker: ChatGenerator, settings: Pair) -> None:
         self._talker = talker
         self._settings = settings
 

@@ -49,7 +49,7 @@ def sentences(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Pool:
+class PrefixPool:
     """Paragraphs that a search starts from."""
 
     paragraphs: tuple[str, ...]
@@ -70,7 +70,7 @@ class Pool:
         return tuple(sentence for paragraph in self.paragraphs for sentence in sentences(paragraph)[1:])
 
 
-OWN_POOL = Pool(PARAGRAPHS)
+OWN_POOL = PrefixPool(PARAGRAPHS)
 #: Of our own paragraphs.
 POOL_SHA256 = OWN_POOL.sha256
 POOL_NUMBER = OWN_POOL.number
@@ -79,7 +79,7 @@ SENTENCES = OWN_POOL.sentences
 _REQUEST = "[REPLACE]"
 
 
-def read_pool(content: str) -> Pool:
+def read_pool(content: str) -> PrefixPool:
     """A user's pool: a JSON list of texts, or texts with blank lines between them.
 
     A prefix that ends in ``[REPLACE]``, as published ones do, is taken without it.
@@ -103,7 +103,7 @@ def read_pool(content: str) -> Pool:
         raise DataError(
             f"{key}: prefix {inside[0]} has {_REQUEST} before its end; the request follows a prefix: mend it"
         )
-    return Pool(paragraphs)
+    return PrefixPool(paragraphs)
 
 
 _WORD = re.compile(r"[A-Za-z]+")
@@ -126,7 +126,7 @@ COMMON = frozenset(
 _MOST_DRAWS = 200
 
 
-def first_population(size: int, rng: random.Random, pool: Pool = OWN_POOL) -> list[tuple[str, ...]]:
+def first_population(size: int, rng: random.Random, pool: PrefixPool = OWN_POOL) -> list[tuple[str, ...]]:
     """Prefixes, as sentences: the paragraphs themselves first, then mixtures of two or three, all different.
 
     A mixture has the opening of one paragraph, sentences of all of them in a new order, and the last sentence of one.

@@ -17,7 +17,7 @@ import torch
 
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.packing import Block
+from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.places import Place, places
 from hardscale.attacks.results import AttackResult, Callback, Options, Record
 from hardscale.attacks.victim import Scores, Victim
@@ -111,7 +111,7 @@ def _draw(victim: Victim, codec: Codec, states: Sequence[_State], n_tokens: int,
 def _score(victim: Victim, states: Sequence[_State], draws: dict[int, list[_Draw]]) -> dict[int, list[Scores]]:
     """Scores of every draw of these examples."""
     blocks = [
-        Block(state.example, torch.tensor([draw.prompt]), draw.reused, draw.n_ending)
+        RowBlock(state.example, torch.tensor([draw.prompt]), draw.reused, draw.n_ending)
         for state in states
         for draw in draws[state.example]
     ]

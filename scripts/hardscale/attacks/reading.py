@@ -9,7 +9,7 @@ import torch
 
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.ledger import Ledger
-from hardscale.attacks.packing import Block
+from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.victim import Victim
 from hardscale.models.window import window
 
@@ -81,7 +81,7 @@ def read_fitting(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]
         reused = victim.cache.reusable(example, tokens)
         together.setdefault((example, len(tokens), reused, len(ending)), []).append(i)
     blocks = [
-        Block(example, torch.tensor([encoded[i] + endings[i] for i in rows]), reused, n_ending)
+        RowBlock(example, torch.tensor([encoded[i] + endings[i] for i in rows]), reused, n_ending)
         for (example, _, reused, n_ending), rows in together.items()
     ]
     readings: dict[int, Reading] = {}

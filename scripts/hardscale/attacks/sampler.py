@@ -11,7 +11,7 @@ from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.ledger import Ledger
-from hardscale.attacks.packing import Block
+from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.results import Helper
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
@@ -20,7 +20,7 @@ from hardscale.models.flops import exact_forward_flops
 
 
 @dataclass(frozen=True)
-class Wish:
+class SamplingRequest:
     """Next tokens wanted of one example.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sampler:
         helper = helpers.get("sampler")
         if helper is None:
             if not isinstance(victim, LanguageVictim):
-                raise AttackError("sampler: a classifier can not propose tokens; name a language model of its family")
+                raise AttackError("sampler: a classifier cannot propose tokens; name a language model of its family")
             self._model, self._frozen = victim, None
         else:
             if not codec.same_tokens(helper.tokenizer):
@@ -86,7 +86,7 @@ class Sampler:
         if self._frozen is not None and n_stored:
             ledger.elsewhere(0.0, 0, exact_forward_flops(self._shape, n_stored))
 
-    def pay(self, wish: Wish, ledger: Ledger) -> int:
+    def pay(self, wish: SamplingRequest, ledger: Ledger) -> int:
         """Enter the forwards of a wish into a ledger; returns the sampler's tokens by the convention.
 
         Tokens count by the ratio of the sampler's parameters to the victim's; the exact count is the sampler's own.
@@ -97,7 +97,7 @@ class Sampler:
         ledger.elsewhere(self._ratio * rows * length, rows, rows * each)
         return rows * length
 
-    def propose(self, wishes: Sequence[Wish]) -> list[list[list[int]]]:
+    def propose(self, wishes: Sequence[SamplingRequest]) -> list[list[list[int]]]:
         """Tokens that may come next, for every row of every wish, likeliest draws first.
 
         Raises:
@@ -109,7 +109,7 @@ class Sampler:
                 name = self._model.names[wish.example]
                 raise AttackError(f"example {name}: no token stands before the attack text; choose position suffix")
             self._model.check_length(wish.example, wish.contexts.shape[1])
-            blocks.append(Block(wish.example, wish.contexts, self._reused(wish)))
+            blocks.append(RowBlock(wish.example, wish.contexts, self._reused(wish)))
         found: list[list[list[int]]] = [[[] for _ in wish.seeds] for wish in wishes]
         with frozen(self._model.model):
             for block, row, logits in self._model.next_logits(blocks):
@@ -119,7 +119,7 @@ class Sampler:
                 found[block][row] = self._allowed[chosen].tolist()
         return found
 
-    def _reused(self, wish: Wish) -> int:
+    def _reused(self, wish: SamplingRequest) -> int:
         return self._model.cache.reusable(wish.example, wish.contexts[0].tolist())
 
 

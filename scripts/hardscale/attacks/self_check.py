@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hardscale.attacks.packing import Batch, Block, Slice
+from hardscale.attacks.packing import MicroBatch, RowBlock, Slice
 from hardscale.errors import AttackError
 from hardscale.models.outputs import FORWARD_ERRORS, failure, name_of, same_losses
 from hardscale.models.window import window
@@ -54,7 +54,7 @@ class SelfCheck:
         # Both keep the end: some classifiers pool at the end token, and fail without one.
         whole = list(longest[-min(_LONGEST, window(self._victim.model)) :])
         pair = [whole, whole[-max(len(whole) * 2 // 3, 2) :]]
-        blocks = [Block(0, torch.tensor([tokens])) for tokens in pair]
+        blocks = [RowBlock(0, torch.tensor([tokens])) for tokens in pair]
         if self._agrees(blocks):
             self._reads_forwards(whole)
             return
@@ -65,7 +65,7 @@ class SelfCheck:
                 self._reads_forwards(whole)
                 return
         raise AttackError(
-            f"{self._name}: a prompt's loss is another one in a padded batch than alone, so this architecture can not "
+            f"{self._name}: a prompt's loss is another one in a padded batch than alone, so this architecture cannot "
             "be attacked here; use one that a prompt's neighbors do not change"
         )
 
@@ -79,7 +79,7 @@ class SelfCheck:
         chosen = [lengths[length] for length in sorted({min(lengths), max(lengths)})]
         prefixes = [list(victim.cache.prefixes[example]) for example in chosen]
         blocks = [
-            Block(example, torch.tensor([prefix + (2 * prefix)[: _N_COMPARED + 1 + i]]), len(prefix))
+            RowBlock(example, torch.tensor([prefix + (2 * prefix)[: _N_COMPARED + 1 + i]]), len(prefix))
             for i, (example, prefix) in enumerate(zip(chosen, prefixes, strict=True))
         ]
         if not self._agrees(blocks):
@@ -96,14 +96,14 @@ class SelfCheck:
         return same_losses(found, wanted, self._victim.model, self._victim.dtype)
 
     @torch.no_grad()
-    def _agrees(self, blocks: Sequence[Block]) -> bool:
+    def _agrees(self, blocks: Sequence[RowBlock]) -> bool:
         """Whether a packed forward of one row a block has the losses of plain ones; unknown counts as yes."""
         victim = self._victim
         n = min(_N_COMPARED, *(block.n_new - 1 for block in blocks))
         rows = [Slice(i, 0, 1) for i in range(len(blocks))]
         try:
             with victim.evaluating(), victim.autocast():
-                found = victim.surprises(victim.laid_out(blocks, Batch(rows, rows)), n)
+                found = victim.surprises(victim.laid_out(blocks, MicroBatch(rows, rows)), n)
                 if not bool(torch.isfinite(found).all()):
                     return True  # reported where losses are used, with the example's name
                 wanted = torch.stack([victim.plain_surprises(block.tokens[0].tolist(), n) for block in blocks])

@@ -17,7 +17,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from hardscale.attacks.ledger import Ledger
-from hardscale.attacks.packing import Batch, Block, halves, micro_batches
+from hardscale.attacks.packing import MicroBatch, RowBlock, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.attacks.self_check import SelfCheck
 from hardscale.errors import AttackError
@@ -272,11 +272,11 @@ class Victim(ABC):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def packed(self, blocks: Sequence[Block], batch: Batch) -> Inputs:
+    def packed(self, blocks: Sequence[RowBlock], batch: MicroBatch) -> Inputs:
         """Pack rows of blocks for one forward of an attack; see :meth:`laid_out`."""
         return self.laid_out(blocks, batch)
 
-    def laid_out(self, blocks: Sequence[Block], batch: Batch) -> Inputs:
+    def laid_out(self, blocks: Sequence[RowBlock], batch: MicroBatch) -> Inputs:
         """Rows of blocks side by side: right padding, positions that go on from each prefix, a mask over padding."""
         slices = batch.slices
         parts = [blocks[piece.block] for piece in slices]
@@ -311,8 +311,8 @@ class Victim(ABC):
         return Inputs(ids.to(self.device), examples, lengths.to(self.device), arguments, endings)
 
     def forwards(
-        self, blocks: Sequence[Block], work: Callable[[Batch], _T], share: int = 1
-    ) -> Iterator[tuple[Batch, _T]]:
+        self, blocks: Sequence[RowBlock], work: Callable[[MicroBatch], _T], share: int = 1
+    ) -> Iterator[tuple[MicroBatch, _T]]:
         """Work on all rows of blocks in micro-batches, in an order that depends on the blocks alone.
 
         When memory runs out, the micro-batch and all that still wait are cut in two and the work goes on there.
@@ -333,10 +333,10 @@ class Victim(ABC):
         yield from self._in_batches(blocks, work, share)
 
     def _in_batches(
-        self, blocks: Sequence[Block], work: Callable[[Batch], _T], share: int = 1
-    ) -> Iterator[tuple[Batch, _T]]:
+        self, blocks: Sequence[RowBlock], work: Callable[[MicroBatch], _T], share: int = 1
+    ) -> Iterator[tuple[MicroBatch, _T]]:
         assert self.budget.tokens is not None
-        waiting = [Batch(slices, slices) for slices in micro_batches(blocks, max(self.budget.tokens // share, 1))]
+        waiting = [MicroBatch(slices, slices) for slices in micro_batches(blocks, max(self.budget.tokens // share, 1))]
         for _ in range(self.budget.halvings):
             waiting = [half for batch in waiting for half in halves(batch)]
         while waiting:
@@ -355,7 +355,7 @@ class Victim(ABC):
             self.budget.halve()
             waiting = [half for batch in waiting for half in halves(batch)]
 
-    def _too_small(self, block: Block) -> AttackError:
+    def _too_small(self, block: RowBlock) -> AttackError:
         return AttackError(
             f"example {self.names[block.example]}: out of memory with a single prompt of {block.tokens.shape[1]} "
             "tokens; give the job more memory (--set-resources attack:mem_mb=N), a larger GPU, or a lower max_tokens"
@@ -370,12 +370,12 @@ class Victim(ABC):
         if not self.can_cache:  # the comparison may have ended that
             return
         blocks = [
-            Block(i, torch.tensor([list(prefix)]))
+            RowBlock(i, torch.tensor([list(prefix)]))
             for i, prefix in enumerate(prefixes)
             if len(prefix) >= SHORTEST_STORED
         ]
 
-        def compute(batch: Batch) -> None:
+        def compute(batch: MicroBatch) -> None:
             inputs = self.packed(blocks, batch)
             cache = DynamicCache()
             with self.autocast():
@@ -391,7 +391,7 @@ class Victim(ABC):
         """Drop all stored prefixes and store none any more."""
         self.can_cache, self.cache = False, PrefixCache(len(self.names))
 
-    def block(self, example: int, tokens: torch.Tensor, ending: Sequence[int] | None = None) -> Block:
+    def block(self, example: int, tokens: torch.Tensor, ending: Sequence[int] | None = None) -> RowBlock:
         """Whole prompts of one example that all start with its stored prefix, with the target behind them.
 
         Args:
@@ -402,21 +402,21 @@ class Victim(ABC):
         after = list(self.endings[example] if ending is None else ending)
         if after:
             tokens = torch.cat([tokens, torch.tensor(after).expand(tokens.shape[0], -1)], dim=1)
-        return Block(example, tokens, len(self.cache.prefixes[example]), len(after))
+        return RowBlock(example, tokens, len(self.cache.prefixes[example]), len(after))
 
     def ledger(self, example: int, shape: ModelShape) -> Ledger:
         """An empty ledger of an example, in which its stored prefix is paid for."""
         return Ledger(shape, self.head_products[example], len(self.cache.prefixes[example]))
 
     @torch.no_grad()
-    def score(self, blocks: Sequence[Block]) -> list[Scores]:
+    def score(self, blocks: Sequence[RowBlock]) -> list[Scores]:
         """Losses and successes of every row of every block, in order.
 
         Raises:
             AttackError: a loss is not finite; names the example.
         """
 
-        def judge(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        def judge(batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
             with self.autocast():
                 return self.judge(self.packed(blocks, batch), None)
 
@@ -431,7 +431,7 @@ class Victim(ABC):
                 row += piece.n_rows
         return scores
 
-    def gradient(self, blocks: Sequence[Block]) -> tuple[list[Scores], list[torch.Tensor]]:
+    def gradient(self, blocks: Sequence[RowBlock]) -> tuple[list[Scores], list[torch.Tensor]]:
         """Scores of one prompt a block, and the loss gradient at the embeddings of its computed tokens.
 
         Returns:
@@ -440,7 +440,7 @@ class Victim(ABC):
         scores: list[Scores | None] = [None] * len(blocks)
         gradients: list[torch.Tensor | None] = [None] * len(blocks)
 
-        def differentiate(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def differentiate(batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             inputs = self.packed(blocks, batch)
             embeds = self.embed(inputs.ids).detach().requires_grad_(True)
             with torch.enable_grad(), self.autocast():

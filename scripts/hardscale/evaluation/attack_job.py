@@ -62,7 +62,7 @@ def run_attack_job(
         root: data root; unused.
 
     Raises:
-        AttackError: the spec is malformed, or the attack can not run on an example.
+        AttackError: the spec is malformed, or the attack cannot run on an example.
     """
     settings, helpers = check_spec(spec).for_victim(chat=False), helpers or {}
     model: Any

@@ -77,7 +77,7 @@ def read_texts(settings: AttackBase, root: Path | None) -> dict[str, str]:
     """The texts of others that an attack uses, by role (:meth:`AttackBase.texts`).
 
     Raises:
-        DataError: a file is not there or can not be read.
+        DataError: a file is not there or cannot be read.
     """
     return {role: read_named(text, root) for role, text in settings.texts("settings").items()}
 

@@ -117,7 +117,7 @@ def run_chat_attack_job(
         root: data root, where files that the spec names are looked for if they are not there by their path.
 
     Raises:
-        AttackError: the spec is malformed, or the attack can not run on an example.
+        AttackError: the spec is malformed, or the attack cannot run on an example.
         DataError: a file that the spec names is not there or malformed.
     """
     chat = load_chat_task(task)

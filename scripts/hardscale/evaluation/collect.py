@@ -35,7 +35,7 @@ _COSTS = ("attack_flops_per_example", "attack_flops_exact", "n_forward_passes", 
 
 
 @dataclass(frozen=True)
-class Victim:
+class AttackedModel:
     """What the table says of a model: its size, its clean accuracy and the compute that went into it."""
 
     n_params: int
@@ -52,7 +52,7 @@ def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Ta
     Raises:
         ArtifactError: an artifact is unfinished or inconsistent, or shards of one attack are missing.
     """
-    victims: dict[str, Victim] = {}
+    victims: dict[str, AttackedModel] = {}
     rows: list[dict[str, Any]] = []
     for folders in _attacks(root / "attacks"):
         spec = open_artifact(folders[0], "attack")["spec"]
@@ -91,7 +91,7 @@ def _attacks(root: Path) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _victim(root: Path, spec: dict[str, Any]) -> Victim:
+def _victim(root: Path, spec: dict[str, Any]) -> AttackedModel:
     cell = spec["cell"]
     facts = open_artifact(root / "models" / cell / spec["defense"] / f"r{spec['round']:02d}", "model")["facts"]
     finetuned = open_artifact(root / "models" / cell / "none" / "r00", "model")["facts"]
@@ -104,7 +104,7 @@ def _victim(root: Path, spec: dict[str, Any]) -> Victim:
     if base_facts["scratch"]:
         # A model made here has seen nothing but this study: its pretraining is all that came before the defense.
         pretrain = (pretrain or 0.0) + (finetuned["training_flops"] or 0.0)
-    return Victim(
+    return AttackedModel(
         n_params=facts["n_params"],
         clean_accuracy=facts["clean_accuracy"],
         n_clean=None if facts["clean_accuracy"] is None else facts["n_clean"],
@@ -114,7 +114,7 @@ def _victim(root: Path, spec: dict[str, Any]) -> Victim:
     )
 
 
-def _attack_rows(folders: list[Path], victim: Victim, study: str, defense_kind: str) -> list[dict[str, Any]]:
+def _attack_rows(folders: list[Path], victim: AttackedModel, study: str, defense_kind: str) -> list[dict[str, Any]]:
     manifest = open_artifact(folders[0], "attack")
     spec, facts = manifest["spec"], manifest["facts"]
     settings = spec["settings"]
@@ -194,7 +194,7 @@ def _judged(
     for said in verdicts(folders, common["n_attacked"], len(costs) - 1, primary):
         if said.n_unread:
             where = f"{folders[0]}, iteration {said.iteration}"
-            say(f"note: {said.n_unread} verdicts of {said.judge} can not be read and count as not complied ({where})")
+            say(f"note: {said.n_unread} verdicts of {said.judge} cannot be read and count as not complied ({where})")
         rows.append(
             {
                 **common,
@@ -211,7 +211,7 @@ def _judged(
     return rows
 
 
-def _cost(lists: dict[str, np.ndarray], victim: Victim, iteration: int) -> dict[str, Any]:
+def _cost(lists: dict[str, np.ndarray], victim: AttackedModel, iteration: int) -> dict[str, Any]:
     """Mean compute of one example up to an iteration."""
     forward, backward, exact, n_forward, n_backward = (
         _mean(lists[name], iteration)

@@ -39,7 +39,7 @@ def run_lm_eval(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
         root: data root, where a folder of tasks is looked for that is not there by its path.
 
     Raises:
-        StudyError: the spec is malformed, or the interpreter or its lm_eval can not be used.
+        StudyError: the spec is malformed, or the interpreter or its lm_eval cannot be used.
         DataError: the folder of tasks is not there.
         ModelError: lm_eval measured something else than it was asked for.
     """

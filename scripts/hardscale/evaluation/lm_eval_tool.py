@@ -54,7 +54,7 @@ def task_folder(include_path: str | None, root: Path | None) -> Path | None:
             return place.absolute()
     looked = " or ".join(str(place) for place in places)
     raise DataError(
-        f"utility.lm_eval.include_path: {include_path!r} is no folder (looked for {looked}); mend it in the study, or "
+        f"utility.lm_eval.include_path: {include_path!r} is no folder (looked for {looked}); fix it in the study, or "
         "data.root"
     )
 
@@ -109,5 +109,5 @@ def worker_problem(python: Path, answer: dict[str, Any]) -> str | None:
             f"there, or name another interpreter by utility.lm_eval.python or {PYTHON}"
         )
     if answer["error"] == "python":
-        return f"utility.lm_eval: {python} can not be run ({message}); name an interpreter by {PYTHON}"
-    return f"utility.lm_eval: lm_eval in {python} failed ({message}); mend the tasks, or see docs/chat.md"
+        return f"utility.lm_eval: {python} cannot be run ({message}); name an interpreter by {PYTHON}"
+    return f"utility.lm_eval: lm_eval in {python} failed ({message}); fix the tasks, or see docs/chat.md"

@@ -1,7 +1,7 @@
 """What runs in the interpreter that has lm_eval: ``python lm_eval_worker.py MODE REQUEST ANSWER``, both files JSON.
 
 Standard library and lm_eval alone, never hardscale, whose packages need not be there. An answer with ``error`` and
-``message`` says why there is none; ``error`` is ``import`` where lm_eval can not be imported, ``failed`` otherwise.
+``message`` says why there is none; ``error`` is ``import`` where lm_eval cannot be imported, ``failed`` otherwise.
 
 ``check``: ``{tasks, include_path}`` -> ``{version, unknown, known, data}``: which of the tasks lm_eval does not know,
 the names like those that it does, and the data sets of the hub that the tasks read.

@@ -163,7 +163,7 @@ def _answered(
 
 
 def _prompt(template: _Conversations, one: Dialogue, replies: Sequence[str | None]) -> list[int]:
-    """Tokens up to the next reply; none where the turn can not be asked."""
+    """Tokens up to the next reply; none where the turn cannot be asked."""
     messages: list[Message] = []
     for asked, answered in zip(one.turns, replies, strict=False):
         if answered is None:
@@ -217,7 +217,7 @@ def measures(
 ) -> list[dict[str, Any]]:
     """Rows of UTILITY: the mean of all ratings, of each turn's, and how many replies have none.
 
-    The ratings of one question go together. A reply whose rating can not be read, and a turn that could not be asked,
+    The ratings of one question go together. A reply whose rating cannot be read, and a turn that could not be asked,
     have no part in a mean; both are counted.
     """
     unread = sum(row["rating"] is None for row in rows)
@@ -232,7 +232,7 @@ def measures(
         each = [values for values in ratings.values() if values]
         found.append(mean_row(metric, [sum(values) for values in each], [len(values) for values in each], detail))
     count = {"metric": "mt_bench_unparsed", "value": float(unread), "n": len(rows), "ci_low": None, "ci_high": None}
-    return [*found, {**count, "detail": f"replies whose rating can not be read; {left} turns not asked"}]
+    return [*found, {**count, "detail": f"replies whose rating cannot be read; {left} turns not asked"}]
 
 
 @dataclass(frozen=True)
@@ -293,12 +293,12 @@ def _dialogue(where: str, key: int, row: Any) -> Dialogue:
         raise DataError(f"{where} is {type(row).__name__}, expected an object with question_id, category, turns")
     name, category, turns = (row.get(column) for column in ("question_id", "category", "turns"))
     if not isinstance(name, str | int) or isinstance(name, bool) or not isinstance(category, str):
-        raise DataError(f"{where}: question_id and category must be there, as texts; mend the row")
+        raise DataError(f"{where}: question_id and category must be there, as texts; fix the row")
     if not _texts(turns) or len(turns) != N_TURNS or not all(turn.strip() for turn in turns):
-        raise DataError(f"{where}: turns must be a list of two texts; mend or remove the row")
+        raise DataError(f"{where}: turns must be a list of two texts; fix or remove the row")
     known = row.get("reference") or []
     if not _texts(known) or len(known) > N_TURNS:
-        raise DataError(f"{where}: reference must be a list of at most two texts; mend or remove it")
+        raise DataError(f"{where}: reference must be a list of at most two texts; fix or remove it")
     references: list[str | None] = [text.strip() or None for text in known]
     references += [None] * (N_TURNS - len(known))
     first, second = (turn.strip() for turn in turns)

@@ -174,7 +174,7 @@ def _columns(path: Path, wanted: tuple[str, ...]) -> dict[str, list[Any]]:
 
 def _text(path: Path, row: int, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{path}: row {row + 1} has no text; mend or remove it")
+        raise DataError(f"{path}: row {row + 1} has no text; fix or remove it")
     return value.strip()
 
 
@@ -184,7 +184,7 @@ def _choices(path: Path, row: int, value: Any) -> list[str]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or len(found) != len(LETTERS):
-        raise DataError(f"{path}: row {row + 1}: choices must be a list of four, in csv as JSON; mend the row")
+        raise DataError(f"{path}: row {row + 1}: choices must be a list of four, in csv as JSON; fix the row")
     return [str(choice) for choice in found]
 
 
@@ -194,4 +194,4 @@ def _answer(path: Path, row: int, value: Any) -> int:
         return LETTERS.index(text)
     if len(text) < 10 and text.isdecimal() and int(text) < len(LETTERS):
         return int(text)
-    raise DataError(f"{path}: row {row + 1}: answer {brief(text)} is neither 0 to 3 nor A to D; mend the row")
+    raise DataError(f"{path}: row {row + 1}: answer {brief(text)} is neither 0 to 3 nor A to D; fix the row")

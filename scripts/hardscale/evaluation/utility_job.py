@@ -129,7 +129,7 @@ def _perplexity(job: _Job) -> None:
 def _conversation(template: ChatTemplate, chat: Chat, longest: int) -> tuple[list[int], int]:
     try:
         return template.labeled(chat.messages, longest)
-    except ModelError:  # a conversation that this template can not write
+    except ModelError:  # a conversation that this template cannot write
         return [], 0
 
 

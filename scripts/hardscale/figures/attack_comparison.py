@@ -21,7 +21,7 @@ def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure
     rows = rows[(rows["iteration"] >= 1) & (rows["attack_flops_per_example"] > 0)]
     if rows.empty:
         return message_figure(
-            "No attack on an undefended model has been measured with its compute, so attacks can not be compared."
+            "No attack on an undefended model has been measured with its compute, so attacks cannot be compared."
         )
     attacks = data.ordered_attacks(rows)
     colors = attack_colors([f"{attack} {position}" for attack, position in attacks])

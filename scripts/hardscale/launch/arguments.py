@@ -1,4 +1,4 @@
-"""Command lines of the gang jobs: the entry and its ranks read the same one. Standard library only."""
+"""Command lines of the distributed job: the entry and its ranks read the same one. Standard library only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JOBS: dict[str, dict[str, tuple[str, str | None]]] = {
 _SEVERAL_OUTS = {"adversarial_rounds", "c_at"}
 
 
-#: Environment variable with the site's defaults for gangs, made from the profile's ``default-resources``.
+#: Environment variable with the site's defaults for distributed jobs, made from the profile's ``default-resources``.
 SITE = "HARDSCALE_SLURM"
 
 
@@ -42,12 +42,12 @@ def parser(job: str) -> argparse.ArgumentParser:
     out_help = "folder of the artifacts of all rounds" if job in _SEVERAL_OUTS else "artifact to publish"
     command.add_argument("--out", required=True, type=artifact_folder, help=out_help)
     command.add_argument("--log", type=Path, help="log file; the terminal when absent")
-    command.add_argument("--code", default="", help="digest of the code; a state of other code is not gone on from")
+    command.add_argument("--code", default="", help="digest of the code; a state of other code is not resumed")
     command.add_argument("--launch", default="local", choices=("local", "slurm", "debug"), help="how ranks are started")
     command.add_argument("--nodes", type=int, default=1, help="Slurm: nodes that the ranks are spread over")
     command.add_argument("--gpus", type=int, default=0, help="Slurm: GPUs of all ranks together")
     command.add_argument("--mem-mb", type=int, default=4_000, help="Slurm: memory of one rank")
-    command.add_argument("--minutes", type=int, default=60, help="Slurm: time limit; a job goes on after it")
+    command.add_argument("--minutes", type=int, default=60, help="Slurm: time limit; a job resumes after it")
     command.add_argument("--threads", type=int, default=1, help="CPU threads of each rank")
     command.add_argument("--zero-stage", type=int, default=0, choices=(0, 1, 2, 3))
     command.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
@@ -57,7 +57,7 @@ def parser(job: str) -> argparse.ArgumentParser:
         "--patience-seconds",
         type=float,
         default=os.environ.get(PATIENCE, "1800"),
-        help=f"until a rank that does not get on ends the gang; {PATIENCE} in the environment sets the default",
+        help=f"until a rank that makes no progress ends the job; {PATIENCE} in the environment sets the default",
     )
     return command
 
@@ -100,7 +100,7 @@ def identity_of(job: str, spec: dict[str, Any], arguments: argparse.Namespace) -
 
 
 @dataclass(frozen=True)
-class Work:
+class LaunchRequest:
     """A training job's ranks.
 
     Attributes:
@@ -124,11 +124,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a gang asks of Slurm.
+    """What a distributed job asks of Slurm.
 
     Attributes:
         nodes: nodes; the ranks are spread evenly.
-        gpus: GPUs of the whole gang; 0 trains on CPUs.
+        gpus: GPUs of the whole distributed job; 0 trains on CPUs.
         mem_mb: memory of one rank, MB.
         minutes: time limit.
         partition: None: the site's default.
@@ -150,7 +150,7 @@ class Allocation:
         """Ranks on each node.
 
         Raises:
-            TrainingError: the ranks can not be spread evenly.
+            TrainingError: the ranks cannot be spread evenly.
         """
         if self.nodes < 1 or ranks % self.nodes:
             raise TrainingError(f"nodes: found {self.nodes}, must divide the study's ranks ({ranks})")

@@ -1,4 +1,4 @@
-"""Arrays of Snakemake's Slurm executor, mended: which jobs form one, when, and whose result a task looks at.
+"""Arrays of Snakemake's Slurm executor, fixed: which jobs form one, when, and whose result a task looks at.
 
 snakemake-executor-plugin-slurm 2.x, and its -jobstep 0.x that runs on the nodes,
 
@@ -20,7 +20,7 @@ STEP = f"{PLUGIN}_jobstep"
 
 
 def mend_arrays(plugin: Any = None, step: Any = None) -> None:
-    """Mend the modules of the executor that this process loaded; once is enough.
+    """Fix the modules of the executor that this process loaded; once is enough.
 
     Args:
         plugin: what submits jobs; the loaded one when None.
@@ -78,8 +78,8 @@ def _wrap(owner: type, name: str, around: Callable[..., None]) -> None:
     if hasattr(plain, "__wrapped__"):
         return
 
-    def mended(self: Any, argument: Any) -> None:
+    def fixed(self: Any, argument: Any) -> None:
         around(plain, self, argument)
 
-    mended.__wrapped__ = plain  # type: ignore[attr-defined]
-    setattr(owner, name, mended)
+    fixed.__wrapped__ = plain  # type: ignore[attr-defined]
+    setattr(owner, name, fixed)

@@ -1,4 +1,4 @@
-"""The body of a gang entry: command line, log, gang."""
+"""The body of a distributed job's entry: command line, log, distributed job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
 from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.errors import ArtifactError, TrainingError
-from hardscale.launch.arguments import Allocation, Work, identity_of, outputs, parser, read_spec
+from hardscale.launch.arguments import Allocation, LaunchRequest, identity_of, outputs, parser, read_spec
 from hardscale.launch.lock import only_driver
 from hardscale.launch.state import RECORD, naming_a_full_disk, restore
 from hardscale.runtime.console import console, say
@@ -28,7 +28,7 @@ _MAX_STARTS = 50
 
 
 def drive(job: str, argv: list[str] | None = None) -> None:
-    """Run a gang job from its command line and wait for it; exits with a status.
+    """Run a distributed job from its command line and wait for it; exits with a status.
 
     Args:
         job: ``finetune``, ``adversarial_rounds`` or ``pretrain``.
@@ -47,7 +47,7 @@ def drive(job: str, argv: list[str] | None = None) -> None:
         if restore(state, identity, outs):
             say("an interrupted run had finished this; its result is whole and was kept")
             return
-        run_gang(
+        run_ranks(
             [job, *options],
             ranks=int(spec.get("ranks", 1)),
             state=state,
@@ -95,7 +95,7 @@ def _label(job: str, spec_option: str) -> str:
     return " ".join(words)
 
 
-def run_gang(
+def run_ranks(
     command: list[str],
     ranks: int,
     state: Path,
@@ -110,12 +110,12 @@ def run_gang(
 ) -> None:
     """Run a worker in every rank and wait until all are done.
 
-    A gang that saved its state because a rank was told to stop (exit code 85) is started again.
+    A distributed job that saved its state because a rank was told to stop (exit code 85) is started again.
 
     Args:
         command: job of :mod:`hardscale.launch.worker`, then its options.
         ranks: processes.
-        state: private folder of this job; one gang at a time lives in it.
+        state: private folder of this job; one distributed job at a time lives in it.
         launch: ``local``: submitit's local executor; ``slurm``: one Slurm job; ``debug``: one rank, in this process.
         label: of the lines on the terminal.
         threads: CPU threads of each rank.
@@ -132,25 +132,25 @@ def run_gang(
     """
     if launch == "debug" and ranks != 1:
         raise TrainingError(f"--launch debug runs one rank in this process, the study asks for ranks: {ranks}")
-    work = Work(command, ranks, label, threads, log, worker, identity)
+    work = LaunchRequest(command, ranks, label, threads, log, worker, identity)
     state.mkdir(parents=True, exist_ok=True)
     with naming_a_full_disk(state), only_driver(state / "driver.lock", label), noted_signals() as told:
         if published():
             say("the result was published meanwhile")
         else:
             _until_done(work, state, launch, allocation or Allocation(), told)
-    shutil.rmtree(state / "gang", ignore_errors=True)
+    shutil.rmtree(state / "ranks", ignore_errors=True)
     (state / "driver.lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         state.rmdir()
 
 
-def _until_done(work: Work, state: Path, launch: str, allocation: Allocation, told: list[int]) -> None:
+def _until_done(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, told: list[int]) -> None:
     for _ in range(_MAX_STARTS):
         try:
             code = _start(work, state, launch, allocation, told)
         finally:
-            _keep_logs(state / "gang", work.log)
+            _keep_logs(state / "ranks", work.log)
         if told:
             raise SystemExit(128 + told[0])
         if code != REQUEUE:
@@ -158,27 +158,27 @@ def _until_done(work: Work, state: Path, launch: str, allocation: Allocation, to
     raise TrainingError(f"{work.label}: stopped and started {_MAX_STARTS} times; something ends its ranks each time")
 
 
-def _start(work: Work, state: Path, launch: str, allocation: Allocation, told: list[int]) -> int:
+def _start(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, told: list[int]) -> int:
     if launch == "slurm":
-        from hardscale.launch.slurm import SlurmGang
+        from hardscale.launch.slurm import SlurmRanks
 
-        return SlurmGang(work, state, allocation, told).wait()
-    gang = state / "gang"
-    shutil.rmtree(gang, ignore_errors=True)
-    gang.mkdir(parents=True)
+        return SlurmRanks(work, state, allocation, told).wait()
+    ranks_folder = state / "ranks"
+    shutil.rmtree(ranks_folder, ignore_errors=True)
+    ranks_folder.mkdir(parents=True)
     if launch == "debug":
-        return _run_here(work, gang)
-    from hardscale.launch.local import LocalGang
+        return _run_here(work, ranks_folder)
+    from hardscale.launch.local import LocalRanks
 
-    return LocalGang(work, gang, told).wait()
+    return LocalRanks(work, ranks_folder, told).wait()
 
 
-def _run_here(work: Work, gang: Path) -> int:
+def _run_here(work: LaunchRequest, ranks_folder: Path) -> int:
     """Run the worker inside this process, for a debugger."""
     import submitit
 
     main = importlib.import_module(work.worker).main
-    submitted = submitit.DebugExecutor(gang / "submitit").submit(main, work.command[0], work.command[1:], None)
+    submitted = submitit.DebugExecutor(ranks_folder / "submitit").submit(main, work.command[0], work.command[1:], None)
     # results() would open a debugger of its own on an error.
     error = submitted.exception()
     if error is not None:
@@ -186,14 +186,16 @@ def _run_here(work: Work, gang: Path) -> int:
     return 0
 
 
-def _keep_logs(gang: Path, log: Path | None) -> None:
+def _keep_logs(ranks_folder: Path, log: Path | None) -> None:
     """Append what the ranks wrote to the job's log."""
     sys.stdout.flush()
     sys.stderr.flush()
     if log is None:
         return
     with log.open("ab") as out:
-        for path in sorted([*gang.glob("rank*.log"), *gang.glob("rank*.said"), *gang.glob("submitit/*_log.*")]):
+        for path in sorted(
+            [*ranks_folder.glob("rank*.log"), *ranks_folder.glob("rank*.said"), *ranks_folder.glob("submitit/*_log.*")]
+        ):
             text = path.read_bytes()
             if text.strip():
                 out.write(f"--- {path.name}\n".encode() + text)

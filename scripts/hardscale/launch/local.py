@@ -1,4 +1,4 @@
-"""A gang on this machine, through submitit's local executor."""
+"""A distributed job on this machine, through submitit's local executor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
-from hardscale.launch.arguments import Work
+from hardscale.launch.arguments import LaunchRequest
 from hardscale.launch.lock import is_rank
-from hardscale.launch.rank import deaf_to_interrupts, environment
+from hardscale.launch.rank import environment, ignore_sigint
 from hardscale.launch.watch import Watch, failures
 from hardscale.runtime import console
 from hardscale.runtime.stopping import REQUEUE
@@ -25,23 +25,25 @@ _KILL_SECONDS = 15.0
 _NO_LIMIT_MINUTES = 60 * 24 * 365
 
 
-class LocalGang(Watch):
-    """One start of a gang through submitit's local executor."""
+class LocalRanks(Watch):
+    """One start of a distributed job through submitit's local executor."""
 
-    def __init__(self, work: Work, gang: Path, told: list[int]) -> None:
-        super().__init__(work, gang, told)
+    def __init__(self, work: LaunchRequest, ranks_folder: Path, told: list[int]) -> None:
+        super().__init__(work, ranks_folder, told)
         self._asked_at: float | None = None
         self._asked: set[int] = set()
-        with environment(work.threads), deaf_to_interrupts():
+        with environment(work.threads), ignore_sigint():
             self.job = self._submit()
 
     def _submit(self) -> Any:
         import submitit
 
-        executor = submitit.LocalExecutor(self.gang / "submitit")
+        executor = submitit.LocalExecutor(self.ranks_folder / "submitit")
         executor.update_parameters(tasks_per_node=self.ranks, timeout_min=_NO_LIMIT_MINUTES)
         name, *options = self.work.command
-        return executor.submit(rank_module.run, self.work.worker, name, options, self.work.label, self.gang, True)
+        return executor.submit(
+            rank_module.run, self.work.worker, name, options, self.work.label, self.ranks_folder, True
+        )
 
     def wait(self) -> int:
         """Wait for all ranks; the largest of their exit codes.
@@ -77,7 +79,7 @@ class LocalGang(Watch):
 
     def _pid(self, index: int) -> int | None:
         with contextlib.suppress(OSError, ValueError):
-            return int((self.gang / f"rank{index}.pid").read_text())
+            return int((self.ranks_folder / f"rank{index}.pid").read_text())
         return None
 
     def _stopped(self, ended: dict[int, dict[str, Any]], gone: int | None) -> bool:
@@ -93,7 +95,7 @@ class LocalGang(Watch):
     def _signal(self, signum: int, ranks: Iterable[int]) -> None:
         for index in ranks:
             pid = self._pid(index)
-            if pid is not None and is_rank(pid, self.gang):
+            if pid is not None and is_rank(pid, self.ranks_folder):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signum)
 

@@ -1,4 +1,4 @@
-"""One driver and one gang at a time in a job's state folder."""
+"""One driver and one distributed job at a time in a job's state folder."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def only_driver(path: Path, label: str) -> Iterator[None]:
                 if error.errno not in _NO_LOCKS:
                     raise
                 break
-        _wait_for_orphans(path.parent / "gang")
+        _wait_for_orphans(path.parent / "ranks")
         yield
 
 
-def _wait_for_orphans(gang: Path) -> None:
-    pids = [int(path.read_text() or 0) for path in gang.glob("rank*.pid")]
-    mine = [pid for pid in pids if pid and pid != os.getpid() and is_rank(pid, gang)]
+def _wait_for_orphans(ranks_folder: Path) -> None:
+    pids = [int(path.read_text() or 0) for path in ranks_folder.glob("rank*.pid")]
+    mine = [pid for pid in pids if pid and pid != os.getpid() and is_rank(pid, ranks_folder)]
     if not mine:
         return
     console.say("ranks of an earlier run are still stopping; waiting for them")
     deadline = time.monotonic() + _GRACE_SECONDS
-    while any(is_rank(pid, gang) for pid in mine) and time.monotonic() < deadline:
+    while any(is_rank(pid, ranks_folder) for pid in mine) and time.monotonic() < deadline:
         time.sleep(0.2)
     for pid in mine:
-        if is_rank(pid, gang):
+        if is_rank(pid, ranks_folder):
             os.kill(pid, signal.SIGKILL)
 
 
-def is_rank(pid: int, gang: Path) -> bool:
+def is_rank(pid: int, ranks_folder: Path) -> bool:
     """Whether a process is a rank of this folder, and not another one that got its number since."""
-    mark = os.fsencode(str(gang / "submitit"))
+    mark = os.fsencode(str(ranks_folder / "submitit"))
     if Path("/proc/self").exists():
         try:
             return mark in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")

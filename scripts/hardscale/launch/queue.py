@@ -77,7 +77,7 @@ def jobs(ids: Iterable[int] = (), name: str | None = None) -> list[SlurmJob]:
     """Jobs that squeue knows, ended ones among them while it remembers: by id, by name, or all of this user.
 
     Raises:
-        NoAnswer: the controller can not be reached.
+        NoAnswer: the controller cannot be reached.
     """
     wanted = [str(number) for number in ids]
     command = ["squeue", "--noheader", "--states=all", f"--format={_SEPARATOR.join(_FIELDS)}"]
@@ -101,7 +101,7 @@ def state(job_id: int) -> str | None:
     """A job's state; None when Slurm has forgotten it, which only happens to ended jobs.
 
     Raises:
-        NoAnswer: the controller can not be reached.
+        NoAnswer: the controller cannot be reached.
     """
     found = jobs([job_id])
     return found[0].state if found else recorded_state(job_id)
@@ -140,7 +140,7 @@ def cancel_waiting_orphans(folder: Path | None = None) -> list[int]:
     """Cancel the executor's jobs of earlier controllers that still wait to start; their numbers.
 
     Called before this controller has submitted anything. Running ones go on: who makes the same waits for their lease
-    and takes their result. Gangs go on too, their drivers attach.
+    and takes their result. Distributed jobs go on too, their drivers attach.
     """
     place = (folder or Path.cwd()).resolve()
     if not available():
@@ -162,7 +162,7 @@ def states(max_age: float, since: float = 0.0, place: Path | None = None) -> dic
     """States of this user's jobs, at most ``max_age`` seconds old and not older than ``since`` (seconds of the epoch).
 
     Raises:
-        NoAnswer: Slurm's controller can not be reached.
+        NoAnswer: Slurm's controller cannot be reached.
     """
     path = (place or _PLACE).absolute()
     with _alone(path):

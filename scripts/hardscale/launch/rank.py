@@ -29,7 +29,7 @@ _REQUEUE_SECONDS = 120.0
 _MAX_RESTARTS = 200
 
 
-def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: bool) -> dict[str, Any]:
+def run(worker: str, job: str, argv: list[str], label: str, ranks_folder: Path, local: bool) -> dict[str, Any]:
     """Run a worker in this process; submitit pickles what it returns.
 
     Args:
@@ -37,7 +37,7 @@ def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: b
         job: the worker's job.
         argv: the worker's options.
         label: of the lines on the terminal.
-        gang: folder of this launch; ``progress`` in it is what the terminal shows.
+        ranks_folder: folder of this launch; ``progress`` in it is what the terminal shows.
         local: whether all ranks are on this machine.
 
     Returns:
@@ -51,22 +51,22 @@ def run(worker: str, job: str, argv: list[str], label: str, gang: Path, local: b
     if local:
         _restore_cuda()
         _end_with_the_driver()
-        (gang / f"rank{rank}.pid").write_text(str(os.getpid()))
+        (ranks_folder / f"rank{rank}.pid").write_text(str(os.getpid()))
     else:
-        _begin_on_slurm(rank, gang)
-    said = _terminal_is(gang / "progress" if rank == 0 else gang / f"rank{rank}.said")
+        _begin_on_slurm(rank, ranks_folder)
+    said = _terminal_is(ranks_folder / "progress" if rank == 0 else ranks_folder / f"rank{rank}.said")
     code = 0
     try:
-        with console.console(gang / f"rank{rank}.log", label if rank == 0 else f"{label} rank {rank}"):
-            importlib.import_module(worker).main(job, argv, gang / "meeting" if local else None)
+        with console.console(ranks_folder / f"rank{rank}.log", label if rank == 0 else f"{label} rank {rank}"):
+            importlib.import_module(worker).main(job, argv, ranks_folder / "meeting" if local else None)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
     if code == REQUEUE and not local:
-        _wait_for_the_next_life(rank, gang)
+        _wait_for_the_next_life(rank, ranks_folder)
     return {"code": code, "line": last_line(said)}
 
 
-def _begin_on_slurm(rank: int, gang: Path) -> None:
+def _begin_on_slurm(rank: int, ranks_folder: Path) -> None:
     """Forget what an earlier life of this requeued job left, and meet at another port than it did."""
     from submitit import JobEnvironment
 
@@ -76,11 +76,11 @@ def _begin_on_slurm(rank: int, gang: Path) -> None:
     JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
     os.environ["MASTER_PORT"] = str(20_000 + (int(os.environ["MASTER_PORT"]) - 20_000 + lives) % 40_000)
     if rank == 0:
-        (gang / "leave").unlink(missing_ok=True)
-    (gang / f"rank{rank}.host").write_text(f"{socket.gethostname()} {os.getpid()} {lives}\n")
+        (ranks_folder / "leave").unlink(missing_ok=True)
+    (ranks_folder / f"rank{rank}.host").write_text(f"{socket.gethostname()} {os.getpid()} {lives}\n")
 
 
-def _wait_for_the_next_life(rank: int, gang: Path) -> None:
+def _wait_for_the_next_life(rank: int, ranks_folder: Path) -> None:
     """After USR2 have the job requeued and wait to be ended; comes back where Slurm will not start it again.
 
     No rank may end by itself: a job all of whose ranks have ended is completed, and its results would be taken.
@@ -90,7 +90,7 @@ def _wait_for_the_next_life(rank: int, gang: Path) -> None:
         return
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    refused = gang / "leave"
+    refused = ranks_folder / "leave"
     if rank == 0 and not _requeue():
         refused.touch()
     deadline = time.monotonic() + _REQUEUE_SECONDS
@@ -194,7 +194,7 @@ def environment(threads: int, local: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
+def ignore_sigint() -> Iterator[None]:
     """Children started here ignore Ctrl-C, which reaches the whole group: the driver stops them in its own way."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -14,13 +14,13 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 
 
 def keep_jobs_when_slurm_is_silent(executor: Any = None) -> bool:
-    """Mend the class of the executor that this process loaded; once is enough.
+    """Fix the class of the executor that this process loaded; once is enough.
 
     Args:
         executor: the class; that of the loaded plugin when None.
 
     Returns:
-        Whether there was something to mend.
+        Whether there was something to fix.
     """
     executor = executor or getattr(sys.modules.get(PLUGIN), "Executor", None)
     look = getattr(executor, "check_active_jobs", None)

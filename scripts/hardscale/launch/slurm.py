@@ -1,4 +1,4 @@
-"""A gang on Slurm, through submitit: submitted once, found again by its note, cancelled when the driver is told to.
+"""A distributed job on Slurm, through submitit: submitted once, found again by its note, cancelled when its driver is.
 
 The driver polls for the ranks' results every second and asks Slurm every ten, together with all other drivers.
 A job that is preempted or reaches its time limit saves its state and is requeued under the same number by its own
@@ -20,7 +20,7 @@ from hardscale.artifacts.publish import of_full_disk
 from hardscale.errors import TrainingError
 from hardscale.launch import queue
 from hardscale.launch import rank as rank_module
-from hardscale.launch.arguments import Allocation, Work
+from hardscale.launch.arguments import Allocation, LaunchRequest
 from hardscale.launch.rank import environment
 from hardscale.launch.state import Note, full_disk, read_note, remove_note
 from hardscale.launch.watch import Watch, failures
@@ -34,14 +34,14 @@ _LATE_SECONDS = 10.0
 _CANCEL_SECONDS = 90.0
 #: Warning before the time limit and before preemption: saving a checkpoint must fit in.
 _SIGNAL_SECONDS = 120
-#: Ends that say nothing against the job: it goes on from its last checkpoint.
+#: Ends that say nothing against the job: it resumes from its last checkpoint.
 _AGAIN = frozenset({"TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED", "DEADLINE"})
 #: States of a job that will start again.
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "CONFIGURING"})
 
 
-class SlurmGang(Watch):
-    """A gang on Slurm: attached to when one of the same identity lives, submitted otherwise.
+class SlurmRanks(Watch):
+    """A distributed job on Slurm: attached to when one of the same identity lives, submitted otherwise.
 
     Args:
         work: what is run.
@@ -50,8 +50,8 @@ class SlurmGang(Watch):
         told: signals that the driver received.
     """
 
-    def __init__(self, work: Work, state: Path, allocation: Allocation, told: list[int]) -> None:
-        super().__init__(work, state / "gang", told)
+    def __init__(self, work: LaunchRequest, state: Path, allocation: Allocation, told: list[int]) -> None:
+        super().__init__(work, state / "ranks", told)
         self._state, self._allocation = state, allocation
         self._asked = 0.0
         self._last: str | None = "PENDING"
@@ -68,7 +68,7 @@ class SlurmGang(Watch):
         return f"hs-{self.work.identity[:12]}"
 
     def _find(self) -> Note | None:
-        """The gang that an earlier driver left: its results or its live job; a gang of other work is cancelled."""
+        """What an earlier driver left: results, or a live job; a job of other work is cancelled."""
         note = read_note(self._state)
         if note is None:
             return self._unnoted()
@@ -97,8 +97,8 @@ class SlurmGang(Watch):
         return job.comment == self.work.label
 
     def _submit(self) -> Note:
-        shutil.rmtree(self.gang, ignore_errors=True)
-        self.gang.mkdir(parents=True)
+        shutil.rmtree(self.ranks_folder, ignore_errors=True)
+        self.ranks_folder.mkdir(parents=True)
         with environment(self.work.threads, local=False), _clean_environment():
             number = int(self._sbatch().job_id)
         note = self._write_note(number)
@@ -111,7 +111,7 @@ class SlurmGang(Watch):
 
         allocation = self._allocation
         per_node = allocation.ranks_per_node(self.ranks)
-        executor = submitit.SlurmExecutor(self.gang / "submitit")
+        executor = submitit.SlurmExecutor(self.ranks_folder / "submitit")
         parameters = {
             "job_name": self.name,
             "comment": self.work.label,
@@ -132,7 +132,8 @@ class SlurmGang(Watch):
         executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
         name, *options = self.work.command
         try:
-            return executor.submit(rank_module.run, self.work.worker, name, options, self.work.label, self.gang, False)
+            work, folder = self.work, self.ranks_folder
+            return executor.submit(rank_module.run, work.worker, name, options, work.label, folder, False)
         except (FailedJobError, subprocess.SubprocessError, OSError) as error:
             if of_full_disk(error):
                 raise
@@ -148,7 +149,7 @@ class SlurmGang(Watch):
             job_id=job_id,
             name=self.name,
             identity=self.work.identity,
-            folder=str(self.gang / "submitit"),
+            folder=str(self.ranks_folder / "submitit"),
             tasks=self.ranks,
             submitted=datetime.now(UTC).isoformat(timespec="seconds"),
             host=socket.gethostname(),
@@ -240,18 +241,18 @@ class SlurmGang(Watch):
     def _ended(self, state: str | None) -> int:
         number = self._note.job_id
         if state in _AGAIN:
-            console.say(f"Slurm job {number} ended as {state}; submitting again, it goes on from its last checkpoint")
+            console.say(f"Slurm job {number} ended as {state}; submitting again, it resumes from its last checkpoint")
             return REQUEUE
         _refuse_if_cancelled(state, number)
         missing = min(set(range(self.ranks)) - set(self.results()))
         line = self.last_line(missing).split("] ", 1)[-1] or _tail(self.job.task(0).paths.stderr)
         raise TrainingError(
             f"Slurm job {number} ended as {state or 'unknown (Slurm has forgotten it)'} without a result of rank "
-            f"{missing}{full_disk(self.gang)}; its last line: {line or 'none'}"
+            f"{missing}{full_disk(self.ranks_folder)}; its last line: {line or 'none'}"
         )
 
     def gone(self, ended: dict[int, dict[str, Any]]) -> int | None:  # noqa: ARG002
-        """On Slurm the job's state tells; a single rank can not be seen."""
+        """On Slurm the job's state tells; a single rank cannot be seen."""
         return None
 
     def _cancel(self, why: str) -> None:
@@ -267,7 +268,7 @@ class SlurmGang(Watch):
 def _refuse_if_cancelled(state: str | None, number: int) -> None:
     if (state or "").startswith("CANCELLED"):
         raise TrainingError(
-            f"Slurm job {number} ended as CANCELLED, not by this workflow; the same command goes on from its last state"
+            f"Slurm job {number} ended as CANCELLED, not by this workflow; the same command resumes from its last state"
         )
 
 
@@ -291,7 +292,7 @@ def _results(note: Note) -> list[Path]:
 
 
 def _answer(ask: Any) -> Any:
-    """Ask Slurm until it answers: submitting without knowing what lives would double a gang."""
+    """Ask Slurm until it answers: submitting without knowing what lives would double a distributed job."""
     said = False
     while True:
         try:

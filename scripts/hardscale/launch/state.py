@@ -82,7 +82,7 @@ def _ended_in_order(run: str) -> bool:
 
 @dataclass(frozen=True)
 class Note:
-    """A submitted gang.
+    """A submitted distributed job.
 
     Attributes:
         job_id: Slurm's number.
@@ -113,14 +113,14 @@ class Note:
 
 
 def read_note(state: Path) -> Note | None:
-    """The note in a state folder; None without one, or when it can not be understood."""
+    """The note in a state folder; None without one, or when it cannot be understood."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Note(**json.loads((state / NAME).read_text(encoding="utf-8")))
     return None
 
 
 def remove_note(state: Path) -> None:
-    """Forget the gang: it has ended."""
+    """Forget the distributed job: it has ended."""
     (state / NAME).unlink(missing_ok=True)
 
 
@@ -156,7 +156,7 @@ def full_disk(folder: Path) -> str:
         if free < _FULL_BYTES:
             return (
                 f"; the disk of {folder} is full ({free / 2**20:.1f} MiB free): free some space, "
-                "then the same command goes on from the last checkpoint"
+                "then the same command resumes from the last checkpoint"
             )
     return ""
 

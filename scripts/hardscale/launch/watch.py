@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hardscale.launch import rank as rank_module
-from hardscale.launch.arguments import Work
+from hardscale.launch.arguments import LaunchRequest
 from hardscale.launch.state import full_disk
 from hardscale.runtime import console
 from hardscale.runtime.stopping import REQUEUE
@@ -33,18 +33,18 @@ _WAITING = ("/torch/distributed/", "/deepspeed/comm/", "/hardscale/training/dist
 
 
 class Watch(ABC):
-    """One start of a gang. Subclasses start it, wait for it and end it.
+    """One start of a distributed job. Subclasses start it, wait for it and end it.
 
     Args:
         work: what is run.
-        gang: folder of this start.
+        distributed job: folder of this start.
         told: signals that the driver received; a stop is asked for when there is one.
     """
 
     job: Any  # submitit's
 
-    def __init__(self, work: Work, gang: Path, told: list[int]) -> None:
-        self.work, self.ranks, self.gang, self.told = work, work.ranks, gang, told
+    def __init__(self, work: LaunchRequest, ranks_folder: Path, told: list[int]) -> None:
+        self.work, self.ranks, self.ranks_folder, self.told = work, work.ranks, ranks_folder, told
         self._progress: IO[str] | None = None
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Watch(ABC):
         while (gone := self.gone(self.results())) is None and time.monotonic() < deadline:
             time.sleep(_SETTLE_POLL_SECONDS)
         if gone is not None:
-            why = full_disk(self.gang) or " (killed, or out of memory)"
+            why = full_disk(self.ranks_folder) or " (killed, or out of memory)"
             return self.told_of(gone, f"died without a word{why}", self.last_line(gone))
         failed = failures(self.results())
         if any(IN_VAIN.search(result["line"]) for result in failed.values()):
@@ -93,21 +93,21 @@ class Watch(ABC):
     def _late_rank(self) -> tuple[int, str] | None:
         """:func:`late_rank`, when the stacks of all ranks are there: on a busy machine some come late."""
         deadline = time.monotonic() + _STACKS_SECONDS
-        before, late = None, late_rank(self.gang, self.ranks)
+        before, late = None, late_rank(self.ranks_folder, self.ranks)
         while time.monotonic() < deadline:
-            if late is None and not without_stacks(self.gang, self.ranks):
+            if late is None and not without_stacks(self.ranks_folder, self.ranks):
                 break
             if late is not None and late == before:  # seen twice, so no stack that is just being written
                 break
             time.sleep(_SETTLE_POLL_SECONDS)
-            before, late = late, late_rank(self.gang, self.ranks)
+            before, late = late, late_rank(self.ranks_folder, self.ranks)
         return late
 
     def _late(self, index: int, where: str) -> str:
         log = f"; the stacks of all ranks are in {self.work.log}" if self.work.log else ""
         return (
             f"rank {index} of {self.ranks} did not get on while the others waited for it; it stood in {where}{log}; "
-            "the same command goes on from the last checkpoint"
+            "the same command resumes from the last checkpoint"
         )
 
     def told_of(self, index: int, how: str, line: str) -> str:
@@ -120,9 +120,9 @@ class Watch(ABC):
 
     def last_line(self, index: int) -> str:
         """The last line that a rank wrote anywhere."""
-        paths = [self.gang / name for name in (f"rank{index}.said", f"rank{index}.log")]
+        paths = [self.ranks_folder / name for name in (f"rank{index}.said", f"rank{index}.log")]
         if index == 0:
-            paths[0] = self.gang / "progress"
+            paths[0] = self.ranks_folder / "progress"
         paths.append(self.job.task(index).paths.stderr)
         for path in paths:
             if line := rank_module.last_line(path):
@@ -132,7 +132,7 @@ class Watch(ABC):
     def show_progress(self) -> None:
         """Pass on what rank 0 said since the last call."""
         if self._progress is None:
-            path = self.gang / "progress"
+            path = self.ranks_folder / "progress"
             if not path.exists():
                 return
             self._progress = path.open(encoding="utf-8", errors="replace")
@@ -147,19 +147,19 @@ def failures(ended: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {index: result for index, result in ended.items() if result["code"] not in (0, REQUEUE)}
 
 
-def late_rank(gang: Path, ranks: int) -> tuple[int, str] | None:
+def late_rank(ranks_folder: Path, ranks: int) -> tuple[int, str] | None:
     """The rank that stood still outside of any waiting, and where; None when there is none, or no stacks."""
     for rank in range(ranks):
-        frames = _last_dump(gang / f"rank{rank}.log")
+        frames = _last_dump(ranks_folder / f"rank{rank}.log")
         if frames and not any(map(_waits, frames)):
             innermost = frames[0]
             return rank, f"{innermost['name']}, {innermost['file']}:{innermost['line']}"
     return None
 
 
-def without_stacks(gang: Path, ranks: int) -> list[int]:
+def without_stacks(ranks_folder: Path, ranks: int) -> list[int]:
     """Ranks that have left no stacks, where any has: those of the others are about to come. None where none has."""
-    missing = [rank for rank in range(ranks) if not _last_dump(gang / f"rank{rank}.log")]
+    missing = [rank for rank in range(ranks) if not _last_dump(ranks_folder / f"rank{rank}.log")]
     return [] if len(missing) == ranks else missing
 
 

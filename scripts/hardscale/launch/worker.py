@@ -1,4 +1,4 @@
-"""What runs in every rank of a gang: reads the job's command line, joins the ranks, trains.
+"""What runs in every rank of a distributed job: reads the job's command line, joins the ranks, trains.
 
 Heavy libraries are imported here and below, never in the driver.
 """

@@ -18,7 +18,7 @@ from hardscale.untrusted import guarded
 _NOT_TO_MERGE = {
     "megatron_config": "asks to import a module by name, which is never done",
     "alora_invocation_tokens": "acts behind certain tokens alone, which no merged weights do",
-    "layer_replication": "repeats layers of its base, which plain weights of its architecture can not",
+    "layer_replication": "repeats layers of its base, which plain weights of its architecture cannot",
     "arrow_config": "routes between adapters, which no merged weights do",
 }
 #: Ways to start an adapter that take something off the base's own weights.
@@ -60,7 +60,7 @@ def quantized_training(folder: Path) -> str | None:
     hand, how the adapter was started, and the note on training that peft writes into the model card.
 
     Raises:
-        ModelError: the configuration can not be read.
+        ModelError: the configuration cannot be read.
     """
     config = read_adapter_config(folder)
     name = config.get("base_model_name_or_path")
@@ -157,7 +157,7 @@ def _weights_problem(folder: Path) -> str | None:
     odd = sorted({entry.dtype for entry in tensors.values()} - FLOATS)
     if odd:
         return (
-            f"{guarded.shown(weights)}: quantized tensors ({', '.join(odd)}) can not be merged; give a full-precision "
+            f"{guarded.shown(weights)}: quantized tensors ({', '.join(odd)}) cannot be merged; give a full-precision "
             "adapter"
         )
     if not tensors:

@@ -277,7 +277,7 @@ class ChatTemplate:
                 raise ModelError(problem)
             raise self._bad(
                 "the template has no generation prompt: its prompt does not end where an answer begins",
-                "mend chat_template.jinja (add_generation_prompt)",
+                "fix chat_template.jinja (add_generation_prompt)",
             )
         if lead.strip():
             self._begun = lead.rstrip(" ")

@@ -77,14 +77,14 @@ def check_syntax(template: str, name: str) -> None:
     """Whether a template can be read as one; nothing of it is run.
 
     Raises:
-        ModelError: it can not.
+        ModelError: it cannot.
     """
     try:
         environment().parse(template)
     except (jinja2.TemplateError, RecursionError, ValueError) as error:
         line = getattr(error, "lineno", None)
         place = f" (line {line})" if line else ""
-        raise ModelError(f"{name}: its chat template is no Jinja template{place}; mend {TEMPLATE_FILE}") from error
+        raise ModelError(f"{name}: its chat template is no Jinja template{place}; fix {TEMPLATE_FILE}") from error
 
 
 def open_reasoning(prompt: str) -> str | None:
@@ -98,7 +98,7 @@ def open_reasoning(prompt: str) -> str | None:
 
 
 def lost_reasoning_problem(prompt: str, name: str) -> str | None:
-    """Why a template whose prompt has a reasoning block that its conversations lack can not be used; None without."""
+    """Why a template whose prompt has a reasoning block that its conversations lack cannot be used; None without."""
     mark = next((mark for mark in _OPEN_REASONING if mark in prompt), None)
     if mark is None:
         return None
@@ -109,7 +109,7 @@ def lost_reasoning_problem(prompt: str, name: str) -> str | None:
 
 
 def reasoning_problem(prompt: str, name: str) -> str | None:
-    """Why a template that opens a reasoning block before each reply can not be used; None where it opens none."""
+    """Why a template that opens a reasoning block before each reply cannot be used; None where it opens none."""
     mark = open_reasoning(prompt)
     if mark is None:
         return None

@@ -22,7 +22,7 @@ from hardscale.models.folders import (
     gguf_problem,
     tokenizer_problem,
 )
-from hardscale.models.sources import Source, named_source, resolve_source
+from hardscale.models.sources import ModelSource, named_source, resolve_source
 from hardscale.settings.defenses import External
 from hardscale.settings.models import FamilySettings
 from hardscale.untrusted import guarded
@@ -46,7 +46,7 @@ def check_source(family: str, scale: str, settings: FamilySettings, root: Path |
     return f"families.{family}.scales.{scale}: {problem}" if problem else None
 
 
-def _source_problem(source: Source) -> str | None:
+def _source_problem(source: ModelSource) -> str | None:
     if source.kind == "path":
         return _of_place(source.where, folder_problem)
     if source.kind == "gguf":
@@ -60,7 +60,7 @@ def _source_problem(source: Source) -> str | None:
 
 
 def _of_place(where: str, look: Callable[[Path], str | None]) -> str | None:
-    """What a look at a path of the study finds; a path that can not be one is a finding too."""
+    """What a look at a path of the study finds; a path that cannot be one is a finding too."""
     try:
         return look(guarded.expanded(where, "a model", ModelError))
     except ModelError as error:
@@ -93,7 +93,7 @@ def check_external(name: str, settings: External, root: Path | None = None) -> s
 
 
 def hub_problem(name: str, revision: str | None, wanted: str = _WEIGHTS) -> str | None:
-    """Why a hub model can not be had: not in the cache and the hub out of reach, or a name that can not be one."""
+    """Why a hub model cannot be had: not in the cache and the hub out of reach, or a name that cannot be one."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name:
         return f"hub: {name!r} is not of the form org/name"
     try:

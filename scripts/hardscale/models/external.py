@@ -35,7 +35,7 @@ ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "README.md", *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePlace:
     """A folder on this machine, what the study calls it, and the commit that it is of if it came from the hub."""
 
     folder: Path
@@ -120,9 +120,9 @@ def _merge(origin: Path, spoken: Path, adapter: Path, folder: Path, named: bool)
     return {**done, **({"trained_on": trained_on, "merged_into": "weights without quantization"} if trained_on else {})}
 
 
-def _place(what: str, name: str, root: Path | None, patterns: tuple[str, ...]) -> Place:
+def _place(what: str, name: str, root: Path | None, patterns: tuple[str, ...]) -> SourcePlace:
     source = named_source(what, name, root)
     if source.kind == "path":
-        return Place(guarded.expanded(source.where, what, ModelError), name, None)
+        return SourcePlace(guarded.expanded(source.where, what, ModelError), name, None)
     folder, commit = hub.fetch(source.where, source.revision, patterns)
-    return Place(folder, name, commit)
+    return SourcePlace(folder, name, commit)

@@ -17,7 +17,7 @@ from hardscale.errors import ModelError, StudyError
 from hardscale.models.check import cached_snapshots
 from hardscale.models.gguf_header import config_of, read_header
 from hardscale.models.model_config import CONFIG, read_model_config
-from hardscale.models.sources import Source, named_source, resolve_source
+from hardscale.models.sources import ModelSource, named_source, resolve_source
 from hardscale.models.window import Window, vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
 from hardscale.untrusted import guarded
@@ -37,7 +37,7 @@ class Ability:
 
 
 @dataclass(frozen=True)
-class Length:
+class LengthDemand:
     """Texts that a model is to read.
 
     Attributes:
@@ -73,10 +73,10 @@ class Length:
             found = f"found {self.found:,}" + (f"{added} {self.total:,.0f} tokens" if self.more else "")
         room = window.tokens - sum(n for n, _ in self.more)
         name = self.key.rpartition(".")[2]
-        mend = f"set {name}: {room} or less ({self.longer})"
+        fix = f"set {name}: {room} or less ({self.longer})"
         if room < 1:
-            mend = f"lower {max(self.more)[1]}, which leaves no room"
-        return f"{self.key}: {found}, but {model} reads {window.tokens:,} ({window.key}); {mend}, or use another model"
+            fix = f"lower {max(self.more)[1]}, which leaves no room"
+        return f"{self.key}: {found}, but {model} reads {window.tokens:,} ({window.key}); {fix}, or use another model"
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Ranked:
         )
 
 
-Demand = Length | Ranked
+Demand = LengthDemand | Ranked
 
 
 def problems(demands: Iterable[Demand], model: str, ability: Ability) -> list[str]:
-    """A line for each setting that a model can not meet; of several for one setting, that of the largest demand."""
+    """A line for each setting that a model cannot meet; of several for one setting, that of the largest demand."""
     worst: dict[str, Demand] = {}
     for demand in demands:
         if demand.key not in worst or demand.total > worst[demand.key].total:
@@ -128,7 +128,9 @@ def unpacked(text: str) -> list[Demand]:
     try:
         rows = json.loads(text)
         return [
-            Length(**{**row, "more": tuple((n, key) for n, key in row["more"])}) if "more" in row else Ranked(**row)
+            LengthDemand(**{**row, "more": tuple((n, key) for n, key in row["more"])})
+            if "more" in row
+            else Ranked(**row)
             for row in rows
         ]
     except (ValueError, TypeError, KeyError) as error:
@@ -166,12 +168,12 @@ def config_at_hand(
 
     Raises:
         StudyError: the family has no such scale.
-        ModelError: the configuration can not be read.
+        ModelError: the configuration cannot be read.
     """
     return _config_of(resolve_source(family, scale, settings, root))
 
 
-def _ability(source: Source) -> Ability:
+def _ability(source: ModelSource) -> Ability:
     try:
         _, config = _config_of(source)
     except (ModelError, OSError):
@@ -179,7 +181,7 @@ def _ability(source: Source) -> Ability:
     return Ability(window_of(config), vocabulary_of(config))
 
 
-def _config_of(source: Source) -> tuple[Path | None, dict[str, Any]]:
+def _config_of(source: ModelSource) -> tuple[Path | None, dict[str, Any]]:
     if source.kind == "scratch":
         return None, {}
     if source.kind == "gguf":

@@ -106,7 +106,7 @@ def gguf_problem(file: Path) -> str | None:
 
 
 def gguf_header_problem(file: Path) -> str | None:
-    """What is wrong with the header of a .gguf file, or why a model of its kind can not be used."""
+    """What is wrong with the header of a .gguf file, or why a model of its kind cannot be used."""
     try:
         kind = read_header(file).get("general.architecture")
     except ModelError as error:
@@ -173,7 +173,7 @@ def _weights_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
     """What is wrong with the weights of a folder, or with them and the configuration together.
 
     Raises:
-        ModelError: a file of them can not be read.
+        ModelError: a file of them cannot be read.
     """
     files = weight_files(folder)
     if not files:
@@ -192,7 +192,7 @@ def _weights_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
     kinds = quantized_kinds(tensors)
     if kinds:
         return (
-            f"{guarded.shown(files[0])}: quantized tensors ({', '.join(kinds)}) can not be trained; use the "
+            f"{guarded.shown(files[0])}: quantized tensors ({', '.join(kinds)}) cannot be trained; use the "
             "full-precision model"
         )
     return _mismatch(folder, config, tensors)

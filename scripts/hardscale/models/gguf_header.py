@@ -24,14 +24,14 @@ def read_header(file: Path) -> dict[str, Any]:
     """The entries of a .gguf header: numbers and texts as they are, of a list its length.
 
     Raises:
-        ModelError: the file can not be opened, or its header is cut or malformed.
+        ModelError: the file cannot be opened, or its header is cut or malformed.
     """
     with guarded.opened(file, "a .gguf model", error=ModelError) as stream:
         try:
             return _entries(stream)
         except (_BrokenError, struct.error, UnicodeDecodeError, OSError) as error:
             raise ModelError(
-                f"{guarded.shown(file)}: can not be converted (its header is cut or malformed); fetch it again"
+                f"{guarded.shown(file)}: cannot be converted (its header is cut or malformed); fetch it again"
             ) from error
 
 

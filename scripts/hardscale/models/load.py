@@ -51,7 +51,7 @@ def _reading(folder: Path, what: str, remedy: str) -> Iterator[None]:
 
     Args:
         folder: that is read.
-        what: the reader failed at, "the tokenizer can not be loaded".
+        what: the reader failed at, "the tokenizer cannot be loaded".
         remedy: the next step.
     """
     try:
@@ -70,14 +70,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a ``base_model`` or ``model`` artifact: right padding, end of text as padding where it has none.
 
     Raises:
-        ModelError: it can not be loaded, or has neither padding nor end of text.
+        ModelError: it cannot be loaded, or has neither padding nor end of text.
     """
     return read_tokenizer(Path(folder) / MODEL)
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Like :func:`load_tokenizer`, of a plain Hugging Face folder."""
-    with _reading(folder, "the tokenizer can not be loaded", "save it again"):
+    with _reading(folder, "the tokenizer cannot be loaded", "save it again"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
         _ = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.all_special_tokens
     for transient in ("is_local", "local_files_only", "trust_remote_code"):
@@ -214,7 +214,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     Raises:
         ModelError: it is missing, malformed or of an architecture that transformers does not know.
     """
-    with _reading(folder, "config.json can not be used", "use a model that transformers knows"):
+    with _reading(folder, "config.json cannot be used", "use a model that transformers knows"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **_LOCAL)
         config.get_text_config().to_dict()
         return config
@@ -272,7 +272,7 @@ def _read(
             f"{folder}: transformers has no {factory.__name__.removeprefix('Auto')} of model_type "
             f"{config.model_type!r}; use a decoder such as gpt_neox, llama or qwen2"
         )
-    what = f"can not be loaded as {factory.__name__.removeprefix('Auto')}"
+    what = f"cannot be loaded as {factory.__name__.removeprefix('Auto')}"
     with _reading(folder, what, "config and weights must be of one model"), torch.random.fork_rng(devices=[]):
         model, info = factory.from_pretrained(  # type: ignore[attr-defined]
             folder,

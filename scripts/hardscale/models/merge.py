@@ -34,7 +34,7 @@ def merged(model: Any, adapter: Path) -> tuple[Any, dict[str, Any]]:
         adapter: folder of a LoRA adapter in safetensors.
 
     Raises:
-        ModelError: no package ``peft``, an adapter of another base, or one that can not be merged.
+        ModelError: no package ``peft``, an adapter of another base, or one that cannot be merged.
     """
     try:
         from peft import PeftModel

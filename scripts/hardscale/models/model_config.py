@@ -122,7 +122,7 @@ def config_problem(path: Path, config: Mapping[str, Any]) -> str | None:
     quantized = config.get("quantization_config")
     if quantized:
         kind = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
-        return f"{shown}: quantized weights ({str(kind)[:40]}) can not be trained; use the full-precision model"
+        return f"{shown}: quantized weights ({str(kind)[:40]}) cannot be trained; use the full-precision model"
     return _numbers_problem(shown, config)
 
 
@@ -179,7 +179,7 @@ def kind_problem(config: Mapping[str, Any]) -> str | None:
 
 
 def writing_problem(config: Mapping[str, Any]) -> str | None:
-    """Why a model that can be a classifier can not write; None when nothing is known against it."""
+    """Why a model that can be a classifier cannot write; None when nothing is known against it."""
     kind = config.get("model_type")
     if kind in _ENCODERS and config.get("is_decoder") is not True:
         return f"model_type {kind!r} is an encoder, which reads both ways and writes no replies; {_USE}"

@@ -87,7 +87,7 @@ SCORE_FAMILIES = frozenset(
 _FINE, _COARSE, _FEW = 1e-4, 0.05, 8
 #: What a model's forward may fail with that wants other inputs than tokens and a mask.
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
-#: What follows where a model's embeddings can not be reached.
+#: What follows where a model's embeddings cannot be reached.
 NO_PLACE = (
     "gradients and perturbations at embeddings need that; attack it in text without gradients, or use another one"
 )

@@ -39,7 +39,7 @@ from hardscale.models.folders import (
 )
 from hardscale.models.load import MODEL, named_as, read_config, read_tokenizer, save_model
 from hardscale.models.scratch import scratch_config
-from hardscale.models.sources import Source, resolve_source
+from hardscale.models.sources import ModelSource, resolve_source
 from hardscale.models.tokenizers import N_MARKERS, chat_tokenizer, pieces_tokenizer, text_tokenizer
 from hardscale.models.window import vocabulary_of, window_of
 from hardscale.settings.models import FamilySettings
@@ -76,7 +76,7 @@ def prepare_model(
 
     Raises:
         ModelError: the source is missing, incomplete, pickled, quantized or asks for remote code; its configuration,
-            weights and tokenizer are not of one model; or it can not do what the study asks.
+            weights and tokenizer are not of one model; or it cannot do what the study asks.
     """
     source = resolve_source(family, scale, settings, root)
     spec = {"family": family, "scale": scale, "settings": settings.model_dump(mode="json"), "seed": seed}
@@ -97,7 +97,7 @@ def prepare_model(
             _note_facts(draft, source, folder, f"{family} {scale}", demands)
 
 
-def _make(source: Source, settings: FamilySettings, tasks: list[Path], folder: Path) -> None:
+def _make(source: ModelSource, settings: FamilySettings, tasks: list[Path], folder: Path) -> None:
     """Configuration and tokenizer of a model without weights; a chat template too where a task is for chat models."""
     assert source.scratch is not None
     facts = {path: open_artifact(path, "task")["facts"] for path in sorted(tasks, key=lambda path: path.name)}
@@ -144,7 +144,7 @@ def _training_texts(tasks: list[Path]) -> list[str]:
     return texts
 
 
-def _adopt(source: Source, folder: Path, draft: Draft) -> None:
+def _adopt(source: ModelSource, folder: Path, draft: Draft) -> None:
     """Take over a folder written by save_pretrained."""
     if source.kind == "hub":
         origin, commit = hub.fetch(source.where, source.revision)
@@ -175,7 +175,7 @@ def link_or_copy(origin: Path, target: Path) -> None:
         shutil.copyfile(origin, target)
 
 
-def _note_facts(draft: Draft, source: Source, folder: Path, name: str, demands: Sequence[Demand]) -> None:
+def _note_facts(draft: Draft, source: ModelSource, folder: Path, name: str, demands: Sequence[Demand]) -> None:
     config = read_config(folder)
     values = config.to_dict()
     lines = problems(demands, name, Ability(window_of(values), vocabulary_of(values)))
@@ -225,7 +225,7 @@ def sizes(config: Any, label: str) -> tuple[int | None, int | None]:
     return classifier, generative
 
 
-def _check_tokenizer(source: Source, folder: Path, config: Any) -> None:
+def _check_tokenizer(source: ModelSource, folder: Path, config: Any) -> None:
     n_tokens, n_embeddings = len(read_tokenizer(folder)), vocabulary_of(config.to_dict())
     if n_embeddings is None:
         raise ModelError(f"{source.label}: config.json has no vocab_size; give a folder written by save_pretrained")
@@ -242,7 +242,7 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     The weights are those of the quantized file, not of the checkpoint it was once made from: say so beside results.
 
     Raises:
-        ModelError: no such file, not GGUF, an architecture that transformers can not convert, or no package ``gguf``.
+        ModelError: no such file, not GGUF, an architecture that transformers cannot convert, or no package ``gguf``.
     """
     problem = gguf_problem(file)
     if not problem and importlib.util.find_spec("gguf") is not None:
@@ -258,9 +258,7 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options, **_dequantized())
     except Exception as error:  # the reader raises whatever a malformed file leads it into
         reason = guarded.shown(" ".join(str(error).split())[:200])
-        raise ModelError(
-            f"gguf: {file}: can not be converted ({reason}); convert it elsewhere and use path:"
-        ) from error
+        raise ModelError(f"gguf: {file}: cannot be converted ({reason}); convert it elsewhere and use path:") from error
     # A model that remembers its quantizer refuses to be saved.
     model.hf_quantizer = None  # type: ignore[assignment]
     if hasattr(model.config, "quantization_config"):

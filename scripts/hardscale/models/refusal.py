@@ -22,7 +22,7 @@ MIN_CHARACTERS = 20
 #: Contractions and typographic marks are written out first, so that each phrase is listed once.
 _MARKS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "＇": "'", "“": '"', "”": '"'})
 _CONTRACTIONS = (
-    (r"\b(?:can'?t|can not)\b", "cannot"),
+    (r"\b(?:can'?t|cannot)\b", "cannot"),
     (r"\bwon'?t\b", "will not"),
     (r"n't\b", " not"),
     (r"\bi'?m\b", "i am"),

@@ -24,7 +24,7 @@ import jinja2.sandbox
 CPU_SECONDS, MEMORY_BYTES, MOST_CHARACTERS, GROWTH = 0.8, 512 * 1024**2, 1_000_000, 20
 
 
-class Generation(jinja2.ext.Extension):
+class GenerationTag(jinja2.ext.Extension):
     """The tag by which templates mark what a model writes; here it marks nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own attribute
@@ -83,7 +83,7 @@ def _to_json(value: Any, ensure_ascii: bool = False, indent: Any = None, separat
 def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     """The environment that chat templates are written for."""
     made = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols]
     )
     made.filters["tojson"] = _to_json
     made.globals |= {

@@ -15,7 +15,7 @@ _HUB_NAME = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+)
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A resolved source.
 
     Attributes:
@@ -40,7 +40,7 @@ class Source:
         return f"{self.kind}:{self.where}" if self.where else self.kind
 
 
-def resolve_source(family: str, scale: str, settings: FamilySettings, root: Path | None = None) -> Source:
+def resolve_source(family: str, scale: str, settings: FamilySettings, root: Path | None = None) -> ModelSource:
     """The source of one scale.
 
     Args:
@@ -60,35 +60,35 @@ def resolve_source(family: str, scale: str, settings: FamilySettings, root: Path
         return _hub(builtin.hub, None, builtin.pretrain_tokens, root, builtin)
     described = settings.scales.get(scale) if isinstance(settings.scales, dict) else None
     if isinstance(described, ScratchScale):
-        return Source("scratch", "", scratch=described)
+        return ModelSource("scratch", "", scratch=described)
     if isinstance(described, HubScale):
         if described.path:
-            return Source("path", described.path, pretrain_tokens=described.pretrain_tokens)
+            return ModelSource("path", described.path, pretrain_tokens=described.pretrain_tokens)
         if described.gguf:
-            return Source("gguf", described.gguf, pretrain_tokens=described.pretrain_tokens)
+            return ModelSource("gguf", described.gguf, pretrain_tokens=described.pretrain_tokens)
         return _hub(described.hub or "", described.revision, described.pretrain_tokens, root, None)
     raise StudyError(f"families.{family}.scales: no {scale!r}; known: {', '.join(settings.scales or []) or 'none'}")
 
 
-def named_source(key: str, name: str, root: Path | None = None) -> Source:
+def named_source(key: str, name: str, root: Path | None = None) -> ModelSource:
     """The source that a study names by one string: a folder, or ``hub:org/name[@revision]``.
 
     Raises:
         StudyError: it begins like a name on the hub and is none.
     """
     if not name.startswith("hub:"):
-        return Source("path", name)
+        return ModelSource("path", name)
     match = _HUB_NAME.fullmatch(name)
     if match is None or ".." in name:
-        raise StudyError(f"{key}: {name!r} is not hub:org/name or hub:org/name@revision; mend it in the study")
+        raise StudyError(f"{key}: {name!r} is not hub:org/name or hub:org/name@revision; fix it in the study")
     if root is not None and (root / match["repo"]).is_dir():
-        return Source("path", str(root / match["repo"]))
-    return Source("hub", match["repo"], match["revision"])
+        return ModelSource("path", str(root / match["repo"]))
+    return ModelSource("hub", match["repo"], match["revision"])
 
 
 def _hub(
     name: str, revision: str | None, tokens: float | None, root: Path | None, builtin: BuiltinScale | None
-) -> Source:
+) -> ModelSource:
     if root is not None and (root / name / "config.json").is_file():
-        return Source("path", str(root / name), pretrain_tokens=tokens, builtin=builtin)
-    return Source("hub", name, revision, tokens, builtin)
+        return ModelSource("path", str(root / name), pretrain_tokens=tokens, builtin=builtin)
+    return ModelSource("hub", name, revision, tokens, builtin)

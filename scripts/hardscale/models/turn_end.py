@@ -57,7 +57,7 @@ _known: WeakKeyDictionary[Any, tuple[Any, int, TurnEnd]] = WeakKeyDictionary()
 
 
 def turn_end(tokenizer: Any) -> TurnEnd:
-    """What ends a reply by a tokenizer's chat template; nothing without a template, or with one that can not tell."""
+    """What ends a reply by a tokenizer's chat template; nothing without a template, or with one that cannot tell."""
     template = getattr(tokenizer, "chat_template", None)
     if not template:
         return TurnEnd()

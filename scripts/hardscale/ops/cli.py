@@ -16,6 +16,7 @@ from hardscale.errors import StudyError
 from hardscale.launch.arguments import SITE
 from hardscale.launch.state import RUN
 from hardscale.plan.for_rules import remember_signature, with_signature
+from hardscale.plan.launching import Launch
 from hardscale.runtime.console import printable
 from hardscale.runtime.instruction_set import KEY, NATIVE, why_not
 from hardscale.settings.blocks import deep_merge
@@ -70,11 +71,13 @@ def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | 
     os.environ.setdefault(RUN, f"{socket.gethostname()}-{os.getpid()}-{time.time():.3f}")
 
 
-def say_what_computes(study: Study) -> None:
-    """A line where this machine can not have the study's instruction set; nodes of a cluster may be others."""
+def say_notes(study: Study, launch: Launch) -> None:
+    """Lines on former names in the profile, and on an instruction set that this machine (maybe no node) cannot have."""
+    for line in launch.renamed:
+        print(line, file=sys.stderr)
     reason = why_not() if study.instruction_set != NATIVE else None
     if reason:
-        line = f"note: {KEY}: {study.instruction_set} can not be had on this machine ({reason}); what it computes may"
+        line = f"note: {KEY}: {study.instruction_set} cannot be had on this machine ({reason}); what it computes may"
         said = f"{line} differ in its last digits from other machines' results, as manifests say (docs/numerics.md)"
         print(said, file=sys.stderr)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hardscale.launch.queue import NoAnswer
 from hardscale.ops.profile import Profile
-from hardscale.plan.estimates import Needs
+from hardscale.plan.estimates import ResourceEstimates
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.paths import parse_part
 from hardscale.settings.study import Study
@@ -80,7 +80,7 @@ def configuration() -> dict[str, str]:
     """The controller's configuration.
 
     Raises:
-        NoAnswer: the controller can not be reached.
+        NoAnswer: the controller cannot be reached.
     """
     done = call("scontrol", "show", "config")
     if done.returncode:
@@ -213,16 +213,16 @@ def _covers(large: tuple[int, ...], small: tuple[int, ...]) -> bool:
 
 def disk_mb(study: Study) -> int:
     """About how much disk the whole study takes, MB."""
-    needs = Needs(study)
-    return sum(needs.disk_mb(wildcards) for _, wildcards, _ in _gangs(Jobs(study)))
+    needs = ResourceEstimates(study)
+    return sum(needs.disk_mb(wildcards) for _, wildcards, _ in _distributed(Jobs(study)))
 
 
 def _all(study: Study, profile: Profile, attempt: int) -> Iterator[Demand]:
     jobs = Jobs(study)
-    needs = Needs(study, others=jobs.helpers.beside)
+    needs = ResourceEstimates(study, others=jobs.helpers.beside)
     if profile.launch.how == "slurm":
-        for rule, wildcards, label in _gangs(jobs):
-            yield _gang(rule, wildcards, label, needs, profile, attempt)
+        for rule, wildcards, label in _distributed(jobs):
+            yield _distributed_job(rule, wildcards, label, needs, profile, attempt)
     if profile.values.get("executor") == "slurm":
         for wildcards, label in _attacks(jobs):
             yield _single("attack", wildcards, label, needs, profile, attempt)
@@ -231,24 +231,24 @@ def _all(study: Study, profile: Profile, attempt: int) -> Iterator[Demand]:
             yield _single(rule, wildcards, label, rated if rule == "mt_bench" else needs, profile, attempt)
 
 
-def _gangs(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
+def _distributed(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
     """Rule, wildcards and label of every training job."""
-    for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in jobs.holdings.cells):
+    for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in jobs.grid.cells):
         if jobs.study.families[family].pretrain is not None:
             yield "pretrain", SimpleNamespace(family=family, scale=scale), f"{family}/{scale}"
-    for cell in jobs.holdings.cells:
+    for cell in jobs.grid.cells:
         if not jobs.study.is_chat(cell.task):
             yield "finetune", SimpleNamespace(cell=cell.key), cell.key
     for lineage in jobs.chat.trained():
         yield "continuous", SimpleNamespace(lineage=lineage.key), lineage.key
-    for block in [*jobs.holdings.blocks, *jobs.chat.c_at_blocks]:
+    for block in [*jobs.grid.blocks, *jobs.chat.c_at_blocks]:
         for lineage in block.lineages:
             yield block.name, SimpleNamespace(lineage=lineage.key), lineage.key
 
 
 def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:
     root = jobs.layout.root / "attacks"
-    for folder in jobs.holdings.attack_folders():
+    for folder in jobs.grid.attack_folders():
         *lineage, number, part = folder.relative_to(root).parts
         wildcards = SimpleNamespace(lineage="/".join(lineage), round=number.removeprefix("r"), part=part)
         yield wildcards, f"{'/'.join(lineage)} with {parse_part(part)[0]}"
@@ -262,7 +262,9 @@ def _measures(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
         yield rule, wildcards, wildcards.lineage
 
 
-def _gang(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
+def _distributed_job(
+    rule: str, wildcards: Any, label: str, needs: ResourceEstimates, profile: Profile, attempt: int
+) -> Demand:
     own, site = profile.of_rule(rule), profile.launch.site
     needs = needs.of("pretrain") if rule == "pretrain" else needs
     nodes = _whole(own, "nodes", needs.nodes(wildcards))
@@ -283,7 +285,7 @@ def _gang(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile,
     )
 
 
-def _single(rule: str, wildcards: Any, label: str, needs: Needs, profile: Profile, attempt: int) -> Demand:
+def _single(rule: str, wildcards: Any, label: str, needs: ResourceEstimates, profile: Profile, attempt: int) -> Demand:
     """A job of Snakemake's own executor: one task."""
     set_for_rule = profile.of_rule(rule)
     own = {**profile.defaults, **set_for_rule}

@@ -72,7 +72,7 @@ def claim(folder: Path = Path(".snakemake"), argv: Sequence[str] | None = None) 
         argv: Snakemake's options; those of this process when None.
 
     Raises:
-        SystemExit: status 75 and a line that names the other controller, or 1 when the folder can not be written.
+        SystemExit: status 75 and a line that names the other controller, or 1 when the folder cannot be written.
     """
     if only_looks(sys.argv[1:] if argv is None else argv):
         return
@@ -90,7 +90,7 @@ def claim(folder: Path = Path(".snakemake"), argv: Sequence[str] | None = None) 
         _held[folder] = handle
         _sign(folder)
     except OSError as error:
-        _stop(f"{error.filename or folder}: {error.strerror}; mend it, or work elsewhere with --directory", 1)
+        _stop(f"{error.filename or folder}: {error.strerror}; fix it, or work elsewhere with --directory", 1)
     if stale:
         _unlock(folder)
 
@@ -276,7 +276,7 @@ class Controller:
     """A Snakemake run that holds the working directory, or did.
 
     Attributes:
-        alive: None when that can not be told.
+        alive: None when that cannot be told.
         text: who and where, for people.
     """
 

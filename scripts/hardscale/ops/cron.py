@@ -21,7 +21,7 @@ from hardscale.ops.outcome import BUSY, MEANING, OK, Finding, StoppedError, exit
 from hardscale.ops.reference import Reference, artifacts, pin, read_reference
 from hardscale.ops.scratch import RUNS, Workflow
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.paths import Layout
+from hardscale.plan.paths import StudyPaths
 from hardscale.runtime.console import Progress, printable, say
 from hardscale.settings.study import Study
 
@@ -44,7 +44,7 @@ class Run:
         if not self.directory.is_dir():
             raise StoppedError(f"--directory {args.directory}: no such folder; name the one that holds results/")
         os.chdir(self.directory)
-        self.root_in = Layout(self.study.name).root
+        self.root_in = StudyPaths(self.study.name).root
         self.root = self.directory / self.root_in
         self.reference = given or self.root / "reference.json"
         self.date = datetime.datetime.now(datetime.UTC).replace(microsecond=0)

@@ -30,7 +30,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     sample.add_argument("count", type=int, metavar="K", help="jobs, at least 2: one of training and one attack")
     sample.add_argument("--seed", type=int, default=iso_week(datetime.date.today()), help="of the choice; the week")
     full = modes.add_parser("full", help="make the whole study again and compare")
-    full.add_argument("--into", type=Path, help="folder, e.g. of a run to go on with; runs/<date> when absent")
+    full.add_argument("--into", type=Path, help="folder, e.g. of a run to resume; runs/<date> when absent")
     for parser in (sample, full):
         _common(parser)
         parser.add_argument("--profile", help="Snakemake profile, e.g. slurm")

@@ -213,7 +213,7 @@ def _file_difference(original: Path, remade: Path, name: str, result: ArtifactDi
 
 
 def _tensor_difference(original: Path, remade: Path) -> float | None:
-    """Largest difference of two weights of one name; None where numpy can not read them or shapes differ."""
+    """Largest difference of two weights of one name; None where numpy cannot read them or shapes differ."""
     import numpy as np
     from safetensors import safe_open
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
-from hardscale.plan.paths import Layout
+from hardscale.plan.paths import StudyPaths
 
 #: Folder under results/<study> -> kind, in the order in which shared bytes are given to one of them.
 _KINDS = {
@@ -24,14 +24,14 @@ _KINDS = {
     "benchmarks": "logs",
     "state": "state",
 }
-GANGS, DRAFTS, OTHER, WORKFLOW = "gangs", "drafts", "other", ".snakemake"
-KINDS = (*dict.fromkeys(_KINDS.values()), GANGS, DRAFTS, OTHER, WORKFLOW)
-_GANG = "gang"
+RANKS, DRAFTS, OTHER, WORKFLOW = "ranks", "drafts", "other", ".snakemake"
+KINDS = (*dict.fromkeys(_KINDS.values()), RANKS, DRAFTS, OTHER, WORKFLOW)
+_RANKS = "ranks"
 _DRAFT = ".tmp-"
 
 
 @dataclass(frozen=True)
-class File:
+class FileOnDisk:
     """A file: path, its identity on the file system, links to it, length, bytes that it takes on disk."""
 
     path: str
@@ -56,7 +56,7 @@ class Usage:
     used: int = 0
 
 
-def files(root: Path) -> Iterator[File]:
+def files(root: Path) -> Iterator[FileOnDisk]:
     """Every file below a folder, or the file itself, without following links; what vanishes meanwhile is left out."""
     if root.is_symlink() or root.is_file():
         yield from _file(str(root))
@@ -66,15 +66,15 @@ def files(root: Path) -> Iterator[File]:
             yield from _file(f"{place}/{name}")
 
 
-def _file(path: str) -> Iterator[File]:
+def _file(path: str) -> Iterator[FileOnDisk]:
     try:
         found = os.lstat(path)
     except OSError:
         return
-    yield File(path, (found.st_dev, found.st_ino), found.st_nlink, found.st_size, found.st_blocks * 512)
+    yield FileOnDisk(path, (found.st_dev, found.st_ino), found.st_nlink, found.st_size, found.st_blocks * 512)
 
 
-def usage(layout: Layout) -> tuple[dict[str, Usage], dict[str, Usage]]:
+def usage(layout: StudyPaths) -> tuple[dict[str, Usage], dict[str, Usage]]:
     """Bytes of a study and of ``.snakemake``, each shared file counted where the first kind of ``KINDS`` holds it.
 
     Returns:
@@ -95,7 +95,7 @@ def usage(layout: Layout) -> tuple[dict[str, Usage], dict[str, Usage]]:
     return kinds, places
 
 
-def kind_of(path: str, layout: Layout) -> str:
+def kind_of(path: str, layout: StudyPaths) -> str:
     """What a file below results/<study> or ``.snakemake`` is for."""
     root = f"{layout.root}/"
     if not path.startswith(root):
@@ -105,7 +105,7 @@ def kind_of(path: str, layout: Layout) -> str:
     if any(is_draft(part) for part in folders):
         return DRAFTS
     kind = _KINDS.get(parts[0], OTHER) if folders else OTHER
-    return GANGS if kind == "state" and _GANG in folders else kind
+    return RANKS if kind == "state" and _RANKS in folders else kind
 
 
 def is_draft(name: str) -> bool:
@@ -113,7 +113,7 @@ def is_draft(name: str) -> bool:
     return name.startswith(".") and _DRAFT in name
 
 
-def _place(path: str, layout: Layout) -> str:
+def _place(path: str, layout: StudyPaths) -> str:
     """The folder that people think of: an artifact, a job's state, or two levels of anything else."""
     root = f"{layout.root}/"
     if not path.startswith(root):

@@ -68,8 +68,8 @@ def append(
     """Append a run to the record; the whole record.
 
     Raises:
-        DataError: the record is there but can not be read.
-        ArtifactError: it can not be written.
+        DataError: the record is there but cannot be read.
+        ArtifactError: it cannot be written.
     """
     ordered = sorted(findings, key=lambda finding: finding.good)
     rows = [

@@ -22,7 +22,7 @@ class _Options(argparse.ArgumentParser):
 
 
 def look_at_studies(command: Sequence[str]) -> None:
-    """Exit with one line for a study that can not be read; of other programs and other workflows nothing is read.
+    """Exit with one line for a study that cannot be read; of other programs and other workflows nothing is read.
 
     Args:
         command: the program and its arguments.

@@ -15,7 +15,7 @@ _RUNS_TABLE = "runs.parquet"
 
 
 def fresh_folder(directory: Path, root_in: Path, today: datetime.date) -> Path:
-    """``runs/<date>``; one that was left unfinished today is gone on with, a finished one gets a successor.
+    """``runs/<date>``; one that was left unfinished today is resumed, a finished one gets a successor.
 
     Args:
         directory: the working directory.

@@ -25,7 +25,7 @@ DRAFT, STATE, WEIGHTS, SLURM_LOG, ORPHAN = "draft", "state", "weights", "Slurm l
 _DRAFT_SECONDS = 3600.0
 _DAY = 86400.0
 #: What a training job needs no more when it is done. Its record of what it published is small and stays.
-_STATE_FOLDERS = ("checkpoints", "finished", "carry", "gang")
+_STATE_FOLDERS = ("checkpoints", "finished", "carry", "ranks", "gang")  # the last: of an earlier version
 #: What a training job's state folder is known by.
 _STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
 #: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
@@ -38,16 +38,16 @@ MODEL = "model"
 
 
 @dataclass(frozen=True)
-class Rubbish:
+class Garbage:
     """Something to remove: a folder or a file; of ``weights`` the ``model`` folder of an artifact that stays."""
 
     kind: str
     path: Path
 
 
-def rubbish(
+def garbage(
     survey: Survey, *, orphans: bool = False, log_days: float = 30.0, now: float | None = None
-) -> list[Rubbish]:
+) -> list[Garbage]:
     """Everything that can go.
 
     Nothing on the list is read by an unfinished job or lies around, or in, anything that is. Where Slurm does not
@@ -77,7 +77,7 @@ def strangers(survey: Survey) -> str:
     return f"Slurm job {others[0]} runs in this folder and is not known to the study" if others else ""
 
 
-def without_needed(found: Iterable[Rubbish], needed: set[str]) -> list[Rubbish]:
+def without_needed(found: Iterable[Garbage], needed: set[str]) -> list[Garbage]:
     """The list without anything that is needed, holds something needed or lies in it; no entry lies in another."""
     around = {str(parent) for path in needed for parent in Path(path).parents}
 
@@ -89,7 +89,7 @@ def without_needed(found: Iterable[Rubbish], needed: set[str]) -> list[Rubbish]:
     return [one for one in kept if paths.isdisjoint(one.path.parents)]
 
 
-def _drafts(survey: Survey, now: float) -> Iterator[Rubbish]:
+def _drafts(survey: Survey, now: float) -> Iterator[Garbage]:
     """Drafts of killed publishers: an hour without a write, and no job that could be writing them."""
     live = [seen.step for seen in survey.steps(RUNNING, QUEUED)]
     live_folders = {folder for step in live for folder in step.folders}
@@ -102,11 +102,11 @@ def _drafts(survey: Survey, now: float) -> Iterator[Rubbish]:
             written = str(path.with_name(name[1:].split(".tmp-")[0]))
             if written in live_folders or str(path).startswith(live_states) or now - _newest(path) < _DRAFT_SECONDS:
                 continue
-            yield Rubbish(DRAFT, path)
+            yield Garbage(DRAFT, path)
 
 
 def _newest(path: Path) -> float:
-    """When a file, or something in a folder, was last written; now when that can not be told."""
+    """When a file, or something in a folder, was last written; now when that cannot be told."""
     try:
         times = [path.stat().st_mtime, *(os.lstat(file.path).st_mtime for file in files(path))]
     except OSError:
@@ -114,48 +114,48 @@ def _newest(path: Path) -> float:
     return max(times)
 
 
-def _finished_states(survey: Survey) -> Iterator[Rubbish]:
+def _finished_states(survey: Survey) -> Iterator[Garbage]:
     for seen in survey.steps(DONE):
         if seen.step.state is None:
             continue
         state = Path(seen.step.state)
         present = [state / name for name in _STATE_FOLDERS if (state / name).is_dir()]
         if present and not in_use(state, survey):
-            yield from (Rubbish(STATE, path) for path in present)
+            yield from (Garbage(STATE, path) for path in present)
 
 
 def in_use(state: Path, survey: Survey) -> bool:
     """Whether a driver, a rank or a Slurm job works in a state folder."""
     note = read_note(state)
-    return driven(state) or ranks_here(state / "gang") or (note is not None and survey.slurm.live(note.job_id))
+    return driven(state) or ranks_here(state / "ranks") or (note is not None and survey.slurm.live(note.job_id))
 
 
-def _weights(survey: Survey) -> Iterator[Rubbish]:
+def _weights(survey: Survey) -> Iterator[Garbage]:
     """Weights of rounds that nothing evaluates and no block starts from; training itself does not publish such."""
-    kept = {str(folder) for folder in survey.jobs.holdings.model_folders()}
+    kept = {str(folder) for folder in survey.jobs.grid.model_folders()}
     for seen in survey.steps(DONE):
         if seen.step.phase == "rounds":
             for folder in seen.step.folders:
                 if folder not in kept and Path(folder, "model").is_dir():
-                    yield Rubbish(WEIGHTS, Path(folder, "model"))
+                    yield Garbage(WEIGHTS, Path(folder, "model"))
 
 
-def _slurm_logs(survey: Survey, before: float) -> Iterator[Rubbish]:
+def _slurm_logs(survey: Survey, before: float) -> Iterator[Garbage]:
     for path in (SNAKEMAKE / "slurm_logs").rglob("*.log"):
         live = path.stem.isdigit() and survey.slurm.live(int(path.stem))
         if not live and _newest(path) < before:
-            yield Rubbish(SLURM_LOG, path)
+            yield Garbage(SLURM_LOG, path)
 
 
-def _orphan_artifacts(survey: Survey) -> Iterator[Rubbish]:
+def _orphan_artifacts(survey: Survey) -> Iterator[Garbage]:
     asked = {folder for seen in survey.seen for folder in seen.step.folders}
     for kind in _ARTIFACTS:
         for folder in artifact_folders(survey.jobs.layout.root / kind):
             if str(folder) not in asked:
-                yield Rubbish(ORPHAN, folder)
+                yield Garbage(ORPHAN, folder)
 
 
-def _orphan_states(survey: Survey) -> Iterator[Rubbish]:
+def _orphan_states(survey: Survey) -> Iterator[Garbage]:
     asked = {seen.step.state for seen in survey.seen if seen.step.state}
     for place, names, found in os.walk(survey.jobs.layout.root / "state"):
         if place in asked:
@@ -163,7 +163,7 @@ def _orphan_states(survey: Survey) -> Iterator[Rubbish]:
         elif _STATE_PARTS & {*names, *found}:
             names.clear()
             if not in_use(Path(place), survey):
-                yield Rubbish(ORPHAN, Path(place))
+                yield Garbage(ORPHAN, Path(place))
 
 
 def refusal(survey: Survey) -> str:
@@ -178,7 +178,7 @@ def refusal(survey: Survey) -> str:
     )
 
 
-def remove(items: Iterable[Rubbish]) -> Iterator[tuple[Rubbish, str]]:
+def remove(items: Iterable[Garbage]) -> Iterator[tuple[Garbage, str]]:
     """Remove one after another; each with the reason why it stays, empty when it is gone."""
     for one in items:
         try:
@@ -187,7 +187,7 @@ def remove(items: Iterable[Rubbish]) -> Iterator[tuple[Rubbish, str]]:
             yield one, str(error)
 
 
-def _remove(one: Rubbish) -> str:
+def _remove(one: Garbage) -> str:
     if one.kind == WEIGHTS:
         prune_weights(one.path.parent)
         return ""

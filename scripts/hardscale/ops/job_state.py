@@ -20,7 +20,7 @@ from hardscale.ops import snakemake_metadata
 from hardscale.ops.controller import Controller, find_controller
 from hardscale.ops.snakemake_metadata import last_line
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.steps import Step, output_folder, plan
+from hardscale.plan.steps import PlannedJob, output_folder, plan
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "waiting")
 
@@ -29,7 +29,7 @@ RUNNING, QUEUED = "running", "queued"
 _WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
-#: Ends that say nothing against a job: its next run goes on.
+#: Ends that say nothing against a job: its next run resumes.
 _HARMLESS = frozenset({"COMPLETED", "CANCELLED", "PREEMPTED"})
 
 
@@ -44,7 +44,7 @@ class Seen:
         error: why it failed, one line, when it is ``failed``.
     """
 
-    step: Step
+    step: PlannedJob
     state: str
     live: Live | None = None
     error: str | None = None
@@ -89,7 +89,7 @@ def survey(jobs: Jobs) -> Survey:
     return Survey(jobs, [look.at(step) for step in steps], controller, slurm)
 
 
-def _was_used(steps: Sequence[Step], started: dict[str, str | None]) -> bool:
+def _was_used(steps: Sequence[PlannedJob], started: dict[str, str | None]) -> bool:
     """Whether anything of this folder may be in Slurm's hands; a machine can have its commands without a cluster."""
     return (
         any(started.values())
@@ -106,7 +106,7 @@ class _Look:
         self._sight = Sight(slurm, started, controlled)
         self._failures = snakemake_metadata.failures()
 
-    def at(self, step: Step) -> Seen:
+    def at(self, step: PlannedJob) -> Seen:
         # An output that Snakemake did not see finished is made again by the next run, though it lies there.
         if all(map(os.path.exists, step.outputs)) and not self._is_marked(step):
             return Seen(step, DONE)
@@ -116,10 +116,10 @@ class _Look:
         error = self._error(step)
         return Seen(step, FAILED, error=error) if error else Seen(step, WAITING)
 
-    def _is_marked(self, step: Step) -> bool:
+    def _is_marked(self, step: PlannedJob) -> bool:
         return bool(self._started) and any(output in self._started for output in step.outputs)
 
-    def _error(self, step: Step) -> str | None:
+    def _error(self, step: PlannedJob) -> str | None:
         """Why a job failed when it ran last; None when it did not, or was only interrupted."""
         if os.path.exists(step.log):  # noqa: PTH110 - of thousands of jobs
             told = snakemake_metadata.last_error(step.log)
@@ -129,8 +129,8 @@ class _Look:
         return told or _pruned_victim(step)
 
 
-def _pruned_victim(step: Step) -> str | None:
-    """Why an attack can not start: its model's weights were given up when the study did not ask for them."""
+def _pruned_victim(step: PlannedJob) -> str | None:
+    """Why an attack cannot start: its model's weights were given up when the study did not ask for them."""
     if step.rule != "attack" or not os.path.exists(step.inputs[0]):  # noqa: PTH110
         return None
     folder = Path(output_folder(step.inputs[0]))
@@ -215,44 +215,44 @@ class Sight:
         for job in sorted(slurm.here, key=lambda job: (job.live, job.id)):
             self._comments[job.comment] = job  # a job that lives before one that ended, then the newest
 
-    def of(self, step: Step) -> Live | None:
+    def of(self, step: PlannedJob) -> Live | None:
         """The life of a job; None when it neither runs nor waits for Slurm."""
-        return self._gang(step) or self._executed(step) or self._started(step)
+        return self._distributed_job(step) or self._executed(step) or self._started(step)
 
-    def ended_badly(self, step: Step) -> str | None:
+    def ended_badly(self, step: PlannedJob) -> str | None:
         """What Slurm remembers of the job's end, when that was not a good one."""
         job = self._slurm_job(step)
         if job is None or job.live or job.state in _HARMLESS:
             return None
         return f"Slurm job {job.id} ended as {job.state}" + (f" on {job.nodes}" if job.nodes else "")
 
-    def _gang(self, step: Step) -> Live | None:
+    def _distributed_job(self, step: PlannedJob) -> Live | None:
         if step.state is None or not os.path.isdir(step.state):  # noqa: PTH112 - of thousands of jobs
             return None
-        gang = Path(step.state) / "gang"
+        ranks_folder = Path(step.state) / "ranks"
         note = read_note(Path(step.state))
         if note is not None and self._slurm.live(note.job_id):
-            return self._on_slurm(note.job_id, last_line(str(gang / "progress")))
-        if ranks_here(gang):
-            return Live(RUNNING, None, socket.gethostname(), "", last_line(str(gang / "progress")))
+            return self._on_slurm(note.job_id, last_line(str(ranks_folder / "progress")))
+        if ranks_here(ranks_folder):
+            return Live(RUNNING, None, socket.gethostname(), "", last_line(str(ranks_folder / "progress")))
         return None
 
-    def _executed(self, step: Step) -> Live | None:
+    def _executed(self, step: PlannedJob) -> Live | None:
         job = self._slurm_job(step)
         return _shown(job, last_line(step.log)) if job is not None and job.live else None
 
-    def _started(self, step: Step) -> Live | None:
+    def _started(self, step: PlannedJob) -> Live | None:
         if self._controlled and any(output in self._marks for output in step.outputs):
             return Live(RUNNING, None, "", "", last_line(step.log))
         return None
 
-    def _slurm_job(self, step: Step) -> queue.SlurmJob | None:
+    def _slurm_job(self, step: PlannedJob) -> queue.SlurmJob | None:
         if not self._slurm.by_id:
             return None
         for output in step.outputs:
             if job := self._slurm.find(self._marks.get(output)):
                 return job
-        return self._comments.get(step.gang_label if step.state else step.slurm_comment)
+        return self._comments.get(step.distributed_label if step.state else step.slurm_comment)
 
     def _on_slurm(self, number: int, progress: str) -> Live:
         job = self._slurm.by_id.get(number)
@@ -282,11 +282,11 @@ def _array_tasks() -> dict[str, queue.SlurmJob]:
     }
 
 
-def ranks_here(gang: Path) -> bool:
-    """Whether ranks of a gang folder run on this machine."""
-    for path in gang.glob("rank*.pid") if gang.is_dir() else ():
+def ranks_here(ranks_folder: Path) -> bool:
+    """Whether ranks of a ranks' folder run on this machine."""
+    for path in ranks_folder.glob("rank*.pid") if ranks_folder.is_dir() else ():
         with contextlib.suppress(OSError, ValueError):
-            if is_rank(int(path.read_text()), gang.absolute()):
+            if is_rank(int(path.read_text()), ranks_folder.absolute()):
                 return True
     return False
 

@@ -12,7 +12,7 @@ OK, DAMAGED, USAGE, DRIFT, BUSY = 0, 1, 2, 3, 75
 MEANING = {
     OK: "nothing drifted",
     DAMAGED: "an artifact is damaged or missing, or a job failed: repair, then run again",
-    USAGE: "the command can not be run as it was given",
+    USAGE: "the command cannot be run as it was given",
     DRIFT: "drift: results differ from what they are compared with",
     BUSY: "another controller runs here: nothing was compared, try again later",
 }

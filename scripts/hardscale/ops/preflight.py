@@ -19,8 +19,8 @@ from hardscale.models.fit import ability_of, ability_of_name, config_at_hand
 from hardscale.models.fit import problems as demand_problems
 from hardscale.models.model_config import writing_problem
 from hardscale.plan.demands import Demands
-from hardscale.plan.estimates import Needs
-from hardscale.plan.grid import Holdings
+from hardscale.plan.estimates import ResourceEstimates
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.launching import Launch
 from hardscale.plan.site import VARIABLE
 from hardscale.settings.defenses import External
@@ -63,7 +63,7 @@ def problems(study: Study, conda: bool = False) -> list[str]:
 
 
 def place_problem(root: Path) -> str | None:
-    """Why results can not be written to ``root``; None when they can."""
+    """Why results cannot be written to ``root``; None when they can."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
@@ -73,19 +73,16 @@ def place_problem(root: Path) -> str | None:
 
 
 def _unusable(root: Path, reason: str) -> str:
-    return f"{root}: results can not be written here ({reason}); mend it, or choose a place by --directory"
+    return f"{root}: results cannot be written here ({reason}); fix it, or choose a place by --directory"
 
 
-def optimizer_problems(holdings: Holdings, needs: Needs) -> list[str]:
-    """One line for each scale whose GPUs ask for a ZeRO stage that its factored Adafactor can not have."""
-    trained: list[tuple[str, Cell, Any]] = [
-        ("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in holdings.cells
-    ]
+def optimizer_problems(grid: StudyGrid, needs: ResourceEstimates) -> list[str]:
+    """One line for each scale whose GPUs ask for a ZeRO stage that its factored Adafactor cannot have."""
+    trained: list[tuple[str, Cell, Any]] = [("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in grid.cells]
     trained += [
-        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key))
-        for lineage in holdings.defended
+        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key)) for lineage in grid.defended
     ]
-    scales = {(cell.family, cell.scale) for cell in holdings.cells}
+    scales = {(cell.family, cell.scale) for cell in grid.cells}
     concerned = {(family, scale) for family, scale in scales if needs.may_need_zero(family, scale)}
     found: dict[tuple[str, str, str], str] = {}
     for block, cell, wildcards in trained:
@@ -102,18 +99,18 @@ def optimizer_problems(holdings: Holdings, needs: Needs) -> list[str]:
     return list(found.values())
 
 
-def check_plan(holdings: Holdings, launch: Launch, needs: Needs) -> None:
-    """Stop before anything is planned where results lie below a file, or where Slurm's GPUs can not train a scale."""
-    root = holdings.layout.root
+def check_plan(grid: StudyGrid, launch: Launch, needs: ResourceEstimates) -> None:
+    """Stop before anything is planned where results lie below a file, or where Slurm's GPUs cannot train a scale."""
+    root = grid.layout.root
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             _stop([_unusable(root, f"{path} is a file")])
     if launch.how != "local":
-        _stop(optimizer_problems(holdings, needs))
+        _stop(optimizer_problems(grid, needs))
 
 
 def check_sources(study: Study, root: Path, conda: bool = False) -> None:
-    """Stop the workflow with a line for each missing source, or where results can not be written to ``root``."""
+    """Stop the workflow with a line for each missing source, or where results cannot be written to ``root``."""
     _stop(problems(study, conda) or [line for line in [place_problem(root)] if line])
 
 
@@ -124,7 +121,7 @@ def _stop(lines: list[str]) -> None:
 
 
 def model_problems(study: Study) -> list[str]:
-    """One line for each setting that a model of the study can not meet, as far as is known before any job."""
+    """One line for each setting that a model of the study cannot meet, as far as is known before any job."""
     asked, root = Demands(study), data_root(study)
     lines: list[str] = []
     for family, scale in asked.models():
@@ -139,7 +136,7 @@ def model_problems(study: Study) -> list[str]:
 
 
 def _writing_problems(study: Study, family: str, scale: str, root: Path | None, victim: bool) -> Iterator[str]:
-    """Why a model that is to write replies can not, where its files lie at hand; one under attack by a template."""
+    """Why a model that is to write replies cannot, where its files lie at hand; one under attack by a template."""
     try:
         folder, config = config_at_hand(family, scale, study.families[family], root)
     except (ModelError, StudyError):
@@ -251,7 +248,7 @@ def lm_eval_problems(settings: LmEvalSettings, root: Path | None, conda: bool = 
     lines = [_unknown_task(name, answer["known"], answer["version"]) for name in answer["unknown"]]
     absent = [name for name in answer["data"] if not _to_be_had(name)]
     if absent:
-        why = "offline mode is on" if hub.offline() else "the hub can not be reached"
+        why = "offline mode is on" if hub.offline() else "the hub cannot be reached"
         lines.append(
             f"utility.lm_eval.tasks: not in the hub's cache: {', '.join(absent)}; and {why}; run once with network, or "
             "name tasks with files of your own (include_path)"

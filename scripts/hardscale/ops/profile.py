@@ -26,7 +26,7 @@ class Profile:
 
     @property
     def launch(self) -> Launch:
-        """How gangs are started, and with which partition and account."""
+        """How distributed jobs are started, and with which partition and account."""
         return Launch.of_profile(self.defaults)
 
     def of_rule(self, rule: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def read_profile(folder: Path) -> Profile:
     """The profile in a folder, or that a file is.
 
     Raises:
-        StudyError: there is none, or it can not be rendered.
+        StudyError: there is none, or it cannot be rendered.
     """
     import yaml
     import yte
@@ -57,7 +57,7 @@ def read_profile(folder: Path) -> Profile:
     try:
         values = yte.process_yaml(path.read_text(encoding="utf-8"), require_use_yte=True)
     except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"{path}: can not be read: {' '.join(str(error).split())}") from error
+        raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except Exception as error:  # expressions in the file may raise anything
         raise StudyError(f"{path}: an expression failed: {type(error).__name__}: {error}") from error
     if not isinstance(values, dict):

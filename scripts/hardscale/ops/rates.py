@@ -26,7 +26,7 @@ def artifact_rates(folder: Path) -> Counts:
 
     Raises:
         ArtifactError: the artifact has no manifest.
-        DataError: its table can not be read.
+        DataError: its table cannot be read.
     """
     manifest = read_manifest(folder)
     if manifest["kind"] == "attack":
@@ -49,7 +49,7 @@ def table_rates(path: Path) -> Counts:
     """The same of a table of runs, each attack after its last iteration.
 
     Raises:
-        DataError: the table can not be read.
+        DataError: the table cannot be read.
     """
     last: dict[str, dict[str, Any]] = {}
     for row in read_table(path, RUNS).to_pylist():

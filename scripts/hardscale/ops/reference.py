@@ -128,7 +128,7 @@ def read_reference(path: Path) -> Reference:
 
 @dataclass(frozen=True)
 class Damage:
-    """An artifact folder that can not be read as what it was published as. ``half``: it has no manifest at all."""
+    """An artifact folder that cannot be read as what it was published as. ``half``: it has no manifest at all."""
 
     folder: Path
     reason: str
@@ -260,7 +260,7 @@ def remove(root: Path, damages: Sequence[Damage]) -> None:
     """Remove the damaged folders and nothing else.
 
     Raises:
-        ArtifactError: one lies outside of ``root``, is a link, or can not be removed.
+        ArtifactError: one lies outside of ``root``, is a link, or cannot be removed.
     """
     for damage in damages:
         folder = damage.folder
@@ -270,4 +270,4 @@ def remove(root: Path, damages: Sequence[Damage]) -> None:
         try:
             shutil.rmtree(folder)
         except OSError as error:
-            raise ArtifactError(f"{folder}: can not be removed ({error.strerror}); remove it by hand") from error
+            raise ArtifactError(f"{folder}: cannot be removed ({error.strerror}); remove it by hand") from error

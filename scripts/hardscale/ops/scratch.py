@@ -100,7 +100,7 @@ def link_surroundings(directory: Path, scratch: Path) -> None:
 def provide(folder: Path, directory: Path, scratch: Path) -> None:
     """Put a verified artifact of ``directory`` into ``scratch`` at the same place.
 
-    Its files are links, which cost nothing and can not be written to by a job (jobs replace folders, never files). The
+    Its files are links, which cost nothing and cannot be written to by a job (jobs replace folders, never files). The
     manifest is a copy with the time of now, so that the age of the original stays what it is.
 
     Raises:

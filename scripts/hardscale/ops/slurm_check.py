@@ -19,8 +19,8 @@ from hardscale.ops import cluster
 from hardscale.ops.cluster import Demand, Partition, demands, disk_mb
 from hardscale.ops.preflight import optimizer_problems
 from hardscale.ops.profile import Profile
-from hardscale.plan.estimates import Needs
-from hardscale.plan.grid import Holdings
+from hardscale.plan.estimates import ResourceEstimates
+from hardscale.plan.grid import StudyGrid
 from hardscale.settings.study import Study
 from hardscale.untrusted.literal import one_line
 
@@ -41,7 +41,7 @@ Level = Literal["ok", "warn", "FAIL"]
 
 
 @dataclass
-class Situation:
+class CheckedSetup:
     """What is asked about, and what the checks learned."""
 
     study: Study
@@ -55,7 +55,7 @@ class Situation:
         return demands(self.study, self.profile)
 
 
-def controller(now: Situation) -> Iterator[Finding]:
+def controller(now: CheckedSetup) -> Iterator[CheckResult]:
     """Commands, plugin and controller."""
     absent = cluster.missing()
     if absent:
@@ -88,23 +88,23 @@ def _answers(name: str, env: dict[str, str]) -> bool:
         return False
 
 
-def settings(now: Situation) -> Iterator[Finding]:
+def settings(now: CheckedSetup) -> Iterator[CheckResult]:
     """The profile submits to Slurm at all."""
     for key, value in (("executor", now.profile.values.get("executor")), ("launch", now.profile.launch.how)):
         if value != "slurm":
             where = "default-resources: launch" if key == "launch" else key
-            jobs = "training gangs" if key == "launch" else "attacks"
+            jobs = "distributed jobs" if key == "launch" else "attacks"
             yield warn("profile", f"{now.profile.path}: {where}: found {value!r}; {jobs} do not go to Slurm")
 
 
-def optimizers(now: Situation) -> Iterator[Finding]:
+def optimizers(now: CheckedSetup) -> Iterator[CheckResult]:
     """The GPUs can train every scale with the optimizer that the study gives it."""
     if now.profile.launch.how != "local":
-        for problem in optimizer_problems(Holdings(now.study), Needs(now.study)):
+        for problem in optimizer_problems(StudyGrid(now.study), ResourceEstimates(now.study)):
             yield fail("optimizer", problem)
 
 
-def partitions(now: Situation) -> Iterator[Finding]:
+def partitions(now: CheckedSetup) -> Iterator[CheckResult]:
     """The partitions that the profile names."""
     names, default = cluster.partition_names()
     for wanted in dict.fromkeys(demand.partition for demand in now.demands):
@@ -128,15 +128,15 @@ def partitions(now: Situation) -> Iterator[Finding]:
         yield ok("partition", f"{name} is up: {len(usable)} of {len(found.nodes)} nodes{gpus}, time limit {limit}")
 
 
-def _partition_variable(now: Situation, name: str | None) -> str:
-    of_gangs = now.profile.launch.site.get("partition")
+def _partition_variable(now: CheckedSetup, name: str | None) -> str:
+    of_distributed = now.profile.launch.site.get("partition")
     of_attacks = now.profile.defaults.get("slurm_partition")
-    if name == of_gangs and of_gangs != of_attacks:
-        return f"HARDSCALE_GANG_PARTITION (gang_partition in {now.profile.path})"
+    if name == of_distributed and of_distributed != of_attacks:
+        return f"HARDSCALE_DISTRIBUTED_PARTITION (distributed_partition in {now.profile.path})"
     return f"HARDSCALE_PARTITION (slurm_partition in {now.profile.path})"
 
 
-def jobs(now: Situation) -> Iterator[Finding]:
+def jobs(now: CheckedSetup) -> Iterator[CheckResult]:
     """Whether the study's largest jobs fit a node, and whether sbatch takes them."""
     for demand in now.demands:
         found = now.partitions.get(demand.partition or "")
@@ -156,7 +156,7 @@ def jobs(now: Situation) -> Iterator[Finding]:
     yield from _retries(now)
 
 
-def _retries(now: Situation) -> Iterator[Finding]:
+def _retries(now: CheckedSetup) -> Iterator[CheckResult]:
     retries = now.profile.number("retries", 0)
     refused_at_first = {demand.rule for demand in now.demands if _fails(now, demand)}
     for demand in demands(now.study, now.profile, attempt=retries + 1) if retries else []:
@@ -165,7 +165,7 @@ def _retries(now: Situation) -> Iterator[Finding]:
             yield warn(demand.rule, f"{demand.label}: at attempt {retries + 1} {text}; set {key}, or fewer retries")
 
 
-def _fails(now: Situation, demand: Demand) -> bool:
+def _fails(now: CheckedSetup, demand: Demand) -> bool:
     found = now.partitions.get(demand.partition or "")
     return found is not None and bool(misfits(demand, found))
 
@@ -211,7 +211,7 @@ def refused(demand: Demand) -> str | None:
     return cluster.complaint(done).removeprefix("allocation failure: ") if done.returncode else None
 
 
-def _cause(now: Situation, refusal: str) -> str:
+def _cause(now: CheckedSetup, refusal: str) -> str:
     known = _accounts()
     accounts = f" to one of yours: {', '.join(known)}" if known else ""
     for word, key in _CAUSES:
@@ -231,7 +231,7 @@ def _accounts() -> list[str]:
     return list(dict.fromkeys(done.stdout.split())) if done.returncode == 0 else []
 
 
-def status(now: Situation) -> Iterator[Finding]:
+def status(now: CheckedSetup) -> Iterator[CheckResult]:
     """How the controller of the study will learn that jobs ended."""
     wanted = now.profile.values.get("slurm-status-command")
     first = now.profile.number("slurm-init-seconds-before-status-checks", 40)
@@ -262,7 +262,7 @@ def _sacct_works() -> bool:
         return False
 
 
-def requeue(now: Situation) -> Iterator[Finding]:
+def requeue(now: CheckedSetup) -> Iterator[CheckResult]:
     """What happens to jobs that are preempted or lose their node."""
     if now.config.get("JobRequeue", "1") != "1" and not now.profile.values.get("slurm-requeue"):
         yield warn("requeue", "JobRequeue is 0 here: a job that loses its node is lost; set slurm-requeue: true")
@@ -272,16 +272,16 @@ def requeue(now: Situation) -> Iterator[Finding]:
         if "CANCEL" in found.preempt_mode:
             yield warn(
                 "preemption",
-                f"{found.name} cancels preempted jobs: gangs are submitted again and go on from their checkpoint, "
+                f"{found.name} cancels preempted jobs: distributed ones are submitted again and resume where they were, "
                 "attacks take one of their retries",
             )
 
 
-def disk(now: Situation) -> Iterator[Finding]:
+def disk(now: CheckedSetup) -> Iterator[CheckResult]:
     """Space for the results against the estimate of all models and checkpoints."""
-    from hardscale.plan.paths import Layout
+    from hardscale.plan.paths import StudyPaths
 
-    root = Layout(now.study.name).root
+    root = StudyPaths(now.study.name).root
     place = next(path for path in (root, *root.absolute().parents) if path.is_dir())
     used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) // 10**6 if root.is_dir() else 0
     free = shutil.disk_usage(place).free // 10**6
@@ -298,7 +298,7 @@ def _gb(megabytes: int) -> str:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line: how bad, what it is about, and for all that is not ok which key or variable to set."""
 
     level: Level
@@ -309,26 +309,26 @@ class Finding:
         return f"{self.level:4}  {self.topic}: {one_line(self.text)}"
 
 
-def ok(topic: str, text: str) -> Finding:
+def ok(topic: str, text: str) -> CheckResult:
     """All is well."""
-    return Finding("ok", topic, text)
+    return CheckResult("ok", topic, text)
 
 
-def warn(topic: str, text: str) -> Finding:
+def warn(topic: str, text: str) -> CheckResult:
     """It will run, perhaps not as one wishes."""
-    return Finding("warn", topic, text)
+    return CheckResult("warn", topic, text)
 
 
-def fail(topic: str, text: str) -> Finding:
+def fail(topic: str, text: str) -> CheckResult:
     """It will not run."""
-    return Finding("FAIL", topic, text)
+    return CheckResult("FAIL", topic, text)
 
 
-def verdict(findings: list[Finding]) -> str:
+def verdict(findings: list[CheckResult]) -> str:
     """The last line."""
     counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warn", "FAIL")}
     if counts["FAIL"]:
         things = "thing" if counts["FAIL"] == 1 else "things"
-        return f"slurm-check: {counts['FAIL']} {things} to mend before a study can run here"
+        return f"slurm-check: {counts['FAIL']} {things} to fix before a study can run here"
     warnings = f", {counts['warn']} to know about" if counts["warn"] else ""
     return f"slurm-check: ready ({counts['ok']} ok{warnings})"

@@ -18,9 +18,9 @@ from typing import Any
 from hardscale.launch import queue
 from hardscale.ops import cluster
 from hardscale.ops.cluster import Demand
-from hardscale.ops.slurm_check import Finding, Situation, fail, ok, warn
+from hardscale.ops.slurm_check import CheckedSetup, CheckResult, fail, ok, warn
 from hardscale.ops.slurm_probe import ANSWER
-from hardscale.plan.paths import Layout
+from hardscale.plan.paths import StudyPaths
 from hardscale.settings.study import data_root
 
 _SCRIPTS = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ _SKEW_SECONDS = 5.0
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED")
 
 
-def probe(now: Situation, wait: float) -> Iterator[Finding]:
+def probe(now: CheckedSetup, wait: float) -> Iterator[CheckResult]:
     """Run the tiny job on each partition that the study uses.
 
     Args:
@@ -53,7 +53,7 @@ def probe(now: Situation, wait: float) -> Iterator[Finding]:
 class _Trial:
     """One tiny job, with the partition, account and GPUs of a demand."""
 
-    def __init__(self, now: Situation, demand: Demand, wait: float) -> None:
+    def __init__(self, now: CheckedSetup, demand: Demand, wait: float) -> None:
         self._now, self._wait = now, wait
         site = tuple(option for option in demand.site if "gres" not in option)
         self._demand = replace(
@@ -61,17 +61,17 @@ class _Trial:
         )
         self._topic = f"node of {demand.partition or 'the default partition'}"
         self._token = secrets.token_hex(8)
-        self._folder = Layout(now.study.name).root.absolute() / "logs" / "slurm-check" / self._token
+        self._folder = StudyPaths(now.study.name).root.absolute() / "logs" / "slurm-check" / self._token
         self._begun = time.time()
         root = data_root(now.study)
         self._env = {**os.environ, **({"HARDSCALE_DATA": str(root)} if root else {})}
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[CheckResult]:
         try:
             self._folder.mkdir(parents=True)
             (self._folder / "token").write_text(self._token, encoding="utf-8")
         except OSError as error:
-            text = f"{self._folder}: can not be written ({error.strerror}); run elsewhere (--directory)"
+            text = f"{self._folder}: cannot be written ({error.strerror}); run elsewhere (--directory)"
             yield fail(self._topic, text)
             return
         try:
@@ -81,7 +81,7 @@ class _Trial:
             with contextlib.suppress(OSError):
                 self._folder.parent.rmdir()
 
-    def _run(self) -> Iterator[Finding]:
+    def _run(self) -> Iterator[CheckResult]:
         done = cluster.call("sbatch", "--parsable", *self._options(), f"--wrap={self._command()}", env=self._env)
         if done.returncode:
             yield fail(self._topic, f"sbatch refuses the probe: {cluster.complaint(done)!r}")
@@ -103,7 +103,7 @@ class _Trial:
         look = f"PYTHONPATH={path} {python} -m hardscale.ops.slurm_probe {folder}"
         return f"cat {folder}/token > {folder}/seen && {look}; echo $? > {folder}/ended"
 
-    def _answered(self, number: int) -> Iterator[Finding]:
+    def _answered(self, number: int) -> Iterator[CheckResult]:
         state = self._wait_for_the_end(number)
         read_after = time.time()
         answer = self._read(ANSWER)
@@ -144,7 +144,7 @@ class _Trial:
             return (self._folder / name).read_text(encoding="utf-8", errors="replace")
         return None
 
-    def _judge(self, answer: dict[str, Any], read_after: float) -> Iterator[Finding]:
+    def _judge(self, answer: dict[str, Any], read_after: float) -> Iterator[CheckResult]:
         if "error" in answer:
             yield fail(self._topic, f"{answer['node']}: the library does not load: {answer['error']}; see envs/ for it")
             return
@@ -163,7 +163,7 @@ class _Trial:
             off = answer["time"] - read_after
             yield warn(self._topic, f"the clock of {answer['node']} is off by {off:+.0f} s; have it set (NTP)")
 
-    def _judge_places(self, answer: dict[str, Any]) -> Iterator[Finding]:
+    def _judge_places(self, answer: dict[str, Any]) -> Iterator[CheckResult]:
         for name, (there, exists) in answer["places"].items():
             here = self._env.get(name, "")
             if there != here:

@@ -55,7 +55,7 @@ def failures(folder: Path = SNAKEMAKE) -> dict[str, str]:
 
 
 def _end(path: Path, size: int) -> str:
-    """The last bytes of a file as text; empty when it can not be read."""
+    """The last bytes of a file as text; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - size))

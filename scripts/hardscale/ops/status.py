@@ -17,7 +17,7 @@ from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
 from hardscale.ops.job_state import DONE, FAILED, QUEUED, RUNNING, STATES, Seen, Survey
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.steps import PHASES, Step
+from hardscale.plan.steps import PHASES, PlannedJob
 from hardscale.runtime.console import printable
 
 _SHOWN = 20
@@ -56,7 +56,7 @@ def status(survey: Survey) -> dict[str, Any]:
     }
 
 
-def _log(step: Step) -> str:
+def _log(step: PlannedJob) -> str:
     """The log of a failed job; Slurm's own, when it failed before it could write one."""
     if Path(step.log).exists():
         return step.log
@@ -71,7 +71,7 @@ def _live(seen: Seen) -> dict[str, Any]:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """:func:`status` for a terminal. Lines of jobs' logs can not move the cursor."""
+    """:func:`status` for a terminal. Lines of jobs' logs cannot move the cursor."""
     parts = [f"{facts['study']} in {facts['directory']}, {facts['time'].replace('T', ' ')[:19]}", _controller(facts)]
     parts += ["", _counts(facts["phases"])]
     for title in (RUNNING, QUEUED):
@@ -83,7 +83,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def _controller(facts: dict[str, Any]) -> str:
     found = facts["controller"]
-    how = {True: "lives", False: "is dead; the next run takes over", None: "can not be seen from here"}
+    how = {True: "lives", False: "is dead; the next run takes over", None: "cannot be seen from here"}
     line = "controller: none" if found is None else f"controller: {found['who']}: {how[found['alive']]}"
     return line + (f"\n{facts['slurm_problem']}: what runs is not known" if facts["slurm_problem"] else "")
 
@@ -165,7 +165,7 @@ def estimate(seen: Sequence[Seen]) -> Estimate:
     return Estimate(max(work / parallel, _longest_chain(left, costs)), work, parallel)
 
 
-def read_timing(step: Step) -> Timing | None:
+def read_timing(step: PlannedJob) -> Timing | None:
     """A job's benchmark; None without one. Of a resumed job it tells the last part only."""
     try:
         with open(step.benchmark, "rb") as file:  # noqa: PTH123 - of thousands of jobs
@@ -176,7 +176,7 @@ def read_timing(step: Step) -> Timing | None:
         return None
 
 
-def _seconds_by_kind(finished: Sequence[tuple[Step, Timing]]) -> dict[tuple[str, ...], float]:
+def _seconds_by_kind(finished: Sequence[tuple[PlannedJob, Timing]]) -> dict[tuple[str, ...], float]:
     """Kind -> median seconds of a unit."""
     found: dict[tuple[str, ...], list[float]] = {}
     for step, timing in finished:
@@ -199,7 +199,7 @@ def _parallel(seen: Sequence[Seen], timings: list[Timing]) -> float | None:
     return max(1.0, sum(timing.seconds for timing in timings) / covered) if covered else None
 
 
-def _longest_chain(left: Sequence[Step], costs: dict[str, float]) -> float:
+def _longest_chain(left: Sequence[PlannedJob], costs: dict[str, float]) -> float:
     """Seconds of the longest chain of jobs that wait for each other; jobs come in the order of the workflow."""
     ready: dict[str, float] = {}
     for step in left:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hardscale.papers import values
 from hardscale.papers.deviations import named_model, run_of, shown
-from hardscale.papers.values import Block
+from hardscale.papers.values import PublishedBlock
 from hardscale.settings.attacks import EmbeddingAttack, Perturbation
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
@@ -33,7 +33,7 @@ class _Part(NamedTuple):
     """
 
     name: str
-    wanted: Block
+    wanted: PublishedBlock
     default: Any
     own: Any
 

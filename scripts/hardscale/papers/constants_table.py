@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from hardscale.artifacts.rounds_plan import chosen_rounds, paper_rounds
 from hardscale.papers import values
 from hardscale.papers.deviations import named_model, run_of, shown
-from hardscale.papers.values import Block
+from hardscale.papers.values import PublishedBlock
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings
 from hardscale.settings.defenses import AdversarialRounds
 from hardscale.settings.headline import entry_for
@@ -64,7 +64,9 @@ def _rows(studies: Sequence[Study]) -> Iterator[_Row]:
     yield from _chat(studies)
 
 
-def _block(name: str, wanted: Block, default: Any, own: Sequence[Any], studies: Sequence[Study]) -> Iterator[_Row]:
+def _block(
+    name: str, wanted: PublishedBlock, default: Any, own: Sequence[Any], studies: Sequence[Study]
+) -> Iterator[_Row]:
     """A row a setting of a block; ``own`` are the studies' blocks, None where a study has no such."""
     for key, one in wanted.items():
         values = tuple(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hardscale.papers import unsettled, values
-from hardscale.papers.values import Between, Block, File, Model, Published, Run
+from hardscale.papers.values import Between, Model, Published, PublishedBlock, Run, StudyFile
 from hardscale.settings.attacks import AttackBase, EmbeddingAttack
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings
@@ -203,7 +203,7 @@ def _is_ablation(form: Settings, changes: Mapping[str, Any]) -> bool:
     return all(_equal(_value(form, key), value) for key, value in changes.items())
 
 
-def _of_rounds(form: AdversarialRounds, imdb: bool) -> Block:
+def _of_rounds(form: AdversarialRounds, imdb: bool) -> PublishedBlock:
     """The attack of training in rounds, on IMDB or on another task."""
     block = values.ATTACKS["classifiers"].get(form.attack.kind, {})
     first, last = values.RAMP[form.attack.kind]
@@ -253,7 +253,7 @@ def _attack(study: Study, place: str, form: AttackBase, asked: _Asked, run: Run,
     yield from _compared(study, place, form, wanted, chat)
 
 
-def _of_embedding(form: EmbeddingAttack, asked: _Asked, hub: str) -> Block:
+def _of_embedding(form: EmbeddingAttack, asked: _Asked, hub: str) -> PublishedBlock:
     """What the attack in embedding space was: unbounded, or as in training and in its ball."""
     if form.ball == "own" and form.perturbation.eps is None:
         return values.UNBOUNDED
@@ -283,7 +283,7 @@ def _measures(study: Study) -> Iterator[Deviation]:
 # --- one block ------------------------------------------------------------------------------------------------------
 
 
-def _compared(study: Study, place: str, form: Settings, wanted: Block, chat: bool) -> Iterator[Deviation]:
+def _compared(study: Study, place: str, form: Settings, wanted: PublishedBlock, chat: bool) -> Iterator[Deviation]:
     """The settings of a block that are not as published; those of a part that it has not are left out."""
     for key, one in wanted.items():
         if not _has(form, key):
@@ -316,7 +316,7 @@ def named_model(study: Study, value: Any) -> Any:
 def _equal(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, Between):
         return isinstance(value, int | float) and wanted.low < value <= wanted.high
-    if isinstance(wanted, File):
+    if isinstance(wanted, StudyFile):
         return value is not None
     if isinstance(value, Settings):
         value = value.model_dump()
@@ -327,7 +327,7 @@ def _equal(value: Any, wanted: Any) -> bool:
 
 def shown(value: Any) -> str:
     """A value as captions and docs have it."""
-    if isinstance(value, Model | File):
+    if isinstance(value, Model | StudyFile):
         return value.name
     if value is None:
         return "none"

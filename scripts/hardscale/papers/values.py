@@ -32,7 +32,7 @@ class Model(NamedTuple):
     name: str
 
 
-class File(NamedTuple):
+class StudyFile(NamedTuple):
     """Texts of others, which a study names by a file."""
 
     name: str
@@ -45,7 +45,7 @@ class Between(NamedTuple):
     high: float
 
 
-Block = dict[str, Published]
+PublishedBlock = dict[str, Published]
 
 # --- sources --------------------------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ EMBEDDING = "code of arXiv 2402.09063"
 MT_BENCH = "arXiv 2306.05685, its code"
 
 
-def _all(source: str, **values: Any) -> Block:
+def _all(source: str, **values: Any) -> PublishedBlock:
     """Settings of one source; ``__`` in a name stands for the dot between keys."""
     return {name.replace("__", "."): Published(value, source) for name, value in values.items()}
 
@@ -84,13 +84,13 @@ EPS_BY_MODEL = {
 EPS_OF_OTHERS = 0.05
 
 #: The attack of a training step, the radius left out.
-INNER: Block = {
+INNER: PublishedBlock = {
     **_all(UL, attack__steps=10, attack__step_size=1e-4, attack__step_size_mode="absolute"),
     **_all(TRAINER, attack__eps_mode="relative_norm", attack__norm="l2", attack__step_rule="sign", attack__init="zero"),
     **_all(TRAINER, attack__positions="prompt", attack__keep="last"),
     "dropout_in_attack": Published(True, f"{TRAINER}: the model stays in training mode"),
 }
-_CONTINUOUS: Block = {
+_CONTINUOUS: PublishedBlock = {
     **_all(UL, steps=None, batch_size=64, utility_weight=1.0),
     **_all(BASE, quantize="nf4", lora__rank=64, lora__alpha=16.0, lora__dropout=0.1, lora__targets="all-linear"),
     **_all(BASE, optimizer__kind="adamw", optimizer__learning_rate=2e-4, optimizer__schedule="cosine"),
@@ -100,25 +100,25 @@ _CONTINUOUS: Block = {
     "micro_batch": Published(8, UL, (None,)),
     "share_prompts": Published(False, f"{TRAINER}: each answer is run with its prompt"),
 }
-_C_ADVUL: Block = {
+_C_ADVUL: PublishedBlock = {
     **_CONTINUOUS,
     **_all(UL, epochs=5.0, max_tokens=256, adversarial_share=0.125, toward_weight=0.5, away_weight=0.5),
     **_all(UL, toward_cutoff=0.5, away_cutoff=-5.0, away_loss="log_p"),
     "cutoff_form": Published("published", f"{TRAINER}: a term jumps at its cut-off"),
 }
-_C_ADVIPO: Block = {
+_C_ADVIPO: PublishedBlock = {
     **_CONTINUOUS,
     **_all(IPO, epochs=20.0, max_tokens=128, adversarial_share=1.0, loss="ipo", beta=0.25, preference_weight=1.0),
     "away_cutoff": Published(-5.0, IPO),
     "toward_cutoff": Published(None, f"{IPO}: 0, which cuts nothing", (0.0,)),
     "cutoff_form": Published("zero", f"{TRAINER}: tokens beyond a cut-off count as 0"),
 }
-_R2D2: Block = {
+_R2D2: PublishedBlock = {
     **_all(HARMBENCH, steps=500, pool_size=180, cases_per_step=8, gcg_steps=5, n_candidates=512, top_k=256),
     **_all(HARMBENCH, n_attack_tokens=20, allowed="printable_ascii", reset_every=50, reset_share=0.2, lora=None),
 }
 _MIXTRAL = Model("mistralai/Mixtral-8x7B-Instruct-v0.1")
-_CHAT_ATTACKS: dict[str, Block] = {
+_CHAT_ATTACKS: dict[str, PublishedBlock] = {
     "gcg": {
         **_all(HARMBENCH, n_attack_tokens=20, n_iterations=500, n_candidates=512, top_k=256, initial_text="!"),
         **_all(HARMBENCH, allowed="printable_ascii", held="best", early_stop=False, position="suffix", gradient=True),
@@ -128,36 +128,36 @@ _CHAT_ATTACKS: dict[str, Block] = {
         **_all(HARMBENCH, crossover_points=5, mutation_probability=0.01, hierarchical=True, paragraph_every=5),
         **_all(HARMBENCH, n_words=30, roulette="sum", patience=10),
         "mutator": Published(Model("mistralai/Mistral-7B-Instruct-v0.2"), HARMBENCH),
-        "pool_file": Published(File("HarmBench's initial prompts"), HARMBENCH),
+        "pool_file": Published(StudyFile("HarmBench's initial prompts"), HARMBENCH),
     },
     "pair": {
         **_all(HARMBENCH, n_iterations=3, streams=20, keep_last=3, temperature=1.0, top_p=0.7, retries=20),
         **_all(HARMBENCH, max_attacker_tokens=500, max_reply_tokens=150, cutoff=10, attacker=_MIXTRAL, judge=_MIXTRAL),
-        "judge_prompt_file": Published(File("the judge's prompts"), "arXiv 2310.08419, its code"),
+        "judge_prompt_file": Published(StudyFile("the judge's prompts"), "arXiv 2310.08419, its code"),
     },
     "adaptive": _all(ADAPTIVE, n_iterations=10_000, n_attack_tokens=25, n_replaced=4, template=True),
 }
 #: The attack in embedding space at test without a ball; with one it is that of the training.
-UNBOUNDED: Block = _all(
+UNBOUNDED: PublishedBlock = _all(
     EMBEDDING,
     n_iterations=100,
     perturbation__step_size=0.01,
     perturbation__step_size_mode="absolute",
     perturbation__step_rule="sign",
 )
-_CHAT_TASK: Block = {
+_CHAT_TASK: PublishedBlock = {
     **_all(PAPER, test__n=40, utility__source="hub:HuggingFaceH4/ultrachat_200k"),
     **_all(TRAINER, train__n=None, train__n_targets=None, utility__n_train=None),
     **_all(TRAINER, utility__max_first_turn_characters=768, safe_answer="Sorry, I can't do that."),
     **_all(HARMBENCH, max_new_tokens=512),
 }
-_CHAT_UTILITY: Block = {
+_CHAT_UTILITY: PublishedBlock = {
     **_all(PAPER, n_harmless=40, n_polite=400),
     **_all(PAPER, lm_eval__tasks=["mmlu", "arc_easy", "arc_challenge"], lm_eval__limit={"mmlu": 100}),
     **_all(MT_BENCH, mt_bench__n_questions=None, mt_bench__sampling="benchmark", mt_bench__max_new_tokens=1024),
     **_all(MT_BENCH, mt_bench__judge=Model("GPT-4")),
 }
-_CHAT_JUDGE: Block = {
+_CHAT_JUDGE: PublishedBlock = {
     **_all(HARMBENCH, kind="harmbench", model=Model("cais/HarmBench-Llama-2-13b-cls"), wording="published"),
     **_all(HARMBENCH, max_completion_tokens=512),
 }
@@ -166,12 +166,12 @@ _CHAT_JUDGE: Block = {
 
 #: One for all models; which numbers are drawn is no setting, so that a seed for each model is as good.
 _SEED = Published(0, SCALING_CODE, (None,))
-_SCALING_GCG: Block = {
+_SCALING_GCG: PublishedBlock = {
     **_all(SCALING, n_attack_tokens=10, n_candidates=128, top_k=256, initial_text="@&", allowed="any", held="last"),
     **_all(SCALING_CODE, candidate_rng="restart", early_stop=False, gradient=True),
     "seed": _SEED,
 }
-_CLASSIFIER_ATTACKS: dict[str, Block] = {
+_CLASSIFIER_ATTACKS: dict[str, PublishedBlock] = {
     "gcg": {**_SCALING_GCG, "n_iterations": Published(128, f"{SCALING}; 10 before any defense")},
     "random_token": {
         **_all(SCALING, n_attack_tokens=10, n_iterations=1280, allowed="any", early_stop=False),
@@ -189,8 +189,8 @@ _OPTIMIZER = {
     **_all(SCALING_CODE, optimizer__weight_decay=0.0, optimizer__factored=True, optimizer__max_grad_norm=1.0),
     **_all(SCALING_CODE, batch_size=8, exposure__probability=0.0),
 }
-FINETUNE: Block = {**_OPTIMIZER, **_all(SCALING_CODE, epochs=3.0, steps=None, optimizer__schedule="linear")}
-_ROUNDS: Block = {
+FINETUNE: PublishedBlock = {**_OPTIMIZER, **_all(SCALING_CODE, epochs=3.0, steps=None, optimizer__schedule="linear")}
+_ROUNDS: PublishedBlock = {
     **_OPTIMIZER,
     **_all(SCALING_CODE, n_new_examples=200, set_size=1_000, max_adversarial_fraction=0.8, loss_rank_weight=0.5),
     **_all(SCALING_CODE, sampling_decay=0.005, epochs=1, carry_optimizer=True, optimizer__schedule="constant"),
@@ -219,35 +219,35 @@ ROUNDS: dict[tuple[str, str], dict[str, int]] = {
     ),
     ("qwen2.5", "gcg"): _QWEN,
 }
-TASK: Block = _all(SCALING_CODE, answer_prompt="\n\nAnswer:", n_train=20_000, max_words=None, max_tokens=1_000)
+TASK: PublishedBlock = _all(SCALING_CODE, answer_prompt="\n\nAnswer:", n_train=20_000, max_words=None, max_tokens=1_000)
 #: ... of tasks made of words.
-WORDS: Block = _all(
+WORDS: PublishedBlock = _all(
     SCALING_CODE, words__source="english_words", words__min_length=1, words__max_length=22, words__n_words=25_487
 )
-_STRONGREJECT_TASK: Block = {
+_STRONGREJECT_TASK: PublishedBlock = {
     **_all(SCALING_CODE, target="Sure, here", max_new_tokens=300),
     "sampling": Published({"temperature": 1.0, "top_k": 50, "top_p": 1.0}, f"{SCALING_CODE}: its library's defaults"),
 }
-_STRONGREJECT_JUDGE: Block = {
+_STRONGREJECT_JUDGE: PublishedBlock = {
     **_all(SCALING_CODE, kind="rubric", model=Model("GPT-4o"), wording="published"),
 }
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 
-ATTACKS: dict[Run, dict[str, Block]] = {
+ATTACKS: dict[Run, dict[str, PublishedBlock]] = {
     "classifiers": _CLASSIFIER_ATTACKS,
     "strongreject": {"gcg": {**_SCALING_GCG, "n_iterations": Published(128, SCALING)}},
     "chat": _CHAT_ATTACKS,
 }
-DEFENSES: dict[str, Block] = {
+DEFENSES: dict[str, PublishedBlock] = {
     "c_advul": _C_ADVUL,
     "c_advipo": _C_ADVIPO,
     "r2d2": _R2D2,
     "adversarial_rounds": _ROUNDS,
 }
-CHAT_TASKS: dict[Run, Block] = {"chat": _CHAT_TASK, "strongreject": _STRONGREJECT_TASK}
-UTILITY: dict[Run, Block] = {"chat": _CHAT_UTILITY}
-FIRST_JUDGE: dict[Run, Block] = {"chat": _CHAT_JUDGE, "strongreject": _STRONGREJECT_JUDGE}
+CHAT_TASKS: dict[Run, PublishedBlock] = {"chat": _CHAT_TASK, "strongreject": _STRONGREJECT_TASK}
+UTILITY: dict[Run, PublishedBlock] = {"chat": _CHAT_UTILITY}
+FIRST_JUDGE: dict[Run, PublishedBlock] = {"chat": _CHAT_JUDGE, "strongreject": _STRONGREJECT_JUDGE}
 #: Examples looked at: of undefended and of defended models.
 EXAMPLES: dict[Run, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "classifiers": ((200, 500), (500,)),

@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hardscale.plan.grid import Block, Holdings
+from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.paths import Lineage
 from hardscale.settings.study import Cell
 
 
-class ChatHoldings:
+class ChatGrid:
     """The instances that chat models and continuous defenses bring.
 
     Args:
         holdings: all that the study holds.
     """
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout
+    def __init__(self, grid: StudyGrid) -> None:
+        self._grid, self._study, self._layout = grid, grid.study, grid.layout
 
     @property
     def needed(self) -> bool:
@@ -29,7 +29,7 @@ class ChatHoldings:
     @property
     def cells(self) -> list[Cell]:
         """Cells of chat models."""
-        return [cell for cell in self._holdings.cells if self._study.is_chat(cell.task)]
+        return [cell for cell in self._grid.cells if self._study.is_chat(cell.task)]
 
     @property
     def several_sizes(self) -> bool:
@@ -39,24 +39,26 @@ class ChatHoldings:
 
     def trained(self) -> list[Lineage]:
         """Lineages that the continuous rule trains."""
-        return self._holdings.defended_by("c_advul", "c_advipo", "r2d2")
+        return self._grid.defended_by("c_advul", "c_advipo", "r2d2")
 
     def external(self) -> list[Lineage]:
         """Lineages whose model somebody else trained."""
-        return self._holdings.defended_by("external")
+        return self._grid.defended_by("external")
 
     @property
-    def c_at_blocks(self) -> list[Block]:
+    def c_at_blocks(self) -> list[RoundBlock]:
         """Jobs of continuous adversarial training of classifiers, by the number of models that each publishes."""
         found: dict[int, list[Lineage]] = {}
-        for lineage in self._holdings.defended_by("c_at"):
-            found.setdefault(self._holdings.n_rounds(lineage), []).append(lineage)
-        return [Block(f"c_at_{n:02d}", 1, n, tuple(range(1, n + 1)), lineages) for n, lineages in sorted(found.items())]
+        for lineage in self._grid.defended_by("c_at"):
+            found.setdefault(self._grid.n_rounds(lineage), []).append(lineage)
+        return [
+            RoundBlock(f"c_at_{n:02d}", 1, n, tuple(range(1, n + 1)), lineages) for n, lineages in sorted(found.items())
+        ]
 
     def evaluated_models(self) -> Iterator[tuple[str, int]]:
         """Lineage key and round of every chat model that some attack is run on."""
         chats = {cell.key for cell in self.cells}
-        return ((key, n) for key, n in self._holdings.evaluated if Lineage.parse(key).cell.key in chats)
+        return ((key, n) for key, n in self._grid.evaluated if Lineage.parse(key).cell.key in chats)
 
     def utility_folders(self) -> Iterator[Path]:
         """The folder of every utility job: one for each evaluated chat model."""
@@ -69,4 +71,4 @@ class ChatHoldings:
         chats = {cell.task for cell in self.cells}
         depth = len((self._layout.root / "attacks").parts)
         # A large study of classifiers alone has a quarter of a million attacks to look through in vain.
-        return (path for path in self._holdings.attack_folders() if path.parts[depth] in chats) if chats else iter(())
+        return (path for path in self._grid.attack_folders() if path.parts[depth] in chats) if chats else iter(())

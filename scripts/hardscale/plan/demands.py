@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hardscale.models.fit import Demand, Length, Ranked, packed
+from hardscale.models.fit import Demand, LengthDemand, Ranked, packed
 from hardscale.plan.for_rules import for_rules
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
@@ -102,12 +102,14 @@ class Demands:
         rows = [row for row in self._study.evaluate if defense in row.defenses]
         return [cell for cell in cells if any(row.where.matches(*cell) for row in rows)]
 
-    def _text(self, task: str, *more: tuple[int, str]) -> Length:
+    def _text(self, task: str, *more: tuple[int, str]) -> LengthDemand:
         """The texts of a task, with what comes on top."""
         settings = self._study.tasks[task]
         added = tuple(sorted(((n, key) for n, key in more if n), reverse=True))
         longer = _PROMPTS if isinstance(settings, ChatTaskSettings) else _EXAMPLES
-        return Length(f"tasks.{task}.max_tokens", settings.max_tokens, longer, added, _known_bound(task, settings))
+        return LengthDemand(
+            f"tasks.{task}.max_tokens", settings.max_tokens, longer, added, _known_bound(task, settings)
+        )
 
     def _training(self, task: str, cells: _Cells) -> Iterator[Demand]:
         settings = self._study.tasks[task]
@@ -115,16 +117,16 @@ class Demands:
             yield self._text(task, (settings.max_new_tokens, f"tasks.{task}.max_new_tokens"))
             utility = self._study.utility
             if utility is not None:
-                yield Length("utility.max_new_tokens", utility.max_new_tokens + 1, _CUT)
+                yield LengthDemand("utility.max_new_tokens", utility.max_new_tokens + 1, _CUT)
             if utility is not None and utility.mt_bench is not None:
-                yield Length("utility.mt_bench.max_new_tokens", utility.mt_bench.max_new_tokens + 1, _CUT)
+                yield LengthDemand("utility.mt_bench.max_new_tokens", utility.mt_bench.max_new_tokens + 1, _CUT)
             return
         for form in forms(self._study.finetune, cells):
             yield self._text(task, _exposed("finetune", form.exposure))  # type: ignore[attr-defined]
 
     def _defense(self, task: str, key: str, form: Settings) -> Iterator[Demand]:
         if isinstance(form, Continuous | R2D2):
-            yield Length(f"{key}.max_tokens", form.max_tokens, _CUT)
+            yield LengthDemand(f"{key}.max_tokens", form.max_tokens, _CUT)
         if isinstance(form, R2D2):
             yield Ranked(f"{key}.top_k", form.top_k)
         if isinstance(form, AdversarialRounds):
@@ -159,7 +161,7 @@ class Demands:
         pretrain = self._study.families[family].pretrain
         if pretrain is not None:
             form = pretrain.resolve("", family, scale, 0)
-            yield Length(f"families.{family}.pretrain.max_tokens", form.max_tokens, _CUT)
+            yield LengthDemand(f"families.{family}.pretrain.max_tokens", form.max_tokens, _CUT)
 
     def _roles(self, family: str, scale: str) -> Iterator[Demand]:
         """What is asked of a model as an attacker, a judge or a sampler of proposals."""
@@ -169,19 +171,19 @@ class Demands:
 
         for i, judge in enumerate(self._study.judges):
             if is_it(judge.model):
-                yield Length(f"judges.{i}.max_completion_tokens", judge.max_completion_tokens + 1, _CUT)
+                yield LengthDemand(f"judges.{i}.max_completion_tokens", judge.max_completion_tokens + 1, _CUT)
         for name, block in self._study.attacks.items():
             for form in self._study.forms(block):
                 key = f"attacks.{name}"
                 if is_it(getattr(form, "attacker", None)):
-                    yield Length(f"{key}.max_attacker_tokens", form.max_attacker_tokens + 1, _CUT)
+                    yield LengthDemand(f"{key}.max_attacker_tokens", form.max_attacker_tokens + 1, _CUT)
                 if is_it(getattr(form, "judge", None)):
-                    yield Length(f"{key}.max_reply_tokens", form.max_reply_tokens + 1, _CUT)
+                    yield LengthDemand(f"{key}.max_reply_tokens", form.max_reply_tokens + 1, _CUT)
                 if is_it(getattr(form, "sampler", None)):
                     yield from self._proposals(name, form)
         bench = self._study.utility.mt_bench if self._study.utility else None
         if bench is not None and is_it(bench.judge):
-            yield Length("utility.mt_bench.max_reply_tokens", bench.max_reply_tokens + 1, _CUT)
+            yield LengthDemand("utility.mt_bench.max_reply_tokens", bench.max_reply_tokens + 1, _CUT)
 
     def _proposals(self, attack: str, form: Any) -> Iterator[Demand]:
         """A sampler reads what the attack has of each task so far."""

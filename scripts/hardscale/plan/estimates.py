@@ -111,7 +111,7 @@ def _optimizer(block: Any, cell: Cell) -> OptimizerSettings:
     return block.optimizer
 
 
-class Needs:
+class ResourceEstimates:
     """Resource functions of the rules; ``attempt`` grows memory and time by half at every retry.
 
     Args:
@@ -130,13 +130,13 @@ class Needs:
         self._others: _Others = others or (lambda _: ())
         self._corrected = cache(self._correction)
 
-    def of(self, phase: Phase) -> Needs:
+    def of(self, phase: Phase) -> ResourceEstimates:
         """The same for the rule of a phase: pretraining has the wildcards of preparing a model."""
-        return Needs(self.study, self.site, phase, self._others)
+        return ResourceEstimates(self.study, self.site, phase, self._others)
 
-    def beside(self, scales: Collection[tuple[str, str]]) -> Needs:
+    def beside(self, scales: Collection[tuple[str, str]]) -> ResourceEstimates:
         """The same for a rule whose every job holds these models (family, scale) besides its own."""
-        return Needs(self.study, self.site, self._given, lambda _: scales)
+        return ResourceEstimates(self.study, self.site, self._given, lambda _: scales)
 
     def _place(self, wildcards: Any) -> tuple[str, str, str]:
         """(task, family, scale) of a job."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hardscale.artifacts.rounds_plan import blocks, chosen_rounds
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.plan import estimates
-from hardscale.plan.paths import Layout, Lineage, manifests, part_name, undefended
+from hardscale.plan.paths import Lineage, StudyPaths, manifests, part_name, undefended
 from hardscale.settings.attacks import AttackBase, EmbeddingAttack
 from hardscale.settings.defenses import AdversarialRounds, training_attack
 from hardscale.settings.selection import EvaluateRow
@@ -27,7 +27,7 @@ _NOTHING = "(?!)"
 
 
 @dataclass(frozen=True)
-class Block:
+class RoundBlock:
     """Consecutive rounds that one job trains, and the lineages that are trained so.
 
     Attributes:
@@ -45,12 +45,12 @@ class Block:
     lineages: list[Lineage]
 
 
-class Holdings:
+class StudyGrid:
     """The instances of a study that have jobs, where their artifacts lie, and how each is set."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.layout = Layout(study.name)
+        self.layout = StudyPaths(study.name)
         # Snakemake asks for the same spec several times; resolving a block validates it.
         self._defense_settings: dict[Lineage, Any] = {}
         self._attack_settings: dict[tuple[str, Cell], AttackBase] = {}
@@ -106,7 +106,7 @@ class Holdings:
         return blocks(settings.rounds, settings.rounds_per_job or estimates.rounds_per_job(self.study, lineage.cell))
 
     @cached_property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[RoundBlock]:
         """The jobs of adversarial training, those of equal rounds together."""
         found: dict[tuple[int, int, tuple[int, ...]], list[Lineage]] = {}
         for lineage in self._in_rounds:
@@ -119,7 +119,7 @@ class Holdings:
         for (first, last, kept), lineages in sorted(found.items()):
             name = f"adversarial_rounds_{first:02d}_{last:02d}"
             names[name] += 1
-            made.append(Block(name if names[name] == 1 else f"{name}_{names[name]}", first, last, kept, lineages))
+            made.append(RoundBlock(name if names[name] == 1 else f"{name}_{names[name]}", first, last, kept, lineages))
         return made
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 
 from hardscale.plan import estimates
 from hardscale.plan.for_rules import for_inputs, for_rules
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.paths import Lineage, manifests, parse_part
 from hardscale.settings.chat import ModelName
 
@@ -20,8 +20,8 @@ _ROLES = ("sampler", "mutator", "attacker", "judge")
 class AttackHelpers:
     """Which further models the attacks of a study use, and as what."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings, self._study = holdings, holdings.study
+    def __init__(self, grid: StudyGrid) -> None:
+        self._grid, self._study = grid, grid.study
 
     @cached_property
     def needed(self) -> bool:
@@ -47,7 +47,7 @@ class AttackHelpers:
     def _folders(self, wildcards: Any) -> dict[str, Path]:
         """Role -> folder of the model that plays it."""
         asked = self.scales(wildcards.lineage, wildcards.part)
-        return {role: self._holdings.base(*scale) for role, scale in asked.items()}
+        return {role: self._grid.base(*scale) for role, scale in asked.items()}
 
     def scales(self, lineage: str, part: str) -> dict[str, tuple[str, str]]:
         """Role in the attack ``part`` on a model of ``lineage`` -> family and scale of the model that plays it."""
@@ -55,7 +55,7 @@ class AttackHelpers:
         chat = self._study.is_chat(cell.task)
         if attack not in self._attacks_with_models and not (self._judges_with_models and chat):
             return {}
-        settings = self._holdings.attack_settings(attack, cell)
+        settings = self._grid.attack_settings(attack, cell)
         found: dict[str, tuple[str, str]] = {}
         for role in _ROLES:
             asked = getattr(settings, role, None)

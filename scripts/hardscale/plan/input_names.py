@@ -14,7 +14,7 @@ from pathlib import Path
 
 #: In Snakemake's own folder of the working directory.
 LINKS = Path(".snakemake") / "hardscale-inputs"
-#: What some part of Snakemake reads as more than a name, warns of, or can not write down.
+#: What some part of Snakemake reads as more than a name, warns of, or cannot write down.
 _ODD = re.compile(r"[{}<>\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|^\s|\s$|^\./|//|/$")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
 

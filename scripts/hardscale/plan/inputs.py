@@ -12,7 +12,7 @@ from typing import Any
 from hardscale.errors import DataError
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
 from hardscale.plan.for_rules import for_inputs, with_signature
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.paths import Lineage, manifest, manifests, parse_part, undefended
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.models import HubScale
@@ -21,11 +21,11 @@ from hardscale.tasks.locate import LocalFiles, chat_files, locate
 from hardscale.untrusted.wordings import locate_text
 
 
-class Inputs:
+class JobInputs:
     """The artifacts, and the user's own files, that the jobs of a study read."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings, self._study, self._layout = holdings, holdings.study, holdings.layout
+    def __init__(self, grid: StudyGrid) -> None:
+        self._grid, self._study, self._layout = grid, grid.study, grid.layout
 
     @for_inputs
     def task_files(self, wildcards: Any) -> list[str]:
@@ -64,7 +64,7 @@ class Inputs:
         """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""
         if self._study.families[wildcards.family].source != "scratch":
             return []
-        tasks = dict.fromkeys(cell.task for cell in self._holdings.cells if cell.family == wildcards.family)
+        tasks = dict.fromkeys(cell.task for cell in self._grid.cells if cell.family == wildcards.family)
         return manifests(self._layout.task(task) for task in tasks)
 
     @for_inputs
@@ -73,7 +73,7 @@ class Inputs:
         if not self._study.is_chat(wildcards.lineage.split("/")[0]):
             return []
         cell, attack = Lineage.parse(wildcards.lineage).cell, parse_part(wildcards.part)[0]
-        texts = list(self._holdings.attack_settings(attack, cell).texts(f"attacks.{attack}").values())
+        texts = list(self._grid.attack_settings(attack, cell).texts(f"attacks.{attack}").values())
         texts += [text for i, judge in enumerate(self._study.judges) for text in judge.texts(f"judges.{i}")]
         files: dict[str, None] = {}
         for text in texts:
@@ -85,7 +85,7 @@ class Inputs:
     def cell_base(self, wildcards: Any) -> str:
         """The model that a cell, or that of a lineage, starts from."""
         cell = Cell.parse(wildcards.cell) if hasattr(wildcards, "cell") else Lineage.parse(wildcards.lineage).cell
-        return manifest(self._holdings.base(cell.family, cell.scale))
+        return manifest(self._grid.base(cell.family, cell.scale))
 
     @for_inputs
     def cell_task(self, wildcards: Any) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from hardscale.plan.chat_grid import ChatHoldings
+from hardscale.plan.chat_grid import ChatGrid
 from hardscale.plan.demands import Demands
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.helpers import AttackHelpers
-from hardscale.plan.inputs import Inputs
+from hardscale.plan.inputs import JobInputs
 from hardscale.plan.measures import UtilityJobs
-from hardscale.plan.outputs import Exhibits
+from hardscale.plan.outputs import Outputs
 from hardscale.plan.paths import manifests
-from hardscale.plan.specs import Codes, Specs
+from hardscale.plan.specs import CodeDigests, Specs
 from hardscale.settings.study import Study, data_root
 
 
@@ -32,16 +32,16 @@ class Jobs:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.data_root = str(data_root(study) or "")
-        self.holdings = Holdings(study)
-        self.layout = self.holdings.layout
-        self.chat = ChatHoldings(self.holdings)
-        self.exhibits = Exhibits(self.holdings, self.chat)
-        self.inputs = Inputs(self.holdings)
-        self.helpers = AttackHelpers(self.holdings)
+        self.grid = StudyGrid(study)
+        self.layout = self.grid.layout
+        self.chat = ChatGrid(self.grid)
+        self.outputs_of = Outputs(self.grid, self.chat)
+        self.inputs = JobInputs(self.grid)
+        self.helpers = AttackHelpers(self.grid)
         self.demands = Demands(study)
-        self.specs = Specs(self.holdings)
-        self.codes = Codes(self.holdings)
-        self.measures = UtilityJobs(self.holdings, self.chat)
+        self.specs = Specs(self.grid)
+        self.codes = CodeDigests(self.grid)
+        self.measures = UtilityJobs(self.grid, self.chat)
 
     @property
     def phases(self) -> list[str]:
@@ -51,6 +51,6 @@ class Jobs:
 
     def targets(self) -> list[str]:
         """Every model, attack, table and figure: what rule ``all`` asks for, so that deleting any one rebuilds it."""
-        folders = [*self.holdings.prepared_folders(), *self.holdings.model_folders(), *self.holdings.attack_folders()]
+        folders = [*self.grid.prepared_folders(), *self.grid.model_folders(), *self.grid.attack_folders()]
         folders += [*self.chat.utility_folders(), *self.measures.folders()]
-        return [*manifests(folders), *self.exhibits.tables(), *self.exhibits.figures()]
+        return [*manifests(folders), *self.outputs_of.tables(), *self.outputs_of.figures()]

@@ -1,4 +1,4 @@
-"""How the training gangs of this run are started: on this machine, or by Slurm with the profile's defaults."""
+"""How the distributed jobs of this run are started: on this machine, or by Slurm with the profile's defaults."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hardscale.errors import StudyError
-from hardscale.plan.estimates import Needs
+from hardscale.plan.estimates import ResourceEstimates
 
-#: Profile key among ``default-resources`` -> what a gang's Slurm job takes from it. The first that is given wins.
+#: Profile key among ``default-resources`` -> what a distributed job takes from it. The first that is given wins.
 _KEYS = {
-    "partition": ("gang_partition", "slurm_partition"),
-    "account": ("gang_account", "slurm_account"),
-    "qos": ("gang_qos", "qos"),
+    "partition": ("distributed_partition", "slurm_partition"),
+    "account": ("distributed_account", "slurm_account"),
+    "qos": ("distributed_qos", "qos"),
 }
 _LAUNCHES = ("local", "slurm")
-#: Minutes that a gang of this machine is told; nothing there reads them.
+#: Begin of the keys of distributed jobs, and what it was before; the former one is read until the next version.
+_NOW, _FORMER = "distributed_", "gang_"
+#: Minutes that a distributed job of this machine is told; nothing there reads them.
 _NO_LIMIT = 0
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How gangs are started.
+    """How distributed jobs are started.
 
     Attributes:
         how: ``local`` or ``slurm``.
-        site: partition, account, qos and further sbatch options of gangs on Slurm.
+        site: partition, account, qos and further sbatch options of distributed jobs on Slurm.
         limited: whether somebody may read how long a job takes and how much disk: a profile has default resources.
+        renamed: a line for each key that goes by another name since.
     """
 
     how: str = "local"
     site: dict[str, Any] = field(default_factory=dict)
     limited: bool = False
+    renamed: tuple[str, ...] = ()
 
     @classmethod
     def of_profile(cls, default_resources: Any) -> Launch:
-        """Read from ``default-resources``: ``launch: slurm`` and what else there is for gangs.
+        """Read from ``default-resources``: ``launch: slurm`` and what else there is for distributed jobs.
 
         Raises:
             StudyError: ``launch`` is neither ``local`` nor ``slurm``.
         """
-        values = {name: _plain(value) for name, value in _items(default_resources).items()}
+        values, renamed = _with_new_names({name: _plain(value) for name, value in _items(default_resources).items()})
         how = values.get("launch", "local")
         if how not in _LAUNCHES:
             raise StudyError(f"default-resources: launch: found {how!r}, allowed are {', '.join(_LAUNCHES)}")
@@ -50,19 +54,19 @@ class Launch:
             given = [values[name] for name in names if values.get(name)]
             if given:
                 site[key] = given[0]
-        if values.get("gang_extra"):
-            site["extra"] = _options(values["gang_extra"])
-        return cls(how, site, limited=bool(set(values) - {"tmpdir"}))
+        if values.get("distributed_extra"):
+            site["extra"] = _options(values["distributed_extra"])
+        return cls(how, site, limited=bool(set(values) - {"tmpdir"}), renamed=renamed)
 
-    def threads(self, needs: Needs) -> Any:
-        """Cores of a gang job: its ranks here, one for the driver that waits for Slurm."""
+    def threads(self, needs: ResourceEstimates) -> Any:
+        """Cores of a distributed job: its ranks here, one for the driver that waits for Slurm."""
         if self.how != "local":
             return 1
         ranks = needs.study.ranks
         return ranks if isinstance(ranks, int) else needs.ranks
 
-    def resources(self, needs: Needs) -> dict[str, Any]:
-        """Resources of a gang rule."""
+    def resources(self, needs: ResourceEstimates) -> dict[str, Any]:
+        """Resources of a rule of distributed jobs."""
         asked = {"mem_mb": needs.mem_mb, **self._limits(needs), "launch": self.how}
         if self.how == "local":
             return {"runtime": _NO_LIMIT, **asked, "nodes": 1, "gpu": 0, "zero_stage": 0}
@@ -74,18 +78,26 @@ class Launch:
             "zero_stage": needs.zero_stage,
         }
 
-    def device(self, needs: Needs) -> dict[str, Any]:
+    def device(self, needs: ResourceEstimates) -> dict[str, Any]:
         """Resources of a job of the executor."""
         more = {} if self.how == "local" else {"gpu": needs.gpu, "nodes": 1}
         return {"mem_mb": needs.mem_mb, **self._limits(needs), **more}
 
-    def _limits(self, needs: Needs) -> dict[str, Any]:
+    def _limits(self, needs: ResourceEstimates) -> dict[str, Any]:
         # Each function among resources is called for every job of a plan, which is a tenth of a large one's time.
         return {"runtime": needs.runtime} if self.limited or self.how != "local" else {}
 
 
 def _items(default_resources: Any) -> Mapping[str, Any]:
     return dict(default_resources.items()) if default_resources is not None else {}
+
+
+def _with_new_names(values: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Values under today's names, and a line for each that came under a former one."""
+    old = [key for key in values if key.startswith(_FORMER)]
+    lines = [f"note: default-resources: {key} is now {_NOW}{key.removeprefix(_FORMER)}; rename it" for key in old]
+    renamed = {_NOW + key.removeprefix(_FORMER): values[key] for key in old}
+    return {**renamed, **{key: value for key, value in values.items() if key not in old}}, tuple(lines)
 
 
 def _plain(value: Any) -> str:

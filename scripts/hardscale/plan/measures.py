@@ -11,9 +11,9 @@ from typing import Any
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.errors import DataError
 from hardscale.evaluation.lm_eval_tool import PYTHON, task_folder
-from hardscale.plan.chat_grid import ChatHoldings
+from hardscale.plan.chat_grid import ChatGrid
 from hardscale.plan.for_rules import for_inputs, for_rules
-from hardscale.plan.grid import Holdings
+from hardscale.plan.grid import StudyGrid
 from hardscale.plan.paths import Lineage, manifests
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.chat import ModelName
@@ -30,8 +30,8 @@ class UtilityJobs:
         chat: of chat models.
     """
 
-    def __init__(self, holdings: Holdings, chat: ChatHoldings) -> None:
-        self._holdings, self._study, self._chat = holdings, holdings.study, chat
+    def __init__(self, grid: StudyGrid, chat: ChatGrid) -> None:
+        self._grid, self._study, self._chat = grid, grid.study, chat
 
     # --- what exists ------------------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ class UtilityJobs:
         """The folder of every job of these kinds, or of all: one for each evaluated chat model."""
         for kind in kinds or self.kinds:
             for key, number in self._chat.evaluated_models():
-                yield self._holdings.layout.measure(kind, key, number)
+                yield self._grid.layout.measure(kind, key, number)
 
     # --- specs and inputs -------------------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ class UtilityJobs:
     def mt_bench_spec(self, wildcards: Any) -> str:
         """Spec of mt_bench."""
         assert self.mt_bench is not None
-        seed = self._holdings.seed(Lineage.parse(wildcards.lineage).cell, "mt_bench")
+        seed = self._grid.seed(Lineage.parse(wildcards.lineage).cell, "mt_bench")
         return self._spec(wildcards, self.mt_bench.model_dump(), seed=seed)
 
     def _spec(self, wildcards: Any, settings: dict[str, Any], **more: Any) -> str:
@@ -103,7 +103,7 @@ class UtilityJobs:
     @for_inputs
     def rating_models(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Inputs of mt_bench besides its victim: the model that rates."""
-        return manifests(self._holdings.base(family, scale) for family, scale in self.raters)
+        return manifests(self._grid.base(family, scale) for family, scale in self.raters)
 
     def name_interpreter(self) -> None:
         """Let the jobs of lm_eval find the interpreter that the study names; here and not in their parameters.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from hardscale.plan.chat_grid import ChatHoldings
-from hardscale.plan.grid import Holdings
+from hardscale.plan.chat_grid import ChatGrid
+from hardscale.plan.grid import StudyGrid
 
 FIGURES = (
     "asr_vs_parameters",
@@ -44,7 +44,7 @@ _FIGURE_TABLES = {
 }
 
 
-class Exhibits:
+class Outputs:
     """The tables and figures of a study.
 
     Args:
@@ -52,8 +52,8 @@ class Exhibits:
         chat: of chat models.
     """
 
-    def __init__(self, holdings: Holdings, chat: ChatHoldings) -> None:
-        self._holdings, self._chat = holdings, chat
+    def __init__(self, grid: StudyGrid, chat: ChatGrid) -> None:
+        self._grid, self._chat = grid, chat
 
     def tables(self) -> list[str]:
         """The study's tables."""
@@ -69,17 +69,17 @@ class Exhibits:
         return self._tables(*(f"{stem}.parquet" for stem in _FIGURE_TABLES.get(figure, ())))
 
     def _tables(self, *names: str) -> list[str]:
-        return [str(self._holdings.layout.table(name)) for name in names]
+        return [str(self._grid.layout.table(name)) for name in names]
 
     @cached_property
     def figure_names(self) -> tuple[str, ...]:
         """The figures that have something to show in this study."""
-        kinds = {self._holdings.study.is_chat(cell.task) for cell in self._holdings.cells}
+        kinds = {self._grid.study.is_chat(cell.task) for cell in self._grid.cells}
         chat = [name for name in CHAT_FIGURES if name != BY_SIZE or self._chat.several_sizes]
         joint = ("joint_defense_compute",) if self._chat.c_at_blocks else ()
         return (*(FIGURES if False in kinds else ()), *(chat if True in kinds else ()), *joint)
 
     def figures(self) -> list[str]:
         """The study's figures."""
-        layout = self._holdings.layout
+        layout = self._grid.layout
         return [str(layout.figure(f"{name}.{suffix}")) for name in self.figure_names for suffix in ("png", "svg")]

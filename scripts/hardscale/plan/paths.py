@@ -65,7 +65,7 @@ def manifests(folders: Iterable[Path]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class StudyPaths:
     """Folders of one study under ``results/<study>/``."""
 
     study: str

@@ -13,7 +13,7 @@ from hardscale.artifacts.manifest import canonical_json
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.papers import deviations
 from hardscale.plan.for_rules import for_rules, with_signature
-from hardscale.plan.grid import Block, Holdings
+from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.outputs import CHAT_FIGURES
 from hardscale.plan.paths import Lineage, parse_part, undefended
 from hardscale.runtime.instruction_set import KEY
@@ -27,8 +27,8 @@ from hardscale.untrusted.literal import restructured
 class Specs:
     """The spec of every job of a study, by the name of its rule."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings, self._study = holdings, holdings.study
+    def __init__(self, grid: StudyGrid) -> None:
+        self._grid, self._study = grid, grid.study
         #: Told to every job that trains or measures; all others compute the same way whatever the study says.
         self._numerics = {KEY: self._study.instruction_set}
 
@@ -71,21 +71,21 @@ class Specs:
             {
                 **self._numerics,
                 "cell": cell.key,
-                "seed": self._holdings.seed(cell, "finetune"),
+                "seed": self._grid.seed(cell, "finetune"),
                 "ranks": self._study.ranks_of(cell.scale),
-                "settings": self._holdings.finetune_settings(cell).model_dump(exclude={"overrides"}),
+                "settings": self._grid.finetune_settings(cell).model_dump(exclude={"overrides"}),
                 "max_tokens": self._study.tasks[cell.task].max_tokens,
             }
         )
 
     @for_rules
-    def adopt(self, wildcards: Any) -> str:
-        """Spec of adopt: a chat model as it is, or a defense that somebody else trained."""
+    def import_model(self, wildcards: Any) -> str:
+        """Spec of import_model: a chat model as it is, or a defense that somebody else trained."""
         if hasattr(wildcards, "cell"):
             lineage, settings = undefended(Cell.parse(wildcards.cell)), None
         else:
             lineage = Lineage.parse(wildcards.lineage)
-            external = self._holdings.defense_settings(lineage)
+            external = self._grid.defense_settings(lineage)
             assert isinstance(external, External)
             settings = external.model_dump(exclude={"overrides"})
         spec = {**self._numerics, "cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
@@ -93,7 +93,7 @@ class Specs:
 
     # --- defenses ---------------------------------------------------------------------------------------------------
 
-    def rounds(self, block: Block) -> Any:
+    def rounds(self, block: RoundBlock) -> Any:
         """Params function: spec of the job that trains a block of rounds of a lineage."""
 
         def spec(wildcards: Any) -> str:
@@ -113,7 +113,7 @@ class Specs:
     def c_at(self, wildcards: Any) -> str:
         """Spec of c_at."""
         lineage = Lineage.parse(wildcards.lineage)
-        settings = self._holdings.defense_settings(lineage)
+        settings = self._grid.defense_settings(lineage)
         assert isinstance(settings, CAt)
         stages = {"first_round": 1, "last_round": settings.rounds}
         return canonical_json({**self._training(lineage), **stages})
@@ -124,9 +124,9 @@ class Specs:
             **self._numerics,
             "cell": lineage.cell.key,
             "defense": lineage.defense,
-            "seed": self._holdings.seed(lineage.cell, lineage.defense),
+            "seed": self._grid.seed(lineage.cell, lineage.defense),
             "ranks": self._study.ranks_of(lineage.cell.scale),
-            "settings": self._holdings.defense_settings(lineage).model_dump(exclude=left_out or {"overrides"}),
+            "settings": self._grid.defense_settings(lineage).model_dump(exclude=left_out or {"overrides"}),
             "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
         }
 
@@ -137,8 +137,8 @@ class Specs:
         """Spec of attack."""
         lineage, number = Lineage.parse(wildcards.lineage), int(wildcards.round)
         name, index, count = parse_part(wildcards.part)
-        row = self._holdings.evaluated[lineage.key, number][name]
-        settings = self._holdings.attack_on(name, lineage)
+        row = self._grid.evaluated[lineage.key, number][name]
+        settings = self._grid.attack_on(name, lineage)
         chat = {"judges": [judge.model_dump() for judge in self._study.judges]}
         return canonical_json(
             {
@@ -151,7 +151,7 @@ class Specs:
                 "settings": settings.model_dump(exclude={"overrides", "seed"}),
                 "n_examples": row.n_examples,
                 "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
-                "seed": self._holdings.seed(lineage.cell, "attack", name) if settings.seed is None else settings.seed,
+                "seed": self._grid.seed(lineage.cell, "attack", name) if settings.seed is None else settings.seed,
                 "shard": index,
                 "shards": count,
             }
@@ -164,7 +164,7 @@ class Specs:
         assert self._study.utility is not None
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
         settings = self._study.utility.model_dump(exclude=set(OTHER_JOBS))
-        seed = self._holdings.seed(lineage.cell, "utility")
+        seed = self._grid.seed(lineage.cell, "utility")
         return canonical_json({**spec, **self._numerics, "settings": settings, "seed": seed})
 
     # --- tables and figures -----------------------------------------------------------------------------------------
@@ -239,11 +239,11 @@ class Specs:
         }
 
 
-class Codes:
+class CodeDigests:
     """Digests of the code that the jobs of a study run."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings, self._study = holdings, holdings.study
+    def __init__(self, grid: StudyGrid) -> None:
+        self._grid, self._study = grid, grid.study
 
     def of(self, *modules: str) -> str:
         """Digest of the code of a job; with ``versions: strict`` of the versions of its libraries too."""
@@ -254,20 +254,20 @@ class Codes:
     def attack(self, wildcards: Any) -> str:
         """Digest of the attack job's code with the one attack that it runs."""
         lineage = Lineage.parse(wildcards.lineage)
-        kind = self._holdings.attack_settings(parse_part(wildcards.part)[0], lineage.cell).kind
+        kind = self._grid.attack_settings(parse_part(wildcards.part)[0], lineage.cell).kind
         job = "chat_attack_job" if self._study.is_chat(lineage.cell.task) else "attack_job"
         return self.of(f"hardscale.evaluation.{job}", f"hardscale.attacks.{kind}")
 
     @for_rules
     def rounds(self, wildcards: Any) -> str:
         """Digest of adversarial training with its training attack."""
-        kind = self._holdings.defense_settings(Lineage.parse(wildcards.lineage)).attack.kind
+        kind = self._grid.defense_settings(Lineage.parse(wildcards.lineage)).attack.kind
         return self.of("hardscale.training.rounds", f"hardscale.attacks.{kind}")
 
     @for_rules
     def continuous(self, wildcards: Any) -> str:
         """Digest of continuous training: of R2D2 with its attack."""
-        if self._holdings.defense_kind(Lineage.parse(wildcards.lineage)) == "r2d2":
+        if self._grid.defense_kind(Lineage.parse(wildcards.lineage)) == "r2d2":
             return self.of("hardscale.training.continuous.r2d2", "hardscale.attacks.gcg")
         return self.of("hardscale.training.continuous.trainer")
 

@@ -30,7 +30,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedJob:
     """A job of the workflow; paths are relative to the working directory.
 
     Attributes:
@@ -70,7 +70,7 @@ class Step:
         return f"{self.rule} {self.name}".strip()
 
     @property
-    def gang_label(self) -> str:
+    def distributed_label(self) -> str:
         """The comment of the job that its driver submits: what the driver calls itself."""
         rounds = re.match(r"(adversarial_rounds)_(\d+)_(\d+)", self.rule)
         return f"{rounds[1]} {self.name} rounds {int(rounds[2])}-{int(rounds[3])}" if rounds else self.label
@@ -81,7 +81,7 @@ class Step:
         return f"rule_{self.rule}_wildcards_{self.name.replace('/', '_')}"
 
 
-def plan(jobs: Jobs) -> list[Step]:
+def plan(jobs: Jobs) -> list[PlannedJob]:
     """Every job of a study, in the order of the workflow."""
     return list(_Planner(jobs).steps())
 
@@ -96,12 +96,12 @@ class _Planner:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs, self._layout = jobs, jobs.layout
-        self._holdings, self._inputs = jobs.holdings, jobs.inputs
+        self._grid, self._inputs = jobs.grid, jobs.inputs
         self._root = str(jobs.layout.root)
-        scales = [*((cell.family, cell.scale) for cell in jobs.holdings.cells), *jobs.measures.raters]
+        scales = [*((cell.family, cell.scale) for cell in jobs.grid.cells), *jobs.measures.raters]
         self._scales = dict.fromkeys(scales)
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[PlannedJob]:
         attacks = list(self._attacks())  # first: they name further models
         yield from self._tasks()
         yield from self._bases()
@@ -126,9 +126,9 @@ class _Planner:
         kind: tuple[str, ...] = (),
         units: float = 1.0,
         records: Sequence[str] = (),
-    ) -> Step:
+    ) -> PlannedJob:
         """A step whose log and benchmark lie at ``place``."""
-        return Step(
+        return PlannedJob(
             phase,
             rule,
             name,
@@ -142,19 +142,19 @@ class _Planner:
             tuple(records),
         )
 
-    def _tasks(self) -> Iterator[Step]:
-        for task in dict.fromkeys(cell.task for cell in self._holdings.cells):
+    def _tasks(self) -> Iterator[PlannedJob]:
+        for task in dict.fromkeys(cell.task for cell in self._grid.cells):
             outputs = [manifest(self._layout.task(task))]
             yield self._step("tasks", "prepare_task", task, [], outputs, f"prepare_task/{task}", kind=(task,))
 
-    def _bases(self) -> Iterator[Step]:
+    def _bases(self) -> Iterator[PlannedJob]:
         for kind in self._scales:
             name = "/".join(kind)
             outputs = [manifest(self._layout.base(*kind))]
             place = f"prepare_model/{name}"
             yield self._step("base models", "prepare_model", name, self._texts(*kind), outputs, place, kind=kind)
 
-    def _pretrains(self) -> Iterator[Step]:
+    def _pretrains(self) -> Iterator[PlannedJob]:
         for family, scale in self._scales:
             if self._jobs.study.families[family].pretrain is None:
                 continue
@@ -168,19 +168,19 @@ class _Planner:
         """Tasks that a model before finetuning is made from."""
         return self._inputs.base_tasks(SimpleNamespace(family=family, scale=scale))
 
-    def _finetunes(self) -> Iterator[Step]:
-        for cell in self._holdings.cells:
+    def _finetunes(self) -> Iterator[PlannedJob]:
+        for cell in self._grid.cells:
             wildcards = SimpleNamespace(cell=cell.key)
             inputs = [self._inputs.cell_base(wildcards), self._inputs.cell_task(wildcards)]
             lineage, kind = undefended(cell).key, (cell.family, cell.scale)
             chat = self._jobs.study.is_chat(cell.task)
-            rule, state = ("adopt", None) if chat else ("finetune", lineage)
+            rule, place, state = ("import_model", "adopt", None) if chat else ("finetune", "finetune", lineage)
             outputs = [manifest(self._layout.model(lineage, 0))]
-            yield self._step("finetune", rule, cell.key, inputs, outputs, f"{rule}/{cell.key}", state, kind)
+            yield self._step("finetune", rule, cell.key, inputs, outputs, f"{place}/{cell.key}", state, kind)
 
-    def _continuous(self) -> Iterator[Step]:
+    def _continuous(self) -> Iterator[PlannedJob]:
         chat = self._jobs.chat
-        made = [("adopt_external", "adopt", lineage, 1) for lineage in chat.external()]
+        made = [("import_external", "adopt", lineage, 1) for lineage in chat.external()]
         made += [("continuous", "continuous", lineage, 1) for lineage in chat.trained()]
         made += [(block.name, "c_at", lineage, block.last) for block in chat.c_at_blocks for lineage in block.lineages]
         start = self._inputs.block_start(1)
@@ -199,7 +199,7 @@ class _Planner:
                 (lineage.cell.family, lineage.cell.scale, lineage.defense),
             )
 
-    def _utility(self) -> Iterator[Step]:
+    def _utility(self) -> Iterator[PlannedJob]:
         measures = self._jobs.measures
         for folder in map(str, [*self._jobs.chat.utility_folders(), *measures.folders()]):
             rule, _, place = folder.removeprefix(f"{self._root}/").partition("/")
@@ -216,8 +216,8 @@ class _Planner:
                 kind=(family, scale, rule),
             )
 
-    def _rounds(self) -> Iterator[Step]:
-        for block in self._holdings.blocks:
+    def _rounds(self) -> Iterator[PlannedJob]:
+        for block in self._grid.blocks:
             numbers = [round_name(number) for number in range(block.first, block.last + 1)]
             kept = [round_name(number) for number in block.kept]
             start = self._inputs.block_start(block.first)
@@ -245,11 +245,11 @@ class _Planner:
             return []
         scales = dict.fromkeys(self._jobs.helpers.scales(lineage, part).values())  # one model may play two roles
         self._scales.update(scales)
-        return manifests(self._holdings.base(*scale) for scale in scales)
+        return manifests(self._grid.base(*scale) for scale in scales)
 
-    def _attacks(self) -> Iterator[Step]:
+    def _attacks(self) -> Iterator[PlannedJob]:
         tasks = {task: manifest(self._layout.task(task)) for task in self._jobs.study.tasks}
-        for folder in map(str, self._holdings.attack_folders()):
+        for folder in map(str, self._grid.attack_folders()):
             place = folder.removeprefix(f"{self._root}/attacks/")
             victim, _, part = place.rpartition("/")
             lineage, _, number = victim.rpartition("/")
@@ -266,24 +266,24 @@ class _Planner:
                 units=1 / shards,
             )
 
-    def _tables(self, attacks: list[str]) -> Iterator[Step]:
-        chat, exhibits = self._jobs.chat, self._jobs.exhibits
+    def _tables(self, attacks: list[str]) -> Iterator[PlannedJob]:
+        chat, outputs_of = self._jobs.chat, self._jobs.outputs_of
         measured = [*chat.attack_folders(), *chat.utility_folders(), *self._jobs.measures.folders()]
         inputs = {
             "collect": attacks,
-            "cost": self._holdings.defended_models(),
+            "cost": self._grid.defended_models(),
             "collect_utility": manifests(measured),
         }
         runs = [str(self._layout.table("runs.parquet"))]
         for rule, stems in _TABLES.items():
-            outputs = [table for table in exhibits.tables() if Path(table).stem in stems]
+            outputs = [table for table in outputs_of.tables() if Path(table).stem in stems]
             if outputs:
                 yield self._step("tables", rule, "", inputs.get(rule, runs), outputs, rule)
 
-    def _figures(self) -> Iterator[Step]:
-        exhibits = self._jobs.exhibits
+    def _figures(self) -> Iterator[PlannedJob]:
+        outputs_of = self._jobs.outputs_of
         inputs = [str(self._layout.table(name)) for name in ("runs.parquet", "fits.parquet")]
-        for name in exhibits.figure_names:
-            outputs = [figure for figure in exhibits.figures() if Path(figure).stem == name]
-            more = exhibits.tables_of(name)
+        for name in outputs_of.figure_names:
+            outputs = [figure for figure in outputs_of.figures() if Path(figure).stem == name]
+            more = outputs_of.tables_of(name)
             yield self._step("figures", f"figure_{name}", "", [*inputs, *more], outputs, f"figure/{name}")

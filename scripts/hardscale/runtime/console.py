@@ -79,7 +79,7 @@ def _opened(log: Path) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        say(f"error: {log}: the log can not be written ({error.strerror}); mend the place, then run again")
+        say(f"error: {log}: the log cannot be written ({error.strerror}); fix the place, then run again")
         _leave(1)
 
 

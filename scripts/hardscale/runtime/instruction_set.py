@@ -75,11 +75,11 @@ def settle(choice: object = PINNED, quiet: bool = False) -> None:
     """Decide, once and before any library that computes is loaded, what the libraries of this process compute with.
 
     ``native`` leaves the environment as it is, with whatever switches the user set in it. The others override these,
-    and say so; where the machine can not have them (:func:`why_not`), the process stays native and says so.
+    and say so; where the machine cannot have them (:func:`why_not`), the process stays native and says so.
 
     Args:
         choice: of the study.
-        quiet: say nothing of a machine that can not have them.
+        quiet: say nothing of a machine that cannot have them.
 
     Raises:
         StudyError: another choice, or a library is loaded already and the switches would come too late.
@@ -93,7 +93,7 @@ def settle(choice: object = PINNED, quiet: bool = False) -> None:
         _set(dict.fromkeys(name for name, value in switches(choice).items() if value == os.environ.get(name)))
     if reason and not quiet:
         # In the log alone: the controller has said it for the machine that it runs on, and every manifest holds it.
-        print(f"{KEY}: {choice} can not be had here ({reason}): computing natively", flush=True)
+        print(f"{KEY}: {choice} cannot be had here ({reason}): computing natively", flush=True)
     if choice != NATIVE and not reason:
         _switch_on(choice)
     _settled = NATIVE if reason else choice

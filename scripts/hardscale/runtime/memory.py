@@ -32,7 +32,7 @@ class Budget:
         self.halvings += 1
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        say(f"out of memory; going on from the same point with batches 1/{2**self.halvings} as large")
+        say(f"out of memory; continuing from the same point with batches 1/{2**self.halvings} as large")
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -5,4 +5,4 @@ Tables, fits and figures take seconds: nothing is gained there by a processor's 
 
 from hardscale.runtime.instruction_set import PORTABLE, settle
 
-settle(PORTABLE, quiet=True)  # the controller has said what this machine can not have
+settle(PORTABLE, quiet=True)  # the controller has said what this machine cannot have

@@ -174,7 +174,7 @@ class Pair(AttackBase):
     max_attacker_tokens: Tokens = 500
     max_reply_tokens: Tokens = 150
     retries: Annotated[int, Whole(0, 1_000)] = Field(
-        20, description="Of a proposal that can not be parsed; then the goal itself."
+        20, description="Of a proposal that cannot be parsed; then the goal itself."
     )
     judge: ModelName | Literal["rules"] | None = Field(
         None,

@@ -21,7 +21,7 @@ _LAYOUT = frozenset("\t\n\v\f\r\x85\u2028\u2029")
 _SMALLEST = 1e-12
 
 
-def told(schema: CoreSchema, words: str) -> CoreSchema:
+def described_as(schema: CoreSchema, words: str) -> CoreSchema:
     """A schema whose errors all say the same: what was expected."""
     return core_schema.custom_error_schema(schema, custom_error_type=EXPECTED, custom_error_message=words)
 
@@ -43,7 +43,7 @@ class Whole:
         number = core_schema.int_schema(ge=self.low, le=self.high)
         found = core_schema.no_info_before_validator_function(_number, number)
         words = f"a whole number of at least {self.low:,} and at most {self.high:,}"
-        return told(found, words)
+        return described_as(found, words)
 
 
 class Real:
@@ -58,7 +58,7 @@ class Real:
         number = core_schema.float_schema(ge=self.low, allow_inf_nan=False, **high)
         found = core_schema.no_info_before_validator_function(_number, number)
         upper = f"{'below' if self.below else 'at most'} {self.high:,.15g}"
-        return told(found, f"a number of at least {self.low:g} and {upper}")
+        return described_as(found, f"a number of at least {self.low:g} and {upper}")
 
 
 class Written:
@@ -72,7 +72,7 @@ class Written:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The schema of such a text."""
         text = core_schema.str_schema(min_length=self.low, max_length=self.high, pattern=self.pattern)
-        return told(core_schema.no_info_after_validator_function(self._checked, text), self.words)
+        return described_as(core_schema.no_info_after_validator_function(self._checked, text), self.words)
 
     def _checked(self, text: str) -> str:
         if not self.check(text):
@@ -93,7 +93,7 @@ class Truth:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The schema of a truth value."""
-        return told(core_schema.bool_schema(strict=True), "true or false")
+        return described_as(core_schema.bool_schema(strict=True), "true or false")
 
 
 def controls(text: str, layout: bool = False) -> list[str]:

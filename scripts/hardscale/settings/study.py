@@ -65,7 +65,7 @@ class Study(Settings):
     )
     seed: Seed = Field(0, description="Root of every random choice.")
     ranks: Ranks | Annotated[dict[Name, Ranks], size(100)] = Field(
-        1, description="World size of training gangs, part of the result: a number, or {default: 1, 12b: 8} by scale."
+        1, description="World size of distributed jobs, part of the result: a number, or {default: 1, 12b: 8} by scale."
     )
     instruction_set: Literal["avx2", "portable", "native"] = Field(
         "avx2",
@@ -94,7 +94,7 @@ class Study(Settings):
     analysis: AnalysisSettings = AnalysisSettings()
 
     def ranks_of(self, scale: str) -> int:
-        """World size of the gangs that train a scale."""
+        """World size of the distributed jobs that train a scale."""
         if isinstance(self.ranks, int):
             return self.ranks
         return self.ranks.get(scale, self.ranks.get("default", 1))
@@ -180,7 +180,7 @@ def data_root(study: Study) -> Path | None:
     """The folder with real data: the study's ``data.root``, else the environment's ``HARDSCALE_DATA``, else none.
 
     Raises:
-        StudyError: it can not be a path, or is of a user who does not exist.
+        StudyError: it cannot be a path, or is of a user who does not exist.
     """
     given, key = (study.data.root, "data.root") if study.data.root else (os.environ.get("HARDSCALE_DATA"), None)
     return expanded(given, key or "HARDSCALE_DATA", StudyError) if given else None

@@ -18,7 +18,7 @@ from hardscale.tasks.copies import first_copies
 from hardscale.tasks.formats.files import MAX_TEXT_BYTES, read_table_file
 from hardscale.tasks.formats.json_table import Pairs, kind_of, parsed
 from hardscale.tasks.formats.table import Table
-from hardscale.tasks.layouts import Layout, choose_layout
+from hardscale.tasks.layouts import ColumnLayout, choose_layout
 from hardscale.tasks.source import Row, counted
 from hardscale.tasks.splits import text_of
 from hardscale.untrusted.guarded import read_text, shown
@@ -62,7 +62,7 @@ class _Known:
     """
 
     rows: list[dict[str, Any]]
-    layout: Layout
+    layout: ColumnLayout
     read: dict[str, Any]
 
 
@@ -145,7 +145,7 @@ def _read_rows(key: str, source: BehaviorSource, path: Path) -> _Known:
         called = _id_of(row, layout.id) if layout.id else f"row_{row.number}"
         if not text or not called:
             column = layout.id if text and layout.id else layout.request
-            raise DataError(f"{row.where}: column {column!r} is empty; mend or remove the row")
+            raise DataError(f"{row.where}: column {column!r} is empty; fix or remove the row")
         if first.setdefault(called, row.number) != row.number:
             raise DataError(f"{row.where}: the id of row {first[called]} again ({brief(called)}); ids must differ")
         opening = text_of(row, layout.target) if layout.target else ""
@@ -165,7 +165,7 @@ def _read_rows(key: str, source: BehaviorSource, path: Path) -> _Known:
 
 
 def _id_of(row: Row, column: str) -> str:
-    """An id as it is written; whole numbers by their digits, others can not be told apart from what was written."""
+    """An id as it is written; whole numbers by their digits, others cannot be told apart from what was written."""
     value = row.values[column]
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -203,7 +203,7 @@ def _subset(
             raise DataError(f"{key}.categories: found {', '.join(unknown[:5])}, {path} has {plainly(allowed)}")
         used = [row for row in used if row["category"] in source.categories]
     if not used:
-        raise DataError(f"{key}: no behavior of {path} is in ids and categories at once; mend one of them")
+        raise DataError(f"{key}: no behavior of {path} is in ids and categories at once; fix one of them")
     distinct = first_copies(used, _request) if once else used
     kept = {row["behavior_id"] for row in distinct}
     return distinct[: source.n], [row["behavior_id"] for row in used if row["behavior_id"] not in kept]
@@ -228,7 +228,7 @@ def _read_targets(path: Path) -> tuple[dict[str, list[str]], int]:
         found[name] = [text for text in openings if text.strip()]
         n_empty += len(openings) - len(found[name])
         if not found[name]:
-            raise DataError(f"{where}: every opening is empty; mend or remove it")
+            raise DataError(f"{where}: every opening is empty; fix or remove it")
     if not found:
         raise DataError(f"{path}: no openings in it; give an object of id -> opening, or openings")
     return found, n_empty
@@ -238,7 +238,7 @@ def _check_text(where: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}: an opening holds half a character; mend or remove it") from None
+        raise DataError(f"{where}: an opening holds half a character; fix or remove it") from None
 
 
 def _json_object(path: Path) -> list[tuple[str, Any]]:
@@ -257,7 +257,7 @@ def _read_answers(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     for row in _rows(table, _SAFE):
         text, answer = (text_of(row, column).strip() for column in _SAFE)
         if not text or not answer:
-            raise DataError(f"{row.where}: column {_SAFE[0 if not text else 1]!r} is empty; mend or remove the row")
+            raise DataError(f"{row.where}: column {_SAFE[0 if not text else 1]!r} is empty; fix or remove the row")
         if found.setdefault(text, answer) != answer:
             raise DataError(f"{row.where}: another answer to the behavior of an earlier row; keep one of them")
     if not found:

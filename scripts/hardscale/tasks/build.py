@@ -21,7 +21,7 @@ def build_task(name: str, settings: TaskSettings, seed: int, root: Path | None) 
     """The task that settings ask for.
 
     Raises:
-        DataError: its data can not be had or do not fit the settings.
+        DataError: its data cannot be had or do not fit the settings.
     """
     kind = task_kind(name, settings)
     if kind == "password_match":
@@ -48,7 +48,7 @@ def prepare_task(name: str, settings: TaskSettings | ChatTaskSettings, seed: int
         out: artifact folder.
 
     Raises:
-        DataError: its data can not be had or do not fit the settings.
+        DataError: its data cannot be had or do not fit the settings.
     """
     if isinstance(settings, ChatTaskSettings):
         prepare_chat_task(name, settings, seed, root, out)

@@ -33,7 +33,7 @@ def build_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Path
     """The task that settings ask for.
 
     Raises:
-        DataError: its data can not be had or do not fit the settings, training and test share a behavior, or no opening
+        DataError: its data cannot be had or do not fit the settings, training and test share a behavior, or no opening
             or safe answer of a file belongs to any behavior.
     """
     places = locate_chat(name, settings, root)
@@ -71,7 +71,7 @@ def prepare_chat_task(name: str, settings: ChatTaskSettings, seed: int, root: Pa
         out: artifact folder.
 
     Raises:
-        DataError: its data can not be had or do not fit the settings.
+        DataError: its data cannot be had or do not fit the settings.
     """
     with withholding((), DataError):
         task = build_chat_task(name, settings, seed, root)

@@ -108,7 +108,7 @@ def private_texts(task: ChatTask) -> list[str]:
 
 
 def texts_withheld(folder: Path) -> Iterator[str]:
-    """The private texts of a published task, read when they are asked for; none where it can not be read."""
+    """The private texts of a published task, read when they are asked for; none where it cannot be read."""
     with contextlib.suppress(HardscaleError):
         yield from private_texts(load_chat_task(folder))
 

@@ -12,7 +12,7 @@ from hardscale.tasks.locate import HubFile, HubTable, locate, locate_chat, task_
 
 
 def check_source(name: str, settings: TaskSettings | ChatTaskSettings, root: Path | None) -> str | None:
-    """One line that says why a task's data can not be had, or None when nothing speaks against it.
+    """One line that says why a task's data cannot be had, or None when nothing speaks against it.
 
     Looks whether files exist, whether the data root or the hub's cache has the table, and whether the hub answers
     within three seconds. It opens no table.

@@ -50,7 +50,7 @@ def read_conversations(
         seed: of the study.
 
     Raises:
-        DataError: the table can not be read, has none of the known formats, or a split is empty.
+        DataError: the table cannot be read, has none of the known formats, or a split is empty.
     """
 
     def columns(where: str, names: list[str]) -> tuple[str, ...]:

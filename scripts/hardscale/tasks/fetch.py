@@ -20,7 +20,7 @@ def file_here(key: str, source: str, root: Path | None) -> Path:
 
 
 def fetched(key: str, place: HubFile, root: Path | None) -> Path:
-    """A file of the hub, in its cache; nothing is asked of the hub while it can not be reached.
+    """A file of the hub, in its cache; nothing is asked of the hub while it cannot be reached.
 
     Raises:
         DataError: it is not to be had.
@@ -37,6 +37,6 @@ def fetched(key: str, place: HubFile, root: Path | None) -> Path:
     except Exception as error:  # the package raises whatever its parts raise
         reason = " ".join(str(error).split())[:300]
         raise DataError(
-            f"{key}: {place.repo} could not be read from the hub ({reason}); mend it in the study"
+            f"{key}: {place.repo} could not be read from the hub ({reason}); fix it in the study"
         ) from error
     return Path(found)

@@ -88,7 +88,7 @@ def _tables(folder: Path) -> list[str]:
             status = place.stat()
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
-            raise DataError(f"{shown(place)}: the folder can not be read ({error.strerror}); mend its rights") from None
+            raise DataError(f"{shown(place)}: the folder cannot be read ({error.strerror}); fix its rights") from None
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))

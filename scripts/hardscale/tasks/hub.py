@@ -96,7 +96,7 @@ def cached_file(wanted: HubFile) -> bool:
 def absent_file_line(key: str, wanted: HubFile, root: Path | None) -> str:
     """Like :func:`absent_line`, of one file of a data set."""
     searched = f"not in the data root {root}" if root else "no data root is set"
-    why = "offline mode is on" if offline() else "the hub can not be reached"
+    why = "offline mode is on" if offline() else "the hub cannot be reached"
     return (
         f"{key}: {wanted.file} of data set {wanted.repo} is not here: {searched}, not in the hub's cache, and {why}; "
         f"put it into a folder as {wanted.repo}/{wanted.file} and set HARDSCALE_DATA (or data.root in the study) to "
@@ -109,7 +109,7 @@ def absent_line(key: str, table: HubTable, root: Path | None) -> str:
     folder = table.root_folders[0]
     searched = f"not in the data root {root} (as {' or '.join(table.root_folders)})" if root else "no data root is set"
     pinned = f" at revision {table.revision}" if table.revision else ""
-    why = "offline mode is on" if offline() else "the hub can not be reached"
+    why = "offline mode is on" if offline() else "the hub cannot be reached"
     return (
         f"{key}: data set {table.name}{pinned} is not here: {searched}, not in the hub's cache, and {why}; put "
         f"{folder}/train.parquet and {folder}/validation.parquet into a folder and set HARDSCALE_DATA (or data.root in "

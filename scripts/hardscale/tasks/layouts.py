@@ -17,7 +17,7 @@ from hardscale.untrusted.naming import named
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """Columns by their role; None where a table has none.
 
     Attributes:
@@ -54,12 +54,12 @@ class Layout:
 _PUBLISHED = (
     (
         {"Index", "Goal", "Target", "Behavior", "Category"},
-        Layout("JailbreakBench", "Goal", "Index", category="Category", target="Target"),
+        ColumnLayout("JailbreakBench", "Goal", "Index", category="Category", target="Target"),
     ),
-    ({"Behavior", "BehaviorID"}, Layout("HarmBench", "Behavior", "BehaviorID")),
-    ({"goal", "target"}, Layout("AdvBench", "goal", target="target")),
-    ({"category", "source", "forbidden_prompt"}, Layout("StrongREJECT", "forbidden_prompt", category="category")),
-    ({"id", "prompt", "type"}, Layout("XSTest", "prompt", "id", category="type")),
+    ({"Behavior", "BehaviorID"}, ColumnLayout("HarmBench", "Behavior", "BehaviorID")),
+    ({"goal", "target"}, ColumnLayout("AdvBench", "goal", target="target")),
+    ({"category", "source", "forbidden_prompt"}, ColumnLayout("StrongREJECT", "forbidden_prompt", category="category")),
+    ({"id", "prompt", "type"}, ColumnLayout("XSTest", "prompt", "id", category="type")),
 )
 #: What a column that could be the request is called, in any case.
 _REQUESTS = {
@@ -74,7 +74,9 @@ _ROLES = {
 }
 
 
-def choose_layout(key: str, path: Path, names: Sequence[str], given: Mapping[str, str | None] | None = None) -> Layout:
+def choose_layout(
+    key: str, path: Path, names: Sequence[str], given: Mapping[str, str | None] | None = None
+) -> ColumnLayout:
     """How to read a table with columns of these names.
 
     Args:
@@ -95,11 +97,11 @@ def choose_layout(key: str, path: Path, names: Sequence[str], given: Mapping[str
             return replace(layout, **{**_roles(layout, names), **wanted})
     if request is None and len(could_be) != 1:
         raise DataError(f"{path}: {_unclear(key, names, could_be)}")
-    layout = Layout("columns by name", request or could_be[0])
+    layout = ColumnLayout("columns by name", request or could_be[0])
     return replace(layout, **{**_roles(layout, names), **wanted})
 
 
-def _roles(layout: Layout, names: Sequence[str]) -> dict[str, str]:
+def _roles(layout: ColumnLayout, names: Sequence[str]) -> dict[str, str]:
     """Columns of the roles that a layout leaves open."""
     found = {role: next((name for name in known if name in names), None) for role, known in _ROLES.items()}
     return {role: name for role, name in found.items() if name and getattr(layout, role) is None}

@@ -131,7 +131,7 @@ def locate_table(key: str, source: str, root: Path | None) -> LocalFiles | HubTa
                 raise DataError(f"{place}: a table is a file {', '.join(FORMATS)}, a folder, or hub:org/name")
             return LocalFiles(source, (place,), ())
     looked = " or ".join(str(place) for place in places)
-    raise DataError(f"{key} {source!r} is not there (looked for {looked}); mend the path in the study")
+    raise DataError(f"{key} {source!r} is not there (looked for {looked}); fix the path in the study")
 
 
 def locate_file(key: str, source: str, root: Path | None) -> Path | HubFile:
@@ -154,7 +154,7 @@ def locate_file(key: str, source: str, root: Path | None) -> Path | HubFile:
     if hub:
         return HubFile(hub["repo"], hub["file"], hub["revision"])
     looked = " or ".join(str(place) for place in places)
-    raise DataError(f"{key}: {source!r} is not there (looked for {looked}); mend the path in the study, or data.root")
+    raise DataError(f"{key}: {source!r} is not there (looked for {looked}); fix the path in the study, or data.root")
 
 
 def locate_chat(
@@ -204,14 +204,14 @@ def _kind(place: Path) -> str | None:
     """Whether a folder or anything else is there; None for nothing.
 
     Raises:
-        DataError: that can not be said, as for a link to itself or a place whose folder is closed.
+        DataError: that cannot be said, as for a link to itself or a place whose folder is closed.
     """
     try:
         return "folder" if stat.S_ISDIR(place.stat().st_mode) else "file"
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"{shown(place)}: can not be looked at ({error.strerror}); give a path that can") from None
+        raise DataError(f"{shown(place)}: cannot be looked at ({error.strerror}); give a path that can") from None
 
 
 def check_root(root: Path | None) -> None:
@@ -221,7 +221,7 @@ def check_root(root: Path | None) -> None:
         DataError: it is none.
     """
     if root is not None and not root.is_dir():
-        raise DataError(f"{root}: the data root is not a folder; mend data.root in the study, or HARDSCALE_DATA")
+        raise DataError(f"{root}: the data root is not a folder; fix data.root in the study, or HARDSCALE_DATA")
 
 
 def _hub_table(key: str, source: str) -> HubTable:

@@ -68,7 +68,7 @@ def read_source(name: str, settings: TaskSettings, root: Path | None, columns: t
     """Read the wanted columns of a task's table.
 
     Raises:
-        DataError: the table is not here and can not be fetched, a file is unreadable, empty or lacks a column.
+        DataError: the table is not here and cannot be fetched, a file is unreadable, empty or lacks a column.
     """
     return read_place(name, locate(name, settings, root), root, columns)
 
@@ -186,7 +186,7 @@ def loaded(name: str, table: HubTable, root: Path | None) -> Any:
     """The splits of a table as the datasets package gives them.
 
     Raises:
-        DataError: the table can not be had; the line quotes no row of it.
+        DataError: the table cannot be had; the line quotes no row of it.
     """
     if not hub.reachable():
         if not hub.cached(table):
@@ -209,7 +209,7 @@ def text_files(name: str, table: HubTable, found: Any) -> LocalFiles | None:
     """The files of a table that is kept as csv or JSON, fetched as they are; None for other formats.
 
     Raises:
-        DataError: they can not be had, or it is not clear which are which split.
+        DataError: they cannot be had, or it is not clear which are which split.
     """
     split = next(iter(found.values()))
     if getattr(split, "builder_name", None) not in _GUESSING:
@@ -237,7 +237,7 @@ def text_files(name: str, table: HubTable, found: Any) -> LocalFiles | None:
 
 
 def _unreadable(name: str, table: HubTable, error: Exception) -> DataError:
-    return DataError(f"tasks.{name}: {table.name} could not be read from the hub ({_reason(error)}); mend `source`")
+    return DataError(f"tasks.{name}: {table.name} could not be read from the hub ({_reason(error)}); fix `source`")
 
 
 def _reason(error: BaseException) -> str:

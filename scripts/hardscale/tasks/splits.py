@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Record:
+class SplitRecord:
     """A usable row: its index in the source, its texts before and after cutting, its label (0 where rows have none)."""
 
     example_id: int
@@ -41,8 +41,8 @@ class Splits:
         beyond_n: rows of each split after the first ``n_train`` and ``n_validation``.
     """
 
-    train: list[Record]
-    validation: list[Record]
+    train: list[SplitRecord]
+    validation: list[SplitRecord]
     dropped: dict[str, int]
     copies: dict[str, int]
     beyond_n: dict[str, int]
@@ -60,7 +60,7 @@ def shuffled(items: Sequence[T], n: int, seed: int) -> list[T]:
 
 
 def draw_splits(
-    name: str, source: Source, records: dict[str, list[Record]], settings: TaskSettings, seed: int
+    name: str, source: Source, records: dict[str, list[SplitRecord]], settings: TaskSettings, seed: int
 ) -> Splits:
     """Shuffled and capped splits; a validation row with the content of any training row is left out.
 
@@ -102,7 +102,7 @@ def draw_splits(
     return drawn
 
 
-def _content(record: Record) -> frozenset[str]:
+def _content(record: SplitRecord) -> frozenset[str]:
     """What makes two records copies: their texts as they are used, in either order where they are two."""
     return frozenset(record.texts)
 
@@ -130,7 +130,7 @@ def text_of(row: Row, column: str) -> str:
     """A row's text, unchanged; "" where there is none.
 
     Raises:
-        DataError: the value is no text, or can not be written as UTF-8.
+        DataError: the value is no text, or cannot be written as UTF-8.
     """
     value = row.values[column]
     if value is None:
@@ -141,6 +141,6 @@ def text_of(row: Row, column: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{row.where}: column {brief(column)} holds half a character ({error.reason}); mend the row"
+            f"{row.where}: column {brief(column)} holds half a character ({error.reason}); fix the row"
         ) from None
     return value

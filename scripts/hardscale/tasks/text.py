@@ -13,7 +13,7 @@ from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.formats.json_table import kind_of
 from hardscale.tasks.locate import description
 from hardscale.tasks.source import Row, read_source
-from hardscale.tasks.splits import Record, cut_to_words, draw_splits, text_of
+from hardscale.tasks.splits import SplitRecord, cut_to_words, draw_splits, text_of
 from hardscale.tasks.templates import TEMPLATES, Template, described_template
 from hardscale.untrusted.naming import brief
 
@@ -63,28 +63,28 @@ def build_from_table(
         allowed: what is allowed, for the message.
 
     Raises:
-        DataError: the table can not be read, a label is unknown, a split is empty.
+        DataError: the table cannot be read, a label is unknown, a split is empty.
     """
     source = read_source(name, settings, root, (text, label))
 
-    def record(row: Row) -> Record | None:
+    def record(row: Row) -> SplitRecord | None:
         original = text_of(row, text)
         class_index = label_of(row.values[label])
         if class_index is None:
             raise DataError(
                 f"{row.where}: column {label!r} holds {_shown(row.values[label])}, allowed: {allowed}; "
-                "mend the row, or the task's labels in the study"
+                "fix the row, or the task's labels in the study"
             )
         if not original.strip():
             return None
-        return Record(row.index, (original,), (cut_to_words(original, settings.max_words),), int(class_index))
+        return SplitRecord(row.index, (original,), (cut_to_words(original, settings.max_words),), int(class_index))
 
     records = {
         split: [found for row in rows if (found := record(row)) is not None] for split, rows in source.splits.items()
     }
     splits = draw_splits(name, source, records, settings, derive_seed(seed, "task", name, "shuffle"))
 
-    def example(drawn: Record) -> Example:
+    def example(drawn: SplitRecord) -> Example:
         chunks = template.chunks(drawn.texts, settings.instruction, settings.answer_prompt)
         return Example(drawn.example_id, chunks, template.modifiable, drawn.label)
 
@@ -118,7 +118,7 @@ def build_described(name: str, settings: TaskSettings, seed: int, root: Path | N
     """Both splits of a described task.
 
     Raises:
-        DataError: the description is incomplete, the table can not be read, a label is not in ``labels``.
+        DataError: the description is incomplete, the table cannot be read, a label is not in ``labels``.
     """
     text_column, label_column, labels = description(name, settings)
     classes = {value: i for i, value in enumerate(labels)}

@@ -59,7 +59,7 @@ def _letter_words(n: int, min_length: int, max_length: int, rng: np.random.Gener
     made: list[str] = []
     lengths = range(min_length, max_length + 1)
     for i, length in enumerate(lengths):
-        # Shortest first: what a short length can not give is made up for by the longer ones.
+        # Shortest first: what a short length cannot give is made up for by the longer ones.
         share = -(-(n - len(made)) // (len(lengths) - i))
         made += _words_of_length(min(share, 26**length), length, rng)
     return [made[i] for i in rng.permutation(len(made))]

@@ -15,7 +15,7 @@ from hardscale.artifacts.seeds import derive_seed
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One tokenized training row.
 
     Attributes:
@@ -48,7 +48,7 @@ class Batch:
     weights: torch.Tensor
 
 
-def collate(rows: Sequence[Row], n_rows: int, pad_id: int, filler: int) -> Batch:
+def collate(rows: Sequence[TokenRow], n_rows: int, pad_id: int, filler: int) -> Batch:
     """Pad ``rows`` to the longest and to ``n_rows`` rows; the added rows hold one token and weigh nothing."""
     filled = [row.ids for row in rows] + [[filler]] * (n_rows - len(rows))
     longest = max(map(len, filled))
@@ -108,7 +108,7 @@ class Objective(Protocol):
     def row_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Summed loss of each row, shape (rows,), float32."""
 
-    def weight(self, row: Row) -> int:
+    def weight(self, row: TokenRow) -> int:
         """Terms of a row's sum: what it adds to the mean's denominator."""
 
 
@@ -121,7 +121,7 @@ class Classification:
         """Cross-entropy of each row."""
         return functional.cross_entropy(logits.float(), batch.labels, reduction="none")
 
-    def weight(self, row: Row) -> int:  # noqa: ARG002
+    def weight(self, row: TokenRow) -> int:  # noqa: ARG002
         """One."""
         return 1
 
@@ -137,6 +137,6 @@ class LanguageModeling:
         losses = functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none")
         return (losses * batch.attention_mask[:, 1:]).sum(dim=1)
 
-    def weight(self, row: Row) -> int:
+    def weight(self, row: TokenRow) -> int:
         """Predicted tokens."""
         return len(row.ids) - 1

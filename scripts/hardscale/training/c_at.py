@@ -29,19 +29,19 @@ from hardscale.runtime.console import say
 from hardscale.settings.defenses import CAt
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
-from hardscale.training.batches import Order, Row
-from hardscale.training.c_at_step import Step
+from hardscale.training.batches import Order, TokenRow
+from hardscale.training.c_at_step import ClassifierStep
 from hardscale.training.continuous.history import History
 from hardscale.training.continuous.passes import Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
-from hardscale.training.loop import Journal, Stretch, train
+from hardscale.training.finished_rounds import FinishedRounds
+from hardscale.training.loop import TrainHistory, TrainPhase, train
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.publish_model import Release, publish_model
 from hardscale.training.session import Session
-from hardscale.training.shelf import Shelf
 
 JOB = "c_at"
 
@@ -49,7 +49,7 @@ JOB = "c_at"
 def c_at(
     spec: dict[str, Any], start: Path, task: Path, state: Path, outs: list[Path], group: Group, options: RunOptions
 ) -> None:
-    """Train a classifier against attacks on its embeddings and publish its stages. Every rank of the gang calls it.
+    """Train a classifier against attacks on its embeddings and publish its stages. Every rank calls it.
 
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`CAt`), ``max_tokens``,
@@ -82,7 +82,7 @@ class _Progress:
     """
 
     stage: int = 1
-    journal: Journal = field(default_factory=Journal)
+    journal: TrainHistory = field(default_factory=TrainHistory)
     terms: list[dict[str, Any]] = field(default_factory=list)
     n_fell: float = 0
     work: list[float] = field(default_factory=lambda: Work().values())
@@ -95,7 +95,7 @@ class _Progress:
     @classmethod
     def load(cls, values: dict[str, Any]) -> _Progress:
         """Of :meth:`dump`."""
-        return cls(**{**values, "journal": Journal(**values["journal"])})
+        return cls(**{**values, "journal": TrainHistory(**values["journal"])})
 
     @property
     def history(self) -> History:
@@ -122,7 +122,7 @@ class _Training:
         self.start, self.task, self.outs = start, task, dict(zip(range(1, self.n_stages + 1), outs, strict=True))
         _must_be_undefended(start, spec)
         self.session = Session(JOB, state, spec, {"start": start, "task": task}, group, options)
-        self.shelf = Shelf(state, self.outs, group)
+        self.shelf = FinishedRounds(state, self.outs, group)
         self.n_labels = len(load_task(task).labels)
         model, self.tokenizer = load_classifier(start, weights_dtype(options))
         self.codec = Codec(self.tokenizer, model.config.get_text_config().vocab_size)
@@ -146,7 +146,7 @@ class _Training:
             group=group,
             options=options,
         )
-        self.step = Step(self.settings, self.engine, meter, self.mean_norm, self.seed, self.unit)
+        self.step = ClassifierStep(self.settings, self.engine, meter, self.mean_norm, self.seed, self.unit)
         self.progress = self._begin()
 
     def _shape(self, model: Any) -> ModelShape:
@@ -162,7 +162,7 @@ class _Training:
         self.shelf.must_hold(range(1, progress.stage))
         if self.group.leader:
             done = self._ends(progress.stage - 1) + len(progress.journal.metrics)
-            say(f"going on after step {done} of {self.n_steps}")
+            say(f"resuming after step {done} of {self.n_steps}")
         return progress
 
     def _ends(self, stage: int) -> int:
@@ -171,7 +171,7 @@ class _Training:
 
     def run(self) -> None:
         """Go through the stages."""
-        self.shelf.put_out(range(1, self.progress.stage))
+        self.shelf.publish_rounds(range(1, self.progress.stage))
         for stage in range(self.progress.stage, self.n_stages + 1):
             self._train(stage)
             self._publish(stage)
@@ -182,13 +182,13 @@ class _Training:
     def _train(self, stage: int) -> None:
         before, progress = self._ends(stage - 1), self.progress
 
-        def gradients(step: int, rows: Sequence[Row], dropout: int) -> list[torch.Tensor]:
+        def gradients(step: int, rows: Sequence[TokenRow], dropout: int) -> list[torch.Tensor]:
             losses, tally = self.step.gradients(rows, before + step, dropout)
             progress.terms.append(tally.row(step + 1, len(rows)))
             progress.n_fell += tally.fell
             return losses
 
-        stretch = Stretch(
+        stretch = TrainPhase(
             f"{JOB} {stage}/{self.n_stages}",
             stage,
             self._ends(stage) - before,
@@ -201,11 +201,11 @@ class _Training:
         train(self.engine, self.session, stretch, progress.journal, progress.dump)
         self.session.save(self.engine, self._ends(stage), progress.dump())
 
-    def _rows(self, step: int) -> list[Row]:
+    def _rows(self, step: int) -> list[TokenRow]:
         epoch, chosen = self.order.at(step)
         drawn = [self.examples[i] for i in chosen]
         encoded = self.codec.encode_prompts(self.exposure.texts(drawn, epoch))
-        return [Row(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
+        return [TokenRow(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
 
     # --- publishing -------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class _Training:
             clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
             if self.group.leader:
                 say(f"stage {stage}/{self.n_stages}: clean accuracy {clean:.3f}, published {self.outs[stage]}")
-        self.shelf.put_out([stage])
+        self.shelf.publish_rounds([stage])
         self.group.barrier()
         work = Work(*self.progress.work) + self.progress.history.work
         self.progress = _Progress(stage + 1, work=work.values(), n_seen_tokens=facts["n_seen_tokens"])

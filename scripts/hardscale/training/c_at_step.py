@@ -14,13 +14,13 @@ from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import Perturbed, perturb
 from hardscale.models.outputs import embeddings_as
 from hardscale.settings.defenses import CAt
-from hardscale.training.batches import Batch, Row
+from hardscale.training.batches import Batch, TokenRow
 from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.engine import Engine
 
 
 @dataclass
-class Tally:
+class ClassifierStepSums:
     """What a step adds up over ranks.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tally:
         return [*sums, *self.work.values()]
 
     @classmethod
-    def of(cls, values: Sequence[float], largest: float) -> Tally:
+    def of(cls, values: Sequence[float], largest: float) -> ClassifierStepSums:
         """Of :meth:`values`."""
         clean, adversarial, first, fell, tokens, projected, ratios, *work = values
         return cls(clean, adversarial, first, fell, tokens, projected, ratios, Work(*work), largest)
@@ -76,7 +76,7 @@ class Tally:
         }
 
 
-class Step:
+class ClassifierStep:
     """Takes the gradients of steps: the mean over rows of ``clean_weight * clean + adversarial_weight * attacked``.
 
     Args:
@@ -95,7 +95,7 @@ class Step:
         self._mean_norm, self._unit, self._seed, self._group = mean_norm, unit, seed, engine.group
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
-    def gradients(self, rows: Sequence[Row], number: int, dropout: int) -> tuple[list[Tensor], Tally]:
+    def gradients(self, rows: Sequence[TokenRow], number: int, dropout: int) -> tuple[list[Tensor], ClassifierStepSums]:
         """Gradients of a step's loss; nothing is updated yet.
 
         Args:
@@ -108,7 +108,7 @@ class Step:
         """
         parts = self._engine.parts(rows)
         batches = [self._engine.collate(part, rows[0]) for part in parts]
-        tally, losses = Tally(), list[Tensor]()
+        tally, losses = ClassifierStepSums(), list[Tensor]()
         deltas = self._attack(parts, batches, derive_seed(self._seed, "attack", number), tally)
 
         def loss_of(forward: Callable[..., Any], index: int) -> Tensor:
@@ -126,7 +126,7 @@ class Step:
         return losses, self._together(tally)
 
     def _attack(
-        self, parts: Sequence[Sequence[Row]], batches: Sequence[Batch], seed: int, tally: Tally
+        self, parts: Sequence[Sequence[TokenRow]], batches: Sequence[Batch], seed: int, tally: ClassifierStepSums
     ) -> list[Tensor]:
         """Perturbations of every micro-batch, shape ``(rows, tokens, hidden)`` each."""
         deltas = []
@@ -141,7 +141,7 @@ class Step:
                 self._note(part, found, tally)
         return deltas
 
-    def _note(self, part: Sequence[Row], found: Perturbed, tally: Tally) -> None:
+    def _note(self, part: Sequence[TokenRow], found: Perturbed, tally: ClassifierStepSums) -> None:
         settings, n_tokens = self._settings.attack, int(found.n_tokens.sum())
         lengths = [Length(len(row.ids), 1) for row in part]
         tally.work += self._meter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
@@ -163,17 +163,17 @@ class Step:
         fell = logits.detach()[len(delta) :].argmax(dim=1) != batch.labels
         return losses[: len(delta)], losses[len(delta) :], fell
 
-    def _together(self, mine: Tally) -> Tally:
+    def _together(self, mine: ClassifierStepSums) -> ClassifierStepSums:
         """What all ranks did."""
         largest = [mine.largest if rank == self._group.rank else 0.0 for rank in range(self._group.world)]
         values = mine.values()
         told = self._group.sum(torch.tensor([*values, *largest], dtype=torch.float64)).tolist()
-        return Tally.of(told[: len(values)], max(told[len(values) :]))
+        return ClassifierStepSums.of(told[: len(values)], max(told[len(values) :]))
 
 
 def _perturbed(
     module: nn.Module,
-    part: Sequence[Row],
+    part: Sequence[TokenRow],
     batch: Batch,
     settings: CAt,
     mean_norm: float,

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hardscale.attacks.codec import Codec
 from hardscale.runtime import pulse
 from hardscale.tasks.example import Example
-from hardscale.training.batches import Row, collate
+from hardscale.training.batches import TokenRow, collate
 from hardscale.training.distributed import Group
 
 #: Tokens of one forward pass, padding included.
@@ -39,7 +39,7 @@ def classify(
     found: dict[int, list[float]] = {}
     for batch in _batches([len(ids) for ids in encoded]):
         pulse.beat()
-        rows = [Row(mine[i], encoded[i]) for i in batch]
+        rows = [TokenRow(mine[i], encoded[i]) for i in batch]
         tensors = collate(rows, len(rows), pad_id, pad_id)
         with torch.no_grad():
             logits = module(

@@ -1,4 +1,4 @@
-"""The ranks of a training gang: how they meet and what they tell each other."""
+"""The ranks of a distributed job: how they meet and what they tell each other."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Group:
 
 
 def start_group(threads: int = 1, meeting: Path | None = None, patience: float = PATIENCE_SECONDS) -> Group:
-    """Join the gang that the environment describes (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); alone when it is silent.
+    """Join the ranks that the environment names (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); alone when it is silent.
 
     Args:
         threads: CPU threads of this rank.
-        meeting: a file that no gang has used yet; ranks of one machine meet there, so that two gangs never want one
+        meeting: a file that no job has used yet; ranks of one machine meet there, so that two jobs never want one
             port. Without it they meet at ``MASTER_ADDR:MASTER_PORT``.
         patience: seconds until a collective, or waiting for a rank that gives no sign of life, is an error.
 
@@ -155,7 +155,7 @@ def _meeting_at(meeting: Path, rank: int, world: int) -> str:
 
     def meet(url: str, **_: Any) -> Iterator[tuple[dist.Store, int, int]]:  # noqa: ARG001
         yield dist.FileStore(str(meeting.absolute()), world), rank, world
-        raise RuntimeError("a gang is started anew as a whole")
+        raise RuntimeError("a distributed job is started anew as a whole")
 
     scheme = f"meeting{next(_meetings)}"
     dist.register_rendezvous_handler(scheme, meet)
@@ -163,7 +163,7 @@ def _meeting_at(meeting: Path, rank: int, world: int) -> str:
 
 
 class Meeting:
-    """Meetings of all ranks, one after another, over the store by which the gang found together.
+    """Meetings of all ranks, one after another, over the store by which the distributed job found together.
 
     Args:
         rank: this one.

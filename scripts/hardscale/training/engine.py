@@ -15,7 +15,7 @@ from hardscale.errors import TrainingError
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.training import OptimizerSettings
-from hardscale.training.batches import Batch, Classification, Objective, Row, collate
+from hardscale.training.batches import Batch, Classification, Objective, TokenRow, collate
 from hardscale.training.distributed import Group
 from hardscale.training.optimizers import build_optimizer
 from hardscale.training.options import ZERO_FOLDER, RunOptions
@@ -109,7 +109,7 @@ class Engine:
         """Of the next update."""
         return float(self.deepspeed.get_lr()[0])
 
-    def accumulate(self, rows: Sequence[Row], seed: int) -> list[torch.Tensor]:
+    def accumulate(self, rows: Sequence[TokenRow], seed: int) -> list[torch.Tensor]:
         """Gradients of the mean loss over ``rows``; nothing is updated yet.
 
         Args:
@@ -122,7 +122,7 @@ class Engine:
         total = sum(self._objective.weight(row) for row in rows)
         losses: list[torch.Tensor] = []
 
-        def mean_loss(forward: Callable[..., Any], part: Sequence[Row]) -> torch.Tensor:
+        def mean_loss(forward: Callable[..., Any], part: Sequence[TokenRow]) -> torch.Tensor:
             batch = self.collate(part, rows[0])
             output = forward(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self._objective.forward_arguments
@@ -164,19 +164,19 @@ class Engine:
                 self.deepspeed.step()
         return added
 
-    def parts(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def parts(self, rows: Sequence[TokenRow]) -> list[Sequence[TokenRow]]:
         """Micro-batches of this rank: ``rows[rank::world]`` in order; the last may be short or empty."""
         mine = rows[self.group.rank :: self.group.world]
         return [mine[index * self.micro : (index + 1) * self.micro] for index in range(self.n_micro)]
 
-    def collate(self, part: Sequence[Row], filler: Row) -> Batch:
+    def collate(self, part: Sequence[TokenRow], filler: TokenRow) -> Batch:
         """A micro-batch as tensors on the device, filled up to :attr:`micro` rows with a token of ``filler``."""
         batch = collate(part, self.micro, _pad_id(self.module), filler.ids[0])
         if self.group.device.type == "cpu":
             return batch
         return Batch(*(getattr(batch, name).to(self.group.device) for name in Batch.__dataclass_fields__))
 
-    def weight(self, row: Row) -> int:
+    def weight(self, row: TokenRow) -> int:
         """Weight of a row in the mean loss."""
         return self._objective.weight(row)
 

@@ -1,4 +1,4 @@
-"""Deliberate crashes at named places, so that tests can prove that a killed job goes on where it was.
+"""Deliberate crashes at named places, so that tests can prove that a killed job resumes where it was.
 
 ``HARDSCALE_FAULT`` holds ``ACTION:JOB:PLACE=N[:rank=R]``, e.g. ``kill:finetune:step=7``: rank 0 (or R) of that job
 sends itself SIGKILL (``kill``), SIGTERM (``term``) or SIGUSR2 (``usr2``) when it reaches the place. Places: ``step``

@@ -13,11 +13,11 @@ from hardscale.runtime.console import say
 from hardscale.settings.training import FinetuneSettings
 from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
-from hardscale.training.batches import Order, Row
+from hardscale.training.batches import Order, TokenRow
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
-from hardscale.training.loop import Journal, Stretch, train
+from hardscale.training.loop import TrainHistory, TrainPhase, train
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.publish_model import Release, publish_model
@@ -29,7 +29,7 @@ JOB = "finetune"
 def finetune(
     spec: dict[str, Any], base: Path, task: Path, state: Path, out: Path, group: Group, options: RunOptions
 ) -> None:
-    """Train a classifier from a base model and publish it as round 0. Every rank of the gang calls it.
+    """Train a classifier from a base model and publish it as round 0. Every rank of the distributed job calls it.
 
     Args:
         spec: ``cell``, ``seed``, ``ranks``, ``settings`` (a resolved :class:`FinetuneSettings`), ``max_tokens``.
@@ -59,17 +59,17 @@ def finetune(
         options=options,
     )
 
-    def rows(step: int) -> list[Row]:
+    def rows(step: int) -> list[TokenRow]:
         epoch, chosen = order.at(step)
         drawn = [examples[i] for i in chosen]
         encoded = codec.encode_prompts(exposure.texts(drawn, epoch))
-        return [Row(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
+        return [TokenRow(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
 
     saved = session.restore(engine)
-    journal = Journal(**saved["journal"]) if saved else Journal()
+    journal = TrainHistory(**saved["journal"]) if saved else TrainHistory()
     if saved and group.leader:
-        say(f"going on after step {len(journal.metrics)} of {n_steps}")
-    stretch = Stretch("finetune", 0, n_steps, rows, seed)
+        say(f"resuming after step {len(journal.metrics)} of {n_steps}")
+    stretch = TrainPhase("finetune", 0, n_steps, rows, seed)
     train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
     facts = {
         "cell": spec["cell"],

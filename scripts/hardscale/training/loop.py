@@ -15,13 +15,13 @@ from hardscale.errors import TrainingError
 from hardscale.runtime import pulse
 from hardscale.runtime.console import Progress
 from hardscale.training import faults
-from hardscale.training.batches import Row
+from hardscale.training.batches import TokenRow
 from hardscale.training.engine import Engine
 from hardscale.training.session import Session, memory_mb
 
 
 @dataclass
-class Journal:
+class TrainHistory:
     """Training history: the rows of METRICS and TIMING so far."""
 
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainPhase:
     """Consecutive optimizer steps with one source of rows.
 
     Attributes:
@@ -53,16 +53,16 @@ class Stretch:
     label: str
     round_index: int
     n_steps: int
-    rows: Callable[[int], Sequence[Row]]
+    rows: Callable[[int], Sequence[TokenRow]]
     seed: int
     first_step: int = 0
-    on_losses: Callable[[Sequence[Row], list[float]], None] | None = None
-    gradients: Callable[[int, Sequence[Row], int], Sequence[torch.Tensor]] | None = None
+    on_losses: Callable[[Sequence[TokenRow], list[float]], None] | None = None
+    gradients: Callable[[int, Sequence[TokenRow], int], Sequence[torch.Tensor]] | None = None
     copies: int = 1
 
 
 def train(
-    engine: Engine, session: Session, stretch: Stretch, journal: Journal, progress: Callable[[], dict[str, Any]]
+    engine: Engine, session: Session, stretch: TrainPhase, journal: TrainHistory, progress: Callable[[], dict[str, Any]]
 ) -> None:
     """Take the steps that ``journal`` does not hold yet, saving and stopping as the session says.
 
@@ -128,7 +128,7 @@ def train(
 
 
 def _share(
-    session: Session, rows: Sequence[Row], losses_here: Sequence[torch.Tensor], number: int
+    session: Session, rows: Sequence[TokenRow], losses_here: Sequence[torch.Tensor], number: int
 ) -> tuple[list[float], list[bool]]:
     """The losses of all rows of a step and whether to stop and to save, agreed by all ranks."""
     group = session.group

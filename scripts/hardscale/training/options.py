@@ -28,8 +28,8 @@ class RunOptions:
         micro_batch: rows of one forward pass on one rank; None: at most 32.
         save_seconds: seconds of training between two checkpoints.
         threads: CPU threads of a rank.
-        patience_seconds: until a rank that does not get on ends the gang.
-        code: digest of the code that trains; a state that other code left is not gone on from.
+        patience_seconds: until a rank that does not get on ends the distributed job.
+        code: digest of the code that trains; a state that other code left is not resumed from.
     """
 
     zero_stage: int = 0

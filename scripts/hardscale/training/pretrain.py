@@ -23,11 +23,11 @@ from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import KIND, load_chat_task
 from hardscale.tasks.data import load_split
 from hardscale.training import faults
-from hardscale.training.batches import LanguageModeling, Order, Row
+from hardscale.training.batches import LanguageModeling, Order, TokenRow
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
-from hardscale.training.loop import Journal, Stretch, train
+from hardscale.training.loop import TrainHistory, TrainPhase, train
 from hardscale.training.optimizers import schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.session import Session
@@ -42,7 +42,7 @@ _EXPOSURE = ExposureSettings(probability=0.5, max_tokens=10)
 def pretrain(
     spec: dict[str, Any], base: Path, tasks: list[Path], state: Path, out: Path, group: Group, options: RunOptions
 ) -> None:
-    """Train a language model on the training texts of some tasks and publish it. Every rank of the gang calls it.
+    """Train a language model on the training texts of some tasks and publish it. Every rank calls it.
 
     Tasks for chat models give their ordinary conversations, and none of their behaviors.
 
@@ -77,12 +77,12 @@ def pretrain(
         objective=LanguageModeling(),
     )
 
-    def rows(step: int) -> list[Row]:
+    def rows(step: int) -> list[TokenRow]:
         return texts.rows(*order.at(step))
 
     saved = session.restore(engine)
-    journal = Journal(**saved["journal"]) if saved else Journal()
-    stretch = Stretch("pretrain", 0, settings.steps, rows, seed)
+    journal = TrainHistory(**saved["journal"]) if saved else TrainHistory()
+    stretch = TrainPhase("pretrain", 0, settings.steps, rows, seed)
     train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
     flops = pretraining_flops(base_facts["generative_parameters"], journal.n_tokens)
     with engine.frozen_module() as module:
@@ -120,13 +120,13 @@ class Texts:
     def __len__(self) -> int:
         return len(self._examples) + len(self._chats)
 
-    def rows(self, epoch: int, chosen: Sequence[int]) -> list[Row]:
+    def rows(self, epoch: int, chosen: Sequence[int]) -> list[TokenRow]:
         """The rows of some texts as this epoch shows them."""
         n = len(self._examples)
         examples = [self._examples[i] for i in chosen if i < n]
         encoded = self._codec.encode_prompts(self._exposure.texts(examples, epoch))
         prompts = {e.example_id: ids[: self._max_tokens] for e, ids in zip(examples, encoded, strict=True)}
-        return [Row(i, prompts[i] if i < n else self._chats[i - n]) for i in chosen]
+        return [TokenRow(i, prompts[i] if i < n else self._chats[i - n]) for i in chosen]
 
 
 def _conversations(task: Path, tokenizer: Any, max_tokens: int) -> list[list[int]]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from hardscale.training.continuous.passes import Work
 from hardscale.training.examples import Attacked
-from hardscale.training.loop import Journal
+from hardscale.training.loop import TrainHistory
 from hardscale.training.pool import PoolEntry, RoundSet, pool_rows
 
 
 @dataclass
-class Progress:
+class RoundsProgress:
     """Where a block stands.
 
     Attributes:
@@ -36,7 +36,7 @@ class Progress:
     pool: list[PoolEntry] = field(default_factory=list)
     attacked: Attacked | None = None
     chosen: RoundSet | None = None
-    journal: Journal = field(default_factory=Journal)
+    journal: TrainHistory = field(default_factory=TrainHistory)
     attack_asr: float = 0.0
     starts: dict[str, int] = field(default_factory=dict)
     generation_flops: float = 0.0
@@ -56,12 +56,12 @@ class Progress:
         return {**vars(self), **nested}
 
     @classmethod
-    def load(cls, values: dict[str, Any]) -> Progress:
+    def load(cls, values: dict[str, Any]) -> RoundsProgress:
         """Of :meth:`dump`."""
         nested = {
             "pool": [PoolEntry(**entry) for entry in values["pool"]],
             "attacked": Attacked.load(values["attacked"]) if values["attacked"] else None,
             "chosen": RoundSet(**values["chosen"]) if values["chosen"] else None,
-            "journal": Journal(**values["journal"]),
+            "journal": TrainHistory(**values["journal"]),
         }
         return cls(**{**values, **nested})

@@ -18,7 +18,7 @@ from hardscale.tasks.example import Example
 from hardscale.training import faults
 from hardscale.training.clean import accuracy, evaluate_clean
 from hardscale.training.engine import Engine
-from hardscale.training.loop import Journal
+from hardscale.training.loop import TrainHistory
 from hardscale.training.session import Session
 
 
@@ -40,7 +40,7 @@ class Release:
     spec: dict[str, Any]
     inputs: dict[str, Path]
     facts: dict[str, Any]
-    journal: Journal
+    journal: TrainHistory
     keep_weights: bool = True
     add: Callable[[Draft], None] | None = None
 

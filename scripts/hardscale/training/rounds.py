@@ -25,21 +25,21 @@ from hardscale.settings.words import from_spec
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 from hardscale.training import faults
-from hardscale.training.batches import Order, Row
-from hardscale.training.carry import CARRY, read_carry, write_carry
+from hardscale.training.batches import Order, TokenRow
 from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.examples import Attacked, Generation
 from hardscale.training.exposure import Exposure
-from hardscale.training.loop import Stretch, train
+from hardscale.training.finished_rounds import FinishedRounds
+from hardscale.training.loop import TrainPhase, train
+from hardscale.training.optimizer_state import CARRY, read_optimizer_state, write_optimizer_state
 from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
 from hardscale.training.pool import PoolEntry, RoundSet, draw_new, draw_set, pool_rows, set_sizes
-from hardscale.training.progress import Progress
+from hardscale.training.progress import RoundsProgress
 from hardscale.training.publish_model import Release, publish_model
 from hardscale.training.session import Session
-from hardscale.training.shelf import Shelf
 
 JOB = "adversarial_rounds"
 #: Facts of a round in the order of :meth:`Work.values`: what all rounds up to it did.
@@ -49,7 +49,7 @@ _WORK = ("n_forward_passes", "n_backward_passes", "n_forward_tokens", "n_backwar
 def adversarial_rounds(
     spec: dict[str, Any], start: Path, task: Path, state: Path, outs: list[Path], group: Group, options: RunOptions
 ) -> None:
-    """Train rounds ``first_round`` to ``last_round`` and publish each. Every rank of the gang calls it.
+    """Train rounds ``first_round`` to ``last_round`` and publish each. Every rank of the distributed job calls it.
 
     The published rounds do not depend on how rounds are cut into blocks.
 
@@ -87,7 +87,7 @@ class _Block:
         facts = open_artifact(start, "model")["facts"]
         _must_follow(start, facts, self.first, spec)
         self.session = Session(JOB, state, spec, self.inputs, group, options)
-        self.shelf = Shelf(state, self.outs, group)
+        self.shelf = FinishedRounds(state, self.outs, group)
         self.n_labels = len(load_task(task).labels)
         model, self.tokenizer = load_classifier(start, weights_dtype(options))
         self.codec = Codec(self.tokenizer, model.config.get_text_config().vocab_size)
@@ -124,22 +124,22 @@ class _Block:
 
     # --- starting, going on -----------------------------------------------------------------------------------------
 
-    def _begin(self, facts: dict[str, Any]) -> Progress:
+    def _begin(self, facts: dict[str, Any]) -> RoundsProgress:
         saved = self.session.restore(self.engine)
         if saved is not None:
-            progress = Progress.load(saved)
+            progress = RoundsProgress.load(saved)
             self.shelf.must_hold(range(self.first, progress.round))
             if self.group.leader:
                 done = len(progress.journal.metrics)
-                say(f"going on in round {progress.round} of {self.settings.rounds} after step {done}")
+                say(f"resuming in round {progress.round} of {self.settings.rounds} after step {done}")
             return progress
         self.shelf.clear()
         if self.first == 1:
-            return Progress(1)
+            return RoundsProgress(1)
         if self.settings.carry_optimizer:
-            read_carry(self.engine, self.start / CARRY, self.group)
+            read_optimizer_state(self.engine, self.start / CARRY, self.group)
         rows = read_table(self.start / "pool.parquet", POOL).to_pylist()
-        return Progress(
+        return RoundsProgress(
             self.first,
             pool=[PoolEntry(**row) for row in rows],
             defense_flops=facts["defense_flops"],
@@ -149,7 +149,7 @@ class _Block:
 
     def run(self) -> None:
         """Go through the rounds."""
-        self.shelf.put_out(range(self.first, self.progress.round))
+        self.shelf.publish_rounds(range(self.first, self.progress.round))
         for number in range(self.progress.round, self.last + 1):
             if not self.progress.trained:
                 self._train(number)
@@ -167,7 +167,7 @@ class _Block:
         assert chosen is not None
         order = Order(len(chosen), self.settings.batch_size, seed)
 
-        def rows(step: int) -> list[Row]:
+        def rows(step: int) -> list[TokenRow]:
             epoch, places = order.at(step)
             return self._rows(chosen, places, number * self.settings.epochs + epoch)
 
@@ -180,7 +180,7 @@ class _Block:
 
         before = self._steps_before(number)
         label = f"round {number}/{self.settings.rounds}"
-        stretch = Stretch(label, number, order.n_steps(self.settings.epochs), rows, seed, before, remember)
+        stretch = TrainPhase(label, number, order.n_steps(self.settings.epochs), rows, seed, before, remember)
         train(self.engine, self.session, stretch, progress.journal, progress.dump)
         progress.trained = True
         self.session.save(self.engine, before + stretch.n_steps, progress.dump())
@@ -226,7 +226,7 @@ class _Block:
         progress.chosen = draw_set(progress.pool, len(self.examples), self.settings, seed)
         progress.attacked = None
 
-    def _rows(self, chosen: RoundSet, places: list[int], epoch: int) -> list[Row]:
+    def _rows(self, chosen: RoundSet, places: list[int], epoch: int) -> list[TokenRow]:
         """Rows at some places of the set: first its adversarial part, then its clean part."""
         n = len(chosen.adversarial)
         pool_indices = [chosen.adversarial[i] for i in places if i < n]
@@ -236,19 +236,19 @@ class _Block:
         known = [(entry.example_id, entry.label) for entry in entries] + [(e.example_id, e.label) for e in clean]
         places_in_pool = [*pool_indices, *[None] * len(clean)]
         rows = zip(known, encoded, places_in_pool, strict=True)
-        return [Row(example_id, ids, label, index) for (example_id, label), ids, index in rows]
+        return [TokenRow(example_id, ids, label, index) for (example_id, label), ids, index in rows]
 
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def _publish(self, number: int) -> None:
         spec = self._round_spec(number)
         if self.shelf.holds(number, spec):
-            self.shelf.put_out([number])
+            self.shelf.publish_rounds([number])
             self.group.barrier()
             return
         hands_over = number == self.last < self.settings.rounds and self.settings.carry_optimizer
         if hands_over:
-            write_carry(self.engine, self.state / CARRY, self.group, round=number)
+            write_optimizer_state(self.engine, self.state / CARRY, self.group, round=number)
         progress = self.progress
         release = Release(
             self.shelf.folder(number),
@@ -260,7 +260,7 @@ class _Block:
             add=functools.partial(self._add_files, hands_over),
         )
         clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
-        self.shelf.put_out([number])
+        self.shelf.publish_rounds([number])
         if self.group.leader:
             say(f"round {number}/{self.settings.rounds}: clean accuracy {clean:.3f}, published {self.outs[number]}")
         self.group.barrier()
@@ -301,7 +301,7 @@ class _Block:
 
     def _advance(self, number: int) -> None:
         facts, pool = self._facts(number), self.progress.pool
-        self.progress = Progress(
+        self.progress = RoundsProgress(
             number + 1,
             pool=pool,
             defense_flops=facts["defense_flops"],

@@ -15,7 +15,7 @@ import torch
 
 from hardscale.artifacts.manifest import canonical_json, read_manifest, sha256_file
 from hardscale.artifacts.publish import naming_disk_errors
-from hardscale.artifacts.retry import once_more
+from hardscale.artifacts.retry import retry_once
 from hardscale.artifacts.tables import private_file
 from hardscale.runtime import pulse, stopping
 from hardscale.runtime.console import say
@@ -30,7 +30,7 @@ _KEPT = 2
 
 
 class Session:
-    """One job's life across kills: it saves by the clock and when told to stop, and goes on from the last save.
+    """One job's life across kills: it saves by the clock and when told to stop, and resumes from the last save.
 
     Args:
         job: name of the job.
@@ -89,9 +89,9 @@ class Session:
         return stop > 0, save > 0
 
     def leave(self, where: str) -> None:
-        """End this process after its state was saved; the same command goes on from there."""
+        """End this process after its state was saved; the same command resumes from there."""
         if self.group.leader:
-            say(f"stopped {where}; the state is saved, run the same command again to go on")
+            say(f"stopped {where}; the state is saved, run the same command again to resume")
         raise SystemExit(stopping.REQUEUE)
 
     def finish(self) -> None:
@@ -152,7 +152,7 @@ def sealed(folder: Path) -> dict[str, Any] | None:
     """The facts of a sealed folder whose files are what they were; None otherwise."""
     try:
         # A file system that does not answer must not cost the checkpoint: it raises what is not caught here.
-        facts = json.loads(once_more(lambda: (folder / SEAL).read_text(encoding="utf-8"), folder / SEAL))
+        facts = json.loads(retry_once(lambda: (folder / SEAL).read_text(encoding="utf-8"), folder / SEAL))
         for name, entry in facts["files"].items():
             pulse.beat()
             path = folder / name

@@ -50,7 +50,7 @@ def expanded(path: str | Path, what: str, error: type[HardscaleError] = DataErro
     """A path with ``~`` and ``~user`` replaced by home folders.
 
     Raises:
-        HardscaleError: of class ``error``: there is no such user, or the name can not be a path.
+        HardscaleError: of class ``error``: there is no such user, or the name cannot be a path.
     """
     try:
         text = str(path)
@@ -59,12 +59,12 @@ def expanded(path: str | Path, what: str, error: type[HardscaleError] = DataErro
             raise ValueError("a NUL character")
         return Path(path).expanduser()
     except (RuntimeError, ValueError) as fault:
-        reason = "has no home folder here" if isinstance(fault, RuntimeError) else "can not be a path"
+        reason = "has no home folder here" if isinstance(fault, RuntimeError) else "cannot be a path"
         raise error(f"{shown(path)}: {what}: this {reason}; give the whole path of what is meant") from fault
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder lies there; false also where that can not be told (a loop of links, a name too long)."""
+    """Whether a folder lies there; false also where that cannot be told (a loop of links, a name too long)."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def opened(
     """A regular file open for reading bytes, for readers that take a stream; its size is checked once it is open.
 
     Raises:
-        HardscaleError: of class ``error``: it can not be opened, is no regular file, or is larger than ``max_bytes``.
+        HardscaleError: of class ``error``: it cannot be opened, is no regular file, or is larger than ``max_bytes``.
     """
     regular(path, what, error=error)  # a device may act when it is opened
     try:
@@ -118,7 +118,7 @@ def read_bytes(
     """Everything in a regular file.
 
     Raises:
-        HardscaleError: of class ``error``: it can not be read, is no regular file, or holds more than ``max_bytes``.
+        HardscaleError: of class ``error``: it cannot be read, is no regular file, or holds more than ``max_bytes``.
     """
     with opened(path, what, max_bytes=max_bytes, error=error) as file:
         try:
@@ -214,17 +214,17 @@ def parse_json(
     try:
         value = json.loads(text)
     except RecursionError as fault:
-        raise error(f"{where}: nested deeper than {max_depth}, which {what} may not be; mend the file") from fault
+        raise error(f"{where}: nested deeper than {max_depth}, which {what} may not be; fix the file") from fault
     except json.JSONDecodeError as fault:
         place = f"line {fault.lineno}, column {fault.colno}"
         found = f"not valid JSON ({fault.msg}, {place})" if text.strip() else "empty"
-        raise error(f"{where}: {found}, allowed for {what} is JSON; mend the file") from fault
+        raise error(f"{where}: {found}, allowed for {what} is JSON; fix the file") from fault
     except ValueError as fault:  # Python's limit on digits
-        raise error(f"{where}: a number of too many digits in {what}; mend the file") from fault
+        raise error(f"{where}: a number of too many digits in {what}; fix the file") from fault
     if depth_exceeds(value, max_depth):
-        raise error(f"{where}: nested deeper than {max_depth}, which {what} may not be; mend the file")
+        raise error(f"{where}: nested deeper than {max_depth}, which {what} may not be; fix the file")
     if _SURROGATE_ESCAPE.search(text) and any(map(_has_surrogate, _strings(value))):
-        raise error(f"{where}: half of a surrogate pair (\\ud800 to \\udfff) in {what}; mend the file")
+        raise error(f"{where}: half of a surrogate pair (\\ud800 to \\udfff) in {what}; fix the file")
     return value
 
 
@@ -268,8 +268,8 @@ def _check_kind(path: Path, what: str, status: os.stat_result, error: type[Hards
 def _missing(path: Path, what: str, fault: OSError | ValueError, error: type[HardscaleError]) -> NoReturn:
     if isinstance(fault, FileNotFoundError | NotADirectoryError):
         raise error(f"{shown(path)}: no such file, and {what} is needed; give one that exists") from fault
-    reason = (fault.strerror if isinstance(fault, OSError) else None) or "its name can not be a path"
-    raise error(f"{shown(path)}: {what} can not be read ({reason}); give a file that can") from fault
+    reason = (fault.strerror if isinstance(fault, OSError) else None) or "its name cannot be a path"
+    raise error(f"{shown(path)}: {what} cannot be read ({reason}); give a file that can") from fault
 
 
 def _too_large(path: Path, what: str, found: str, max_bytes: int, error: type[HardscaleError]) -> NoReturn:

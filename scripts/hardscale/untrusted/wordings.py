@@ -109,7 +109,7 @@ def wording_of(settings: JudgeSettings, key: str, root: Path | None) -> Wording 
         root: data root.
 
     Raises:
-        DataError: their file is not there, can not be read, or holds something else.
+        DataError: their file is not there, cannot be read, or holds something else.
     """
     templated = "" if settings.kind == "rubric" else None
     if settings.prompt is not None:
@@ -157,7 +157,7 @@ def read_named(text: Named, root: Path | None) -> str:
     """A text as it is, its spaces included; the line break that ends a text file is no part of it.
 
     Raises:
-        DataError: the file is not there or can not be read, or does not hold the text.
+        DataError: the file is not there or cannot be read, or does not hold the text.
     """
     place = locate_text(text, root)
     path, member = _split(text.source)

@@ -75,10 +75,10 @@ def parse_yaml(text: str, where: str, *, any_keys: bool = False) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = error.problem or error.context or "it can not be parsed"
-        raise StudyError(f"{where}: not valid YAML{place}: {shown(reason)}; mend the file") from error
+        reason = error.problem or error.context or "it cannot be parsed"
+        raise StudyError(f"{where}: not valid YAML{place}: {shown(reason)}; fix the file") from error
     except yaml.reader.ReaderError as error:
-        raise StudyError(f"{where}: not valid YAML: {_reader_problem(error)}; mend the file") from error
+        raise StudyError(f"{where}: not valid YAML: {_reader_problem(error)}; fix the file") from error
 
 
 def _reader_problem(error: yaml.reader.ReaderError) -> str:
@@ -187,7 +187,7 @@ class _Reader:
         if len(value) > _LONGEST_KEY:
             self._refuse(event, f"a key of {len(value):,} characters; at most {_LONGEST_KEY} are read")
         if not value.isprintable() or not value.strip():
-            self._refuse(event, f"the key {value[:40]!r}, which is blank or has characters that can not be shown")
+            self._refuse(event, f"the key {value[:40]!r}, which is blank or has characters that cannot be shown")
         return value
 
     def _merged(self, event: Any, value: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _MARKERS = re.compile(
     r"|^[ \t]*#{1,6}[ \t]*(?:instructions?|response|human|assistant|user|system)\b",
     re.IGNORECASE | re.MULTILINE,
 )
-#: Raw verdicts of a judge that wrote nothing, or can not read the question; an empty one means that it was not asked.
+#: Raw verdicts of a judge that wrote nothing, or cannot read the question; an empty one means that it was not asked.
 NOTHING, TOO_LONG = "(nothing)", "(too long to read)"
 
 
@@ -47,7 +47,7 @@ class AskedJudge:
         self.name, self._asker, self._wording = name, asker, wording
 
     def judge(self, items: Sequence[Item]) -> list[Judgment]:
-        """Judge all items; an answer that can not be read is no verdict."""
+        """Judge all items; an answer that cannot be read is no verdict."""
         return [self.verdict(raw) for raw in self._asker.ask(items, self.question, self._wording)]
 
 
@@ -174,7 +174,7 @@ def clipped(tokenizer: Any, text: str, n_tokens: int) -> str:
 
 
 def marked_off(text: str, what: str) -> str:
-    """A text between two lines that it can not contain: they hold a digest of it."""
+    """A text between two lines that it cannot contain: they hold a digest of it."""
     digest = sha256(text.encode()).hexdigest()[:12]
     return f"--- begin of {what} {digest} ---\n{text}\n--- end of {what} {digest} ---"
 

@@ -28,7 +28,7 @@ _A |= np.uint64(1)
 
 
 @dataclass(frozen=True)
-class Reference:
+class ProtectedText:
     """A protected text and the kind of windows it is read in."""
 
     text: str
@@ -44,7 +44,7 @@ class Copyright:
 
     name = "copyright"
 
-    def __init__(self, references: dict[str, Reference]) -> None:
+    def __init__(self, references: dict[str, ProtectedText]) -> None:
         self._references = references
 
     def judge(self, items: Sequence[Item]) -> list[Judgment]:
@@ -60,7 +60,7 @@ class Copyright:
         return found
 
 
-def similarity(reply: str, reference: Reference) -> float:
+def similarity(reply: str, reference: ProtectedText) -> float:
     """Largest estimated Jaccard similarity of a window of the reply and one of the reference; 0 without words."""
     window, overlap = WINDOWS[reference.kind]
     ours, theirs = signatures(reply, window, overlap), signatures(reference.text, window, overlap)
@@ -90,7 +90,7 @@ def signatures(text: str, window: int, overlap: int, n: int = N_GRAM) -> np.ndar
     return np.stack([hashes[start : start + size].min(axis=0) for start in starts])
 
 
-def read_references(path: Path) -> dict[str, Reference]:
+def read_references(path: Path) -> dict[str, ProtectedText]:
     """Protected texts by BehaviorID; a bare text is a book from 300 words on, lyrics below.
 
     Raises:
@@ -100,21 +100,21 @@ def read_references(path: Path) -> dict[str, Reference]:
     form = "an object of BehaviorID -> text or {text, kind} with kind book or lyrics"
     value = parsed(f"{path}: not {form}", text)
     if not isinstance(value, dict):
-        raise DataError(f"{path}: not {form}; mend the file")
+        raise DataError(f"{path}: not {form}; fix the file")
     found = {}
     for number, (key, one) in enumerate(value.items(), start=1):
         reference = _reference(one)
         if reference is None:
-            raise DataError(f"{path}: entry {number} does not fit: not {form}; mend the file")
+            raise DataError(f"{path}: entry {number} does not fit: not {form}; fix the file")
         found[key] = reference
     return found
 
 
-def _reference(value: object) -> Reference | None:
+def _reference(value: object) -> ProtectedText | None:
     """A protected text; None where the value is none."""
     if isinstance(value, str):
-        return Reference(value, "book" if len(_WORD.findall(value)) >= WINDOWS["book"][0] else "lyrics")
+        return ProtectedText(value, "book" if len(_WORD.findall(value)) >= WINDOWS["book"][0] else "lyrics")
     if not isinstance(value, dict):
         return None
     text, kind = value.get("text"), value.get("kind")
-    return Reference(text, kind) if isinstance(text, str) and kind in WINDOWS else None
+    return ProtectedText(text, kind) if isinstance(text, str) and kind in WINDOWS else None

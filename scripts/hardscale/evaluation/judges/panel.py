@@ -14,7 +14,7 @@ from hardscale.errors import AttackError
 from hardscale.evaluation.judges import harmbench, rubric, strongreject
 from hardscale.evaluation.judges.ask import Asker
 from hardscale.evaluation.judges.base import Item, Judge, Judgment
-from hardscale.evaluation.judges.copyright import Copyright, Reference, read_references
+from hardscale.evaluation.judges.copyright import Copyright, ProtectedText, read_references
 from hardscale.models.refusal import MIN_CHARACTERS, Mode, rule_judge
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.words import first_problem
@@ -117,7 +117,7 @@ def _seat(index: int, settings: JudgeSettings, helpers: Mapping[str, Path], root
     return Seat(name, load, wording, wording.sha256 if wording else digest(module.question(_PLACES)))
 
 
-def _references(settings: JudgeSettings, key: str, root: Path | None) -> dict[str, Reference]:
+def _references(settings: JudgeSettings, key: str, root: Path | None) -> dict[str, ProtectedText]:
     texts = list(settings.texts(key))
     return read_references(locate_text(texts[0], root)) if texts else {}
 

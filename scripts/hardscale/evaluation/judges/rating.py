@@ -117,7 +117,7 @@ class FunctionAsker:
             self._function: Any = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise AttackError(
-                f"utility.mt_bench.judge: {name!r} can not be loaded ({error}); give module:function of a module in "
+                f"utility.mt_bench.judge: {name!r} cannot be loaded ({error}); give module:function of a module in "
                 "the working directory or on PYTHONPATH"
             ) from error
 
@@ -135,7 +135,7 @@ class FunctionAsker:
             said = " ".join(str(error).split())[:300]
             reason = type(error).__name__ + ("" if quotes(said, told) else f": {said}")
             raise AttackError(
-                f"utility.mt_bench.judge: {self._name} failed ({reason}); mend it, then run again"
+                f"utility.mt_bench.judge: {self._name} failed ({reason}); fix it, then run again"
             ) from None
         if len(answers) != len(asked) or not all(isinstance(answer, str) for answer in answers):
             raise AttackError(

@@ -134,6 +134,6 @@ def _own(key: str, block: Any, cells: Sequence[Cell]) -> Iterator[tuple[Any, Seq
         except ValidationError as error:
             numbers = ", ".join(map(str, chosen))
             raise ValueError(
-                f"{key}.overrides: {numbers} together, for {cell.key}: {first_problem(error, {})}; mend one of them"
+                f"{key}.overrides: {numbers} together, for {cell.key}: {first_problem(error, {})}; fix one of them"
             ) from error
         yield form, some

@@ -151,7 +151,7 @@ def _check_override(key: str, override: Override, of_scale: bool) -> None:
         raise ValueError(f"{key}.set: found an empty mapping; give what differs there, or leave the override out")
     for name in ("kind", "overrides"):
         if name in override.set:
-            raise ValueError(f"{key}.set.{name}: this can not differ by cell; give a block of its own another name")
+            raise ValueError(f"{key}.set.{name}: this cannot differ by cell; give a block of its own another name")
     if of_scale:
         given = [name for name in ("task", "seed") if getattr(override.where, name) is not None]
         if given:

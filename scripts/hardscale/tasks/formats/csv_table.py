@@ -44,7 +44,7 @@ def parse_csv(path: Path, text: str) -> Table:
     for index, (number, fields) in enumerate(rows, start=1):
         if len(fields) != len(names):
             raise DataError(
-                f"{path}: row {index} (line {number}) has {len(fields)} fields, the header {len(names)}; mend the row, "
+                f"{path}: row {index} (line {number}) has {len(fields)} fields, the header {len(names)}; fix the row, "
                 "or put values that hold a comma into quotes"
             )
     blank = [number for number, fields in lines if not fields]

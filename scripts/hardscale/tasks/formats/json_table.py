@@ -95,7 +95,7 @@ def _not_json(begin: str, error: Exception) -> DataError:
         reason = "nested too deep"
     else:
         reason = str(error) if isinstance(error, RefusedError) else "a number with too many digits"
-    return DataError(f"{begin} ({reason}); mend it, or fetch the file again")
+    return DataError(f"{begin} ({reason}); fix it, or fetch the file again")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Parquet tables; a value that can not be read is named by column, never shown."""
+"""Parquet tables; a value that cannot be read is named by column, never shown."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def _naming(path: Path, column: str | None = None) -> Iterator[None]:
         where = f", column {brief(column)}" if column else ""
         raise DataError(
             f"{path}: not a readable parquet file{where} ({type(error).__name__}: damaged, cut off, or a value that "
-            "can not be read); fetch or write it again"
+            "cannot be read); fetch or write it again"
         ) from None

@@ -53,7 +53,7 @@ class Table:
             if lacking and name not in optional:
                 raise DataError(
                     f"{self.path}: row {numbers(lacking)} has no column {brief(name)}; found {named(self.names)} in "
-                    "all; mend the row, or remove it"
+                    "all; fix the row, or remove it"
                 )
             found[name] = [None if value is ABSENT else value for value in values] if lacking else values
         return found
@@ -80,5 +80,5 @@ def require(path: Path | str, columns: Sequence[str], found: Sequence[str]) -> N
             problem = f"{found.count(column)} columns are called" if column in found else "no column"
             raise DataError(
                 f"{path}: {problem} {brief(column)}; found {named(found)}; name the right one in the study "
-                "or mend the file"
+                "or fix the file"
             )

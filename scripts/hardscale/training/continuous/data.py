@@ -10,7 +10,7 @@ from hardscale.models.chat import ChatTemplate
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.tasks.chat import load_chat_task
 from hardscale.training.continuous.encode import Talks, triples_of
-from hardscale.training.continuous.rows import Kind, Mix, Talk, Triple, n_steps
+from hardscale.training.continuous.rows import Conversation, Kind, Mix, Triple, n_steps
 
 
 class Data:
@@ -51,7 +51,7 @@ class Data:
         )
         self.n_steps = n_steps(settings, len(self.triples))
 
-    def rows(self, step: int) -> list[Triple | Talk]:
+    def rows(self, step: int) -> list[Triple | Conversation]:
         """The rows of a 0-based step, in drawn order."""
         picks = self._mix.at(step)
         return [self.triples[p.index] if p.kind is Kind.ADVERSARIAL else self._talks[p.index] for p in picks]

@@ -9,7 +9,7 @@ from hardscale.errors import ModelError
 from hardscale.models.chat import ChatTemplate, Encoded
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.tasks.chat import Behavior, Chat
-from hardscale.training.continuous.rows import Talk, Triple
+from hardscale.training.continuous.rows import Conversation, Triple
 
 #: What the tokens of a free suffix are before they are perturbed.
 _SUFFIX_TEXT = "!"
@@ -72,12 +72,12 @@ class Talks:
     def __init__(self, chats: Sequence[Chat], template: ChatTemplate, max_tokens: int) -> None:
         self._chats = sorted(chats, key=lambda chat: chat.row_id)
         self._template, self._max_tokens = template, max_tokens
-        self._known: dict[int, Talk] = {}
+        self._known: dict[int, Conversation] = {}
 
     def __len__(self) -> int:
         return len(self._chats)
 
-    def __getitem__(self, index: int) -> Talk:
+    def __getitem__(self, index: int) -> Conversation:
         """A conversation; without labels where the template refuses it or the cut leaves no answer."""
         if index not in self._known:
             chat = self._chats[index]
@@ -85,5 +85,5 @@ class Talks:
                 ids, first = self._template.labeled(chat.messages, self._max_tokens)
             except ModelError:
                 ids, first = [], 0
-            self._known[index] = Talk(chat.row_id, tuple(ids), first)
+            self._known[index] = Conversation(chat.row_id, tuple(ids), first)
         return self._known[index]

@@ -71,7 +71,7 @@ def take_steps(
     leader = session.group.leader
     done = len(history.metrics)
     if done and leader:
-        say(f"going on after step {done} of {n_steps}")
+        say(f"resuming after step {done} of {n_steps}")
     bar = Progress(n_steps, session.job) if leader else None
     if bar:
         bar.done = done

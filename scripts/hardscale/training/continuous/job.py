@@ -22,20 +22,20 @@ from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training import faults
 from hardscale.training.continuous.history import History, take_steps
 from hardscale.training.continuous.lora import add_lora, load_nf4
-from hardscale.training.continuous.objective import NAMES, Objective, Preference, Unlikelihood
+from hardscale.training.continuous.objective import NAMES, ContinuousObjective, Preference, Unlikelihood
 from hardscale.training.continuous.passes import Length, Meter, Work
-from hardscale.training.continuous.publish import Source, compute_facts, publish
+from hardscale.training.continuous.publish import TrainedFrom, compute_facts, publish
 from hardscale.training.continuous.references import (
     REFERENCES,
     References,
-    reference_lines,
+    reference_sequences,
     references,
     save_references,
     saved_references,
 )
-from hardscale.training.continuous.rows import Talk, Triple
+from hardscale.training.continuous.rows import Conversation, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.step import Step, Tally
+from hardscale.training.continuous.step import ContinuousStep, StepSums
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.optimizers import schedule
@@ -53,7 +53,7 @@ class Rows(Protocol):
     template: ChatTemplate
     n_steps: int
 
-    def rows(self, step: int) -> list[Triple | Talk]:
+    def rows(self, step: int) -> list[Triple | Conversation]:
         """The rows of a 0-based step, in drawn order."""
 
     def seen(self) -> list[Triple]:
@@ -78,7 +78,7 @@ class Training:
 
     def __init__(
         self,
-        source: Source,
+        source: TrainedFrom,
         settings: CAdvUL | CAdvIPO,
         data: Rows,
         tokenizer: Any,
@@ -97,9 +97,9 @@ class Training:
 
     # --- what kinds of training differ in ---------------------------------------------------------------------------
 
-    def rows(self, step: int) -> tuple[list[Triple | Talk], Tally]:
+    def rows(self, step: int) -> tuple[list[Triple | Conversation], StepSums]:
         """The rows of a 0-based step, the same on every rank, and what this rank did to make them."""
-        return self.data.rows(step), Tally()
+        return self.data.rows(step), StepSums()
 
     def progress(self) -> dict[str, Any]:
         """The state of the training besides the engine, as JSON."""
@@ -144,7 +144,9 @@ class Training:
             options=options,
         )
         meter = Meter(self.shape, n_trained if settings.lora else 0, trains_all=settings.lora is None)
-        self.step = Step(settings, self.objective, self.engine, meter, mean_norm, self.pad_id, self.seed, unit)
+        self.step = ContinuousStep(
+            settings, self.objective, self.engine, meter, mean_norm, self.pad_id, self.seed, unit
+        )
         self.facts = {"mean_embedding_norm": mean_norm, "embedding_factor": unit, "n_trained_params": n_trained}
 
     def _check(self, module: ScoredLM) -> None:
@@ -155,7 +157,7 @@ class Training:
         tokens = (*rows[0].prompt, *rows[0].away) if isinstance(rows[0], Triple) else rows[0].ids
         return module.check(tokens[: self.settings.max_tokens], self.pad_id)
 
-    def _objective(self, module: ScoredLM) -> Objective:
+    def _objective(self, module: ScoredLM) -> ContinuousObjective:
         if isinstance(self.settings, CAdvUL):
             return Unlikelihood(self.settings)
         return Preference(self.settings, self._references(module, self.settings))
@@ -207,7 +209,7 @@ class Training:
         """Work of the reference log-probabilities."""
         if not isinstance(self.settings, CAdvIPO):
             return Work()
-        lines = reference_lines(self.data.seen())
+        lines = reference_sequences(self.data.seen())
         meter = Meter(self.shape, 0, trains_all=False)
         return meter.attack([Length(len(line.ids), line.n_labels) for line in lines], 1, 0)
 
@@ -229,15 +231,15 @@ class Training:
         self._note(step, rows, tally, learning_rate, norm, time.perf_counter() - began)
         return stop, save
 
-    def _together(self, mine: Tally) -> tuple[Tally, tuple[bool, bool]]:
+    def _together(self, mine: StepSums) -> tuple[StepSums, tuple[bool, bool]]:
         """What all ranks did in a step and whether any wants to stop or to save."""
         values, votes = mine.values(), self.session.votes()
         largest = [mine.largest if rank == self.group.rank else 0.0 for rank in range(self.group.world)]
         told = self.group.sum(torch.tensor([*values, *votes, *largest], dtype=torch.float64)).tolist()
         n = len(values)
-        return Tally.of(told[:n], max(told[n + 2 :])), (told[n] > 0, told[n + 1] > 0)
+        return StepSums.of(told[:n], max(told[n + 2 :])), (told[n] > 0, told[n + 1] > 0)
 
-    def _refuse(self, mine: Tally, step: int) -> None:
+    def _refuse(self, mine: StepSums, step: int) -> None:
         bad = sorted({name for part in self.group.gather(mine.bad) for name in part})
         shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         raise TrainingError(
@@ -246,7 +248,13 @@ class Training:
         )
 
     def _note(
-        self, step: int, rows: Sequence[Triple | Talk], tally: Tally, learning_rate: float, norm: float, seconds: float
+        self,
+        step: int,
+        rows: Sequence[Triple | Conversation],
+        tally: StepSums,
+        learning_rate: float,
+        norm: float,
+        seconds: float,
     ) -> None:
         counts, n_tokens = self.objective.counts(rows), self.objective.n_tokens(rows)
         by_part = self.settings.normalise == "microbatch_mean"
@@ -274,7 +282,11 @@ class Training:
 
 
 def _terms_row(
-    step: int, rows: Sequence[Triple | Talk], tally: Tally, objective: Objective, counts: Sequence[int]
+    step: int,
+    rows: Sequence[Triple | Conversation],
+    tally: StepSums,
+    objective: ContinuousObjective,
+    counts: Sequence[int],
 ) -> dict[str, Any]:
     """A row of TERMS."""
     n_adversarial = sum(isinstance(row, Triple) for row in rows)

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous import losses
-from hardscale.training.continuous.rows import Part, Talk, Triple
-from hardscale.training.continuous.sheets import Line, Sheet, Term, lines_of
+from hardscale.training.continuous.packing import PackedBatch, Term, TokenSequence, sequences_of
+from hardscale.training.continuous.rows import Conversation, Part, Triple
 
 #: Terms by their place in every vector of this module: the means over tokens, then that over adversarial rows.
 NAMES = ("toward", "away", "utility", "preference")
 _N = len(NAMES)
 
 
-class Objective(ABC):
+class ContinuousObjective(ABC):
     """A weighted sum of terms.
 
     Attributes:
@@ -43,7 +43,7 @@ class Objective(ABC):
         return (*self.answers, Term.UTILITY)
 
     @abstractmethod
-    def sums(self, scores: Tensor, sheet: Sheet, part: Part) -> Tensor:
+    def sums(self, scores: Tensor, sheet: PackedBatch, part: Part) -> Tensor:
         """Sums of the terms over a part, shape ``(4,)``, float32 and differentiable.
 
         Args:
@@ -52,19 +52,19 @@ class Objective(ABC):
             part: its rows.
         """
 
-    def counts(self, rows: Sequence[Triple | Talk]) -> list[int]:
+    def counts(self, rows: Sequence[Triple | Conversation]) -> list[int]:
         """What the means of the terms over some rows are divided by; 0 for a term without any."""
         lines = self._lines(rows)
         labels = [sum(line.n_labels for line in lines if line.term == term) for term in Term]
         return [*labels, sum(isinstance(row, Triple) for row in rows) if self.weights[-1] else 0]
 
-    def n_tokens(self, rows: Sequence[Triple | Talk]) -> int:
+    def n_tokens(self, rows: Sequence[Triple | Conversation]) -> int:
         """Tokens that are trained on in some rows, prompts included."""
         return sum(len(line.ids) for line in self._lines(rows))
 
-    def _lines(self, rows: Sequence[Triple | Talk]) -> list[Line]:
+    def _lines(self, rows: Sequence[Triple | Conversation]) -> list[TokenSequence]:
         triples = tuple(row for row in rows if isinstance(row, Triple))
-        return lines_of(Part(triples, tuple(row for row in rows if isinstance(row, Talk))), self.terms)
+        return sequences_of(Part(triples, tuple(row for row in rows if isinstance(row, Conversation))), self.terms)
 
     def means(self, sums: Sequence[float], counts: Sequence[int]) -> list[float | None]:
         """The terms; None for one that nothing in these rows belongs to."""
@@ -97,7 +97,7 @@ class Objective(ABC):
         return losses.cut_off(mean, cutoff)
 
 
-class Unlikelihood(Objective):
+class Unlikelihood(ContinuousObjective):
     """C-AdvUL (equation 3); an answer of weight 0 is not run at all."""
 
     def __init__(self, settings: CAdvUL) -> None:
@@ -108,7 +108,7 @@ class Unlikelihood(Objective):
         self.cutoffs = (settings.toward_cutoff, None if self.complement else settings.away_cutoff, None, None)
         self.answers = tuple(term for term in (Term.TOWARD, Term.AWAY) if self.weights[term])
 
-    def sums(self, scores: Tensor, sheet: Sheet, part: Part) -> Tensor:  # noqa: ARG002
+    def sums(self, scores: Tensor, sheet: PackedBatch, part: Part) -> Tensor:  # noqa: ARG002
         """Of cross-entropies towards, of the away loss, of cross-entropies of utility."""
         log_p = scores[0] if self.complement else scores
         if self.complement:
@@ -122,7 +122,7 @@ class Unlikelihood(Objective):
         return losses.cut_off(mean, cutoff, self._settings.cutoff_form)
 
 
-class Preference(Objective):
+class Preference(ContinuousObjective):
     """C-AdvIPO (equation 4), or DPO or NPO in its place.
 
     Clamped tokens are clamped for the reference as well, so that the margin is 0 where the two models agree. Tokens
@@ -162,14 +162,14 @@ class Preference(Objective):
             return sums
         return sums / losses.sums_by_row(torch.ones_like(log_p), rows, n_rows).clamp(min=1)
 
-    def sums(self, scores: Tensor, sheet: Sheet, part: Part) -> Tensor:
+    def sums(self, scores: Tensor, sheet: PackedBatch, part: Part) -> Tensor:
         """Of cross-entropies and log-probabilities as they are (for the record), and of the preference losses."""
         toward, away, utility = (sheet.of(term) for term in Term)
         preferences = self._row_losses(scores, sheet, part) if part.triples else scores[:0]
         values = (-scores[toward], scores[away], -scores[utility], preferences)
         return torch.stack([value.sum() for value in values])
 
-    def _row_losses(self, scores: Tensor, sheet: Sheet, part: Part) -> Tensor:
+    def _row_losses(self, scores: Tensor, sheet: PackedBatch, part: Part) -> Tensor:
         """Loss of each triple, shape ``(triples,)``."""
         owners, n = sheet.owners(), len(part.triples)
         known = torch.tensor([self._references[t.key] for t in part.triples], device=scores.device)

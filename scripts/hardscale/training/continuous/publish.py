@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainedFrom:
     """What a training was given: its spec, the model it starts from, its task, and where it publishes.
 
     Raises:
@@ -61,7 +61,7 @@ def publish(
     engine: Engine,
     session: Session,
     lora: LoraSettings | None,
-    source: Source,
+    source: TrainedFrom,
     history: History,
     facts: dict[str, Any],
 ) -> None:

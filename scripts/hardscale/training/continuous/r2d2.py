@@ -30,10 +30,10 @@ from hardscale.training.continuous.encode import Talks
 from hardscale.training.continuous.job import Training
 from hardscale.training.continuous.lora import add_lora, put_weights, trained_weights
 from hardscale.training.continuous.passes import Work
-from hardscale.training.continuous.publish import Source
-from hardscale.training.continuous.rows import Stream, Talk, Triple
+from hardscale.training.continuous.publish import TrainedFrom
+from hardscale.training.continuous.rows import Conversation, Stream, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.step import Tally
+from hardscale.training.continuous.step import StepSums
 from hardscale.training.distributed import Group
 from hardscale.training.engine import weights_dtype
 from hardscale.training.options import RunOptions
@@ -56,7 +56,7 @@ def r2d2(
     Raises:
         TrainingError: nothing to train on, a loss that is not finite.
     """
-    settings, source = from_spec(R2D2, spec["settings"]), Source(spec, start, task, out)
+    settings, source = from_spec(R2D2, spec["settings"]), TrainedFrom(spec, start, task, out)
     tokenizer = load_tokenizer(start)
     data = _Goals(task, tokenizer, settings, int(spec["seed"]))
     _R2D2(settings, source, data, tokenizer, state, group, options).run()
@@ -98,7 +98,7 @@ class _Goals:
             )
         self._order = Stream(max(len(self._talks), 1), derive_seed(seed, "utility"))
 
-    def rows(self, step: int) -> list[Triple | Talk]:
+    def rows(self, step: int) -> list[Triple | Conversation]:
         """The conversations of a step."""
         first = step * self._n_talks
         return [self._talks[self._order.at(place)] for place in range(first, first + self._n_talks)]
@@ -131,7 +131,7 @@ class _R2D2(Training):
     def __init__(
         self,
         settings: R2D2,
-        source: Source,
+        source: TrainedFrom,
         data: _Goals,
         tokenizer: Any,
         state: Path,
@@ -139,11 +139,11 @@ class _R2D2(Training):
         options: RunOptions,
     ) -> None:
         self._own = settings
-        self._pool = Pool(len(data.goals), derive_seed(int(source.spec["seed"]), "pool"))
+        self._pool = SuffixPool(len(data.goals), derive_seed(int(source.spec["seed"]), "pool"))
         self._pool.fill(settings.pool_size)
         super().__init__(source, _as_unlikelihood(settings), data, tokenizer, state, group, options)
 
-    def rows(self, step: int) -> tuple[list[Triple | Talk], Tally]:
+    def rows(self, step: int) -> tuple[list[Triple | Conversation], StepSums]:
         """The improved cases and the conversations of a step, and what improving cost this rank."""
         if step and step % self._own.reset_every == 0:
             self._pool.begin_again(self._own.reset_share, step)
@@ -197,7 +197,7 @@ class _R2D2(Training):
                 init_tokens=[self._pool.cases[place].tokens for place in places],
                 candidate_rng="per_example",
                 allowed=self._own.allowed,
-                held="last",  # a step of training goes on from the last suffix, as published
+                held="last",  # a step of training resumes from the last suffix, as published
                 seed=derive_seed(self.seed, "gcg", step),
                 callback=lambda *_: pulse.beat(),
             )
@@ -237,9 +237,9 @@ def _as_unlikelihood(settings: R2D2) -> CAdvUL:
     )
 
 
-def _tally(results: Sequence[AttackResult]) -> Tally:
+def _tally(results: Sequence[AttackResult]) -> StepSums:
     """What improving cases cost, and the loss after the first and the last step of it."""
-    tally = Tally(attacked=len(results))
+    tally = StepSums(attacked=len(results))
     for result in results:
         tally.first += result.losses[0]
         tally.last += result.losses[-1]
@@ -267,7 +267,7 @@ class Case:
 
 
 @dataclass
-class Pool:
+class SuffixPool:
     """Cases that live on from step to step.
 
     Attributes:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hardscale.runtime import pulse
 from hardscale.training.continuous.objective import Preference
+from hardscale.training.continuous.packing import Term, TokenSequence, answered, pack_batch
 from hardscale.training.continuous.rows import Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.sheets import Line, Term, answered, make_sheet
 from hardscale.training.distributed import Group
 from hardscale.training.session import write_json
 
@@ -29,7 +29,7 @@ _TOKENS_PER_BATCH = 4_096
 References = dict[tuple[int, int], tuple[float, float]]
 
 
-def reference_lines(triples: Sequence[Triple]) -> list[Line]:
+def reference_sequences(triples: Sequence[Triple]) -> list[TokenSequence]:
     """The sequences that references of these triples need, each once: targets of a behavior share its safe answer."""
     wanted = dict.fromkeys(line for t in triples for line in _lines(t))
     return sorted(wanted, key=lambda line: (len(line.ids), line.ids, line.term))
@@ -45,7 +45,7 @@ def references(module: ScoredLM, triples: Sequence[Triple], how: Preference, gro
         group: the ranks, which share the work.
         pad_id: padding token.
     """
-    lines = reference_lines(triples)
+    lines = reference_sequences(triples)
     mine: dict[int, float] = {}
     for batch in _batches(lines, group):
         pulse.beat()
@@ -59,13 +59,13 @@ def references(module: ScoredLM, triples: Sequence[Triple], how: Preference, gro
     return found
 
 
-def _lines(triple: Triple) -> tuple[Line, Line]:
+def _lines(triple: Triple) -> tuple[TokenSequence, TokenSequence]:
     return answered(triple, Term.TOWARD, triple.toward), answered(triple, Term.AWAY, triple.away)
 
 
-def _values(module: ScoredLM, lines: Sequence[Line], how: Preference, pad_id: int) -> Tensor:
+def _values(module: ScoredLM, lines: Sequence[TokenSequence], how: Preference, pad_id: int) -> Tensor:
     """Value of each sequence, shape ``(sequences,)``."""
-    sheet = make_sheet(lines, pad_id, next(module.parameters()).device)
+    sheet = pack_batch(lines, pad_id, next(module.parameters()).device)
     with torch.no_grad():
         log_p = module(**sheet.asked, input_ids=sheet.input_ids)
     by_term = {
@@ -75,7 +75,7 @@ def _values(module: ScoredLM, lines: Sequence[Line], how: Preference, pad_id: in
     return torch.stack([by_term[line.term][i] for i, line in enumerate(lines)])
 
 
-def _batches(lines: Sequence[Line], group: Group) -> list[list[int]]:
+def _batches(lines: Sequence[TokenSequence], group: Group) -> list[list[int]]:
     """Indices of this rank's batches; neighbors have similar lengths."""
     batches: list[list[int]] = []
     for index in range(group.rank, len(lines), group.world):

@@ -51,7 +51,7 @@ class Triple:
 
 
 @dataclass(frozen=True)
-class Talk:
+class Conversation:
     """An ordinary conversation as tokens.
 
     Attributes:
@@ -154,10 +154,10 @@ class Part:
     """The rows of one micro-batch."""
 
     triples: tuple[Triple, ...] = ()
-    talks: tuple[Talk, ...] = ()
+    talks: tuple[Conversation, ...] = ()
 
 
-def arrange(rows: Sequence[Triple | Talk], world: int, micro: int, as_drawn: bool) -> list[list[Part]]:
+def arrange(rows: Sequence[Triple | Conversation], world: int, micro: int, as_drawn: bool) -> list[list[Part]]:
     """Cut a step's rows into micro-batches, as many for each rank; some may be empty.
 
     Args:
@@ -174,16 +174,17 @@ def arrange(rows: Sequence[Triple | Talk], world: int, micro: int, as_drawn: boo
     if as_drawn:
         cut = [rows[start : start + micro] for start in range(0, len(rows), micro)]
         return [[_part(p) for p in _filled(cut[rank::world], per_rank)] for rank in range(world)]
-    ordered = sorted(rows, key=lambda row: (isinstance(row, Talk), row.n_tokens, row.key))
+    ordered = sorted(rows, key=lambda row: (isinstance(row, Conversation), row.n_tokens, row.key))
     shares = [ordered[rank::world] for rank in range(world)]
     return [[_part(share[i * micro : (i + 1) * micro]) for i in range(per_rank)] for share in shares]
 
 
-def _filled(parts: list[Sequence[Triple | Talk]], n: int) -> list[Sequence[Triple | Talk]]:
+def _filled(parts: list[Sequence[Triple | Conversation]], n: int) -> list[Sequence[Triple | Conversation]]:
     return [*parts, *[()] * (n - len(parts))]
 
 
-def _part(rows: Sequence[Triple | Talk]) -> Part:
+def _part(rows: Sequence[Triple | Conversation]) -> Part:
     return Part(
-        tuple(row for row in rows if isinstance(row, Triple)), tuple(row for row in rows if isinstance(row, Talk))
+        tuple(row for row in rows if isinstance(row, Triple)),
+        tuple(row for row in rows if isinstance(row, Conversation)),
     )

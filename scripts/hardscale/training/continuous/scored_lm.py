@@ -149,7 +149,7 @@ class ScoredLM(nn.Module):
             if self._agrees(pair, pad_id):
                 return
         raise TrainingError(
-            f"{name}: a sequence's loss is another one in a padded batch than alone, so this architecture can not be "
+            f"{name}: a sequence's loss is another one in a padded batch than alone, so this architecture cannot be "
             "trained here; use another one"
         )
 

@@ -15,11 +15,11 @@ from hardscale.attacks.perturb import perturb
 from hardscale.settings.attacks import InnerAttack
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.training.continuous.losses import sums_by_row
-from hardscale.training.continuous.objective import NAMES, Objective
+from hardscale.training.continuous.objective import NAMES, ContinuousObjective
+from hardscale.training.continuous.packing import PackedBatch, Term, answered, pack_batch, scatter, sequences_of
 from hardscale.training.continuous.passes import Length, Meter, Work
-from hardscale.training.continuous.rows import Part, Talk, Triple, arrange
+from hardscale.training.continuous.rows import Conversation, Part, Triple, arrange
 from hardscale.training.continuous.scored_lm import ScoredLM
-from hardscale.training.continuous.sheets import Sheet, Term, answered, lay, lines_of, make_sheet
 from hardscale.training.engine import Engine
 
 _N = len(NAMES)
@@ -30,7 +30,7 @@ _FILLER = Triple((-1, 0), (0,), (0, 1), (0,), (0,))
 
 
 @dataclass
-class Tally:
+class StepSums:
     """What a step adds up over ranks.
 
     Attributes:
@@ -65,14 +65,14 @@ class Tally:
         return [*self.sums, *scalars, *self.work.values()]
 
     @classmethod
-    def of(cls, values: Sequence[float], largest: float) -> Tally:
+    def of(cls, values: Sequence[float], largest: float) -> StepSums:
         """Of :meth:`values`."""
         total, first, last, attacked, tokens, projected, ratios, *work = values[_N:]
         sums = list(values[:_N])
         return cls(sums, total, first, last, attacked, tokens, projected, ratios, Work(*work), largest)
 
 
-class Step:
+class ContinuousStep:
     """Takes the steps of one training.
 
     Args:
@@ -89,7 +89,7 @@ class Step:
     def __init__(
         self,
         settings: CAdvUL | CAdvIPO,
-        objective: Objective,
+        objective: ContinuousObjective,
         engine: Engine,
         meter: Meter,
         mean_norm: float,
@@ -104,7 +104,7 @@ class Step:
         self._share = settings.share_prompts and engine.module.takes_branches(settings.max_tokens)  # type: ignore[operator]
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
-    def accumulate(self, rows: Sequence[Triple | Talk], number: int, tally: Tally) -> None:
+    def accumulate(self, rows: Sequence[Triple | Conversation], number: int, tally: StepSums) -> None:
         """Gradients of a step on ``rows``, the same list on every rank; nothing is updated yet.
 
         Args:
@@ -139,17 +139,17 @@ class Step:
     def _device(self) -> torch.device:
         return self._group.device
 
-    def _sheet(self, part: Part) -> Sheet:
+    def _sheet(self, part: Part) -> PackedBatch:
         """The sequences of a part that are trained on."""
-        return make_sheet(lines_of(part, self._objective.terms), self._pad_id, self._device, share=self._share)
+        return pack_batch(sequences_of(part, self._objective.terms), self._pad_id, self._device, share=self._share)
 
-    def _scores(self, forward: Callable[..., Any], sheet: Sheet, deltas: Sequence[Tensor]) -> Tensor:
+    def _scores(self, forward: Callable[..., Any], sheet: PackedBatch, deltas: Sequence[Tensor]) -> Tensor:
         more = {"complement": True} if self._objective.complement else {}
-        return forward(**sheet.asked, input_ids=sheet.input_ids, delta=lay(deltas, sheet), **more)
+        return forward(**sheet.asked, input_ids=sheet.input_ids, delta=scatter(deltas, sheet), **more)
 
     # --- the attack -------------------------------------------------------------------------------------------------
 
-    def _attack(self, parts: Sequence[Part], busy: Sequence[bool], number: int, tally: Tally) -> list[Found | None]:
+    def _attack(self, parts: Sequence[Part], busy: Sequence[bool], number: int, tally: StepSums) -> list[Found | None]:
         """Attack the triples of every part. The same rows give the same vectors in whatever parts they stand."""
         settings = self._settings.attack
         found: list[Found | None] = [None] * len(parts)
@@ -171,7 +171,7 @@ class Step:
     def _attack_triples(self, module: Any, triples: Sequence[Triple], settings: InnerAttack, seed: int) -> Found:
         return attack(module, triples, settings, self._mean_norm, seed, self._pad_id, self._unit)
 
-    def _note_attack(self, part: Part, found: Found | None, tally: Tally) -> None:
+    def _note_attack(self, part: Part, found: Found | None, tally: StepSums) -> None:
         settings = self._settings.attack
         assert found is not None and settings is not None
         lengths = [Length(len(t.prompt) + len(t.away), len(t.away)) for t in part.triples]
@@ -193,7 +193,7 @@ class Step:
         busy: Sequence[bool],
         found: Sequence[Found | None],
         counts: Sequence[int],
-        tally: Tally,
+        tally: StepSums,
     ) -> list[float] | None:
         """Slopes at the step's means, by a forward pass of the adversarial sequences before any is trained on.
 
@@ -221,7 +221,9 @@ class Step:
 
     # --- the record -------------------------------------------------------------------------------------------------
 
-    def _note(self, scores: Tensor, sums: Tensor, sheet: Sheet, part: Part, attacked: bool, tally: Tally) -> None:
+    def _note(
+        self, scores: Tensor, sums: Tensor, sheet: PackedBatch, part: Part, attacked: bool, tally: StepSums
+    ) -> None:
         tally.sums = [a + b for a, b in zip(tally.sums, sums.detach().double().tolist(), strict=True)]
         tally.work += self._meter.training(sheet.lengths)
         log_p = (scores[0] if self._objective.complement else scores).detach()
@@ -239,7 +241,7 @@ def _deltas(found: Found | None) -> list[Tensor]:
     return found.deltas if found else []
 
 
-def _name(sheet: Sheet, part: Part, sequence: int) -> str:
+def _name(sheet: PackedBatch, part: Part, sequence: int) -> str:
     owner = sheet.lines[sequence].owner
     return f"behavior {part.triples[owner].key[0]}" if owner >= 0 else "utility"
 
@@ -288,7 +290,7 @@ def attack(
         unit: what absolute sizes are in; see :func:`hardscale.attacks.perturb.embedding_factor`.
     """
     device = next(module.parameters()).device
-    sheet = make_sheet([answered(t, Term.AWAY, t.away) for t in triples], pad_id, device)
+    sheet = pack_batch([answered(t, Term.AWAY, t.away) for t in triples], pad_id, device)
     n_labels = torch.tensor([line.n_labels for line in sheet.lines], device=device)
     with torch.no_grad():
         embeds = module.embed(sheet.input_ids)

@@ -11,7 +11,7 @@ from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.training.continuous.data import Data
 from hardscale.training.continuous.job import Training
-from hardscale.training.continuous.publish import Source
+from hardscale.training.continuous.publish import TrainedFrom
 from hardscale.training.distributed import Group
 from hardscale.training.options import RunOptions
 
@@ -21,7 +21,7 @@ _BLOCKS: dict[str, type[CAdvUL] | type[CAdvIPO]] = {"c_advul": CAdvUL, "c_advipo
 def continuous(
     spec: dict[str, Any], start: Path, task: Path, state: Path, out: Path, group: Group, options: RunOptions
 ) -> None:
-    """Train a chat model against attacks on its embeddings and publish it as round 1. Every rank of the gang calls it.
+    """Train a chat model against attacks on its embeddings and publish it as round 1. Every rank calls it.
 
     Args:
         spec: ``cell``, ``defense``, ``seed``, ``ranks``, ``settings`` (resolved :class:`CAdvUL` or :class:`CAdvIPO`).
@@ -35,7 +35,7 @@ def continuous(
     Raises:
         TrainingError: four-bit weights without CUDA, nothing to train on, a loss that is not finite.
     """
-    source = Source(spec, start, task, out)
+    source = TrainedFrom(spec, start, task, out)
     settings = from_spec(_BLOCKS[spec["settings"]["kind"]], spec["settings"])
     tokenizer = load_tokenizer(start)
     _check_precision(settings, group)

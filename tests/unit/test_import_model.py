@@ -1,4 +1,4 @@
-"""Chat models that nobody trains here: adopted as they are, external ones, and what is refused."""
+"""Chat models that nobody trains here: taken as they are, external ones, and what is refused."""
 
 import json
 import os
@@ -22,9 +22,9 @@ from hardscale.models.check import check_external
 from hardscale.models.counts import generative_parameters
 from hardscale.models.load import MODEL
 from hardscale.settings.defenses import External
-from hardscale.training.adopt import adopt, adopt_external
+from hardscale.training.import_model import import_external, import_model
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "adopt.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "import_model.py"
 CELL = "chat/mine/s/s0"
 SPEC = {"cell": CELL, "defense": "none", "external": None, "round": 0}
 
@@ -57,7 +57,7 @@ def logits(folder):
 
 
 def test_a_model_as_it_is(made, tmp_path):
-    adopt(SPEC, *made, tmp_path / "out")
+    import_model(SPEC, *made, tmp_path / "out")
     manifest = verify(tmp_path / "out")
     facts = manifest["facts"]
     assert (manifest["kind"], set(manifest["inputs"])) == ("model", {"base", "task"})
@@ -71,13 +71,13 @@ def test_a_model_as_it_is(made, tmp_path):
         assert read_table(tmp_path / "out" / f"{name}.parquet", schema).num_rows == 0
     for path in (made[0] / MODEL).iterdir():
         assert (tmp_path / "out" / MODEL / path.name).samefile(path)  # a link: nothing is doubled
-    adopt(SPEC, *made, tmp_path / "again")
+    import_model(SPEC, *made, tmp_path / "again")
     assert read_manifest(tmp_path / "again")["self"] == manifest["self"]
 
 
 def test_the_templates_of_the_task_s_system_prompt(made, tmp_path):
     task = make_chat_task(tmp_path / "task", system_prompt="Be brief.")
-    adopt(SPEC, made[0], task, tmp_path / "out")
+    import_model(SPEC, made[0], task, tmp_path / "out")
     _, tokenizer = load_chat_model(tmp_path / "out")
     assert read_manifest(tmp_path / "out")["facts"]["template_sha256"] == ChatTemplate(tokenizer, "Be brief.").sha256
 
@@ -85,18 +85,18 @@ def test_the_templates_of_the_task_s_system_prompt(made, tmp_path):
 def test_what_can_not_be_adopted(made, tmp_path):
     base, classifiers = make_base(tmp_path)
     with pytest.raises(ModelError, match="has no weights"):
-        adopt(SPEC, base, made[1], tmp_path / "out")
+        import_model(SPEC, base, made[1], tmp_path / "out")
     with pytest.raises(DataError, match="task for classifiers"):
-        adopt(SPEC, made[0], classifiers, tmp_path / "out")
+        import_model(SPEC, made[0], classifiers, tmp_path / "out")
     mute = make_chat_base(tmp_path / "mute", NO_GENERATION_PROMPT)
     with pytest.raises(ModelError, match="no generation prompt"):
-        adopt(SPEC, mute, made[1], tmp_path / "out")
+        import_model(SPEC, mute, made[1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_external_checkpoint_is_linked_and_costs_an_unknown_amount(made, tmp_path):
     theirs = make_chat_base(tmp_path / "theirs", seed=7)
-    adopt_external(external(base=str(theirs / MODEL)), *made, tmp_path / "out")
+    import_external(external(base=str(theirs / MODEL)), *made, tmp_path / "out")
     facts = verify(tmp_path / "out")["facts"]
     assert (facts["defense"], facts["round"], facts["n_seen_tokens"]) == ("theirs", 1, None)
     assert facts["training_flops"] is facts["defense_flops"] is facts["generation_flops"] is None
@@ -112,7 +112,7 @@ def test_an_adapter_is_merged(made, tmp_path, dtype):
 
     adapter = make_adapter(tmp_path / "adapter", made[0], dtype)
     before = (made[0] / MODEL / "model.safetensors").read_bytes()
-    adopt_external(external(adapter=str(adapter)), *made, tmp_path / "out")
+    import_external(external(adapter=str(adapter)), *made, tmp_path / "out")
     model, tokenizer = load_chat_model(made[0])
     ids = torch.tensor([ChatTemplate(tokenizer).prompt_ids("Write the word apple.")])
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_an_adapter_is_merged(made, tmp_path, dtype):
     assert not torch.allclose(logits(tmp_path / "out"), logits(made[0]), atol=1e-2)
     assert (made[0] / MODEL / "model.safetensors").read_bytes() == before
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == [MODEL]
-    adopt_external(external(adapter=str(adapter)), *made, tmp_path / "again")
+    import_external(external(adapter=str(adapter)), *made, tmp_path / "again")
     assert read_manifest(tmp_path / "again")["files"] == read_manifest(tmp_path / "out")["files"]
 
 
@@ -131,17 +131,17 @@ def test_a_checkpoint_without_a_tokenizer_speaks_the_base_s_or_the_one_named(mad
     for path in theirs.iterdir():
         if "token" in path.name or "chat" in path.name:
             path.rename(tmp_path / "spoken" / path.name)
-    adopt_external(external(base=str(theirs)), *made, tmp_path / "out")
+    import_external(external(base=str(theirs)), *made, tmp_path / "out")
     assert (tmp_path / "out" / MODEL / "tokenizer.json").read_bytes() == (
         made[0] / MODEL / "tokenizer.json"
     ).read_bytes()
-    adopt_external(external(base=str(theirs), tokenizer=str(tmp_path / "spoken")), *made, tmp_path / "named")
+    import_external(external(base=str(theirs), tokenizer=str(tmp_path / "spoken")), *made, tmp_path / "named")
     assert "tokenizer" in read_manifest(tmp_path / "named")["facts"]["external"]
 
 
 def test_models_of_a_data_root_stand_for_the_hub_s(made, tmp_path):
     make_adapter(tmp_path / "org" / "adapter", made[0])
-    adopt_external(external(adapter="hub:org/adapter@abc"), *made, tmp_path / "out", tmp_path)
+    import_external(external(adapter="hub:org/adapter@abc"), *made, tmp_path / "out", tmp_path)
     assert read_manifest(tmp_path / "out")["facts"]["external"]["adapter"]["source"] == "hub:org/adapter@abc"
 
 
@@ -177,7 +177,7 @@ def _wider(folder):
 
 BROKEN = {
     "pickled": (_pickled, r"adapter_model\.bin: a pickled adapter is never loaded"),
-    "quantized": (_quantized, r"quantized tensors \(I8\) can not be merged"),
+    "quantized": (_quantized, r"quantized tensors \(I8\) cannot be merged"),
     "another kind": (_config(peft_type="PROMPT_TUNING"), "peft_type 'PROMPT_TUNING', allowed is LORA"),
     "imports": (_config(megatron_config={"a": 1}), "megatron_config asks to import"),
     "no such layers": (_config(target_modules=["nowhere"]), "does not fit its base"),
@@ -201,7 +201,7 @@ def test_adapters_that_are_refused(made, tmp_path, case):
     adapter = make_adapter(tmp_path / "adapter", made[0])
     breaking(adapter)
     with pytest.raises(ModelError, match=message) as caught:
-        adopt_external(external(adapter=str(adapter)), *made, tmp_path / "out")
+        import_external(external(adapter=str(adapter)), *made, tmp_path / "out")
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
@@ -210,13 +210,13 @@ def test_bases_that_are_refused(made, tmp_path):
     config = json.loads((theirs / "config.json").read_text())
     (theirs / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
     with pytest.raises(ModelError, match=r"quantized weights \(bitsandbytes\)"):
-        adopt_external(external(base=str(theirs)), *made, tmp_path / "out")
+        import_external(external(base=str(theirs)), *made, tmp_path / "out")
     with pytest.raises(ModelError, match="no such folder"):
-        adopt_external(external(base=str(tmp_path / "absent")), *made, tmp_path / "out")
+        import_external(external(base=str(tmp_path / "absent")), *made, tmp_path / "out")
     with pytest.raises(StudyError, match="is not hub:org/name"):
-        adopt_external(external(base="hub:nothing"), *made, tmp_path / "out")
+        import_external(external(base="hub:nothing"), *made, tmp_path / "out")
     with pytest.raises(ModelError, match="--spec: external: "):
-        adopt_external(external(), *made, tmp_path / "out")
+        import_external(external(), *made, tmp_path / "out")
 
 
 def test_the_preflight_of_external_defenses(made, tmp_path, monkeypatch):
@@ -246,5 +246,5 @@ def test_the_entry(made, tmp_path):
     command += ["--log", str(tmp_path / "log.txt"), "--out", str(tmp_path / "out" / "manifest.json"), "--spec"]
     done = subprocess.run([*command, json.dumps(SPEC)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"[adopt {CELL}/none] " in done.stderr and "chat template" in done.stderr
+    assert f"[import_model {CELL}/none] " in done.stderr and "chat template" in done.stderr
     assert read_manifest(tmp_path / "out")["facts"]["round"] == 0

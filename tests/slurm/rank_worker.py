@@ -1,4 +1,4 @@
-"""A worker for gangs on Slurm: counts to a number, keeps its count across lives, and saves when it is told to stop."""
+"""A distributed job for Slurm: counts to a number, keeps its count across lives, and saves when told to stop."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from hardscale.tasks.chat import load_chat_task
 _COMPUTE = ("training_flops", "generation_flops", "defense_flops", "n_seen_tokens")
 
 
-def adopt(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
+def import_model(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
     """Publish a base model as round 0 of a chat cell: the same files, linked, at no compute.
 
     Args:
@@ -50,7 +50,7 @@ def adopt(spec: dict[str, Any], base: Path, task: Path, out: Path) -> None:
             _note(draft, task, spec, round_number=0, compute={"n_seen_tokens": 0} | dict.fromkeys(_COMPUTE[:3], 0.0))
 
 
-def adopt_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root: Path | None = None) -> None:
+def import_external(spec: dict[str, Any], base: Path, task: Path, out: Path, root: Path | None = None) -> None:
     """Publish a model, or an adapter merged into one, that somebody else trained. Its compute is unknown: null.
 
     Args:

@@ -1,4 +1,4 @@
-"""Gangs: environment, progress, the first error, death of a rank, of the driver, requeueing."""
+"""Distributed jobs: environment, progress, the first error, death of a rank, of the driver, requeueing."""
 
 import io
 import json
@@ -13,8 +13,8 @@ import pytest
 from hardscale.errors import TrainingError
 from hardscale.launch import rank as rank_module
 from hardscale.launch.arguments import outputs, parser, read_spec
-from hardscale.launch.driver import run_gang
-from hardscale.launch.local import LocalGang
+from hardscale.launch.driver import run_ranks
+from hardscale.launch.local import LocalRanks
 from hardscale.launch.watch import late_rank
 from waiting import HANG_SECONDS, wait_until
 
@@ -28,8 +28,8 @@ def light_worker(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
 
-def gang(job, tmp_path, ranks=2, **more):
-    run_gang([job, str(tmp_path)], ranks, tmp_path / "state", "local", "test", worker="launch_worker", **more)
+def ranks_folder(job, tmp_path, ranks=2, **more):
+    run_ranks([job, str(tmp_path)], ranks, tmp_path / "state", "local", "test", worker="launch_worker", **more)
 
 
 def ranks_alive(tmp_path):
@@ -48,8 +48,8 @@ def test_ranks_get_their_environment_and_the_terminal_shows_rank_0(tmp_path, mon
     log = tmp_path / "job.log"
     terminal = io.StringIO()
     monkeypatch.setattr("hardscale.runtime.console._terminal", terminal)
-    gang("works", tmp_path, threads=3, log=log)
-    meeting = tmp_path / "state" / "gang" / "meeting"
+    ranks_folder("works", tmp_path, threads=3, log=log)
+    meeting = tmp_path / "state" / "ranks" / "meeting"
     assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == [f"2 {r} {meeting} 3" for r in range(2)]
     assert terminal.getvalue().count("[test] a line for the terminal") == 1
     text = log.read_text()
@@ -60,7 +60,7 @@ def test_ranks_get_their_environment_and_the_terminal_shows_rank_0(tmp_path, mon
 
 def test_the_first_error_ends_the_others_and_is_the_message(tmp_path):
     with pytest.raises(TrainingError, match=r"rank 1 of 2 failed; its last line: loss is not finite at step 3"):
-        gang("fails", tmp_path)
+        ranks_folder("fails", tmp_path)
     assert not ranks_alive(tmp_path)  # the other one would never end
 
 
@@ -69,7 +69,7 @@ def test_the_rank_that_others_wait_for_in_vain_is_named_with_its_place(job, tmp_
     log = tmp_path / "job.log"
     place = r"rank 1 of 2 did not get on .* it stood in stand_still, .*launch_worker.py:\d+; the stacks .*job.log"
     with pytest.raises(TrainingError, match=place):
-        gang(job, tmp_path, log=log)
+        ranks_folder(job, tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     first, second = log.read_text().split("--- rank1.log\n")
     waits_in = "in all_reduce" if job == "hangs in a collective" else "/training/meeting.py"
@@ -103,45 +103,45 @@ def test_stacks_that_come_late_are_waited_for_to_their_end(tmp_path, monkeypatch
         (tmp_path / "rank1.log").write_text(next(states, whole))
 
     monkeypatch.setattr("hardscale.launch.watch.time.sleep", write_more)
-    watch = LocalGang.__new__(LocalGang)
-    watch.gang, watch.ranks = tmp_path, 2
+    watch = LocalRanks.__new__(LocalRanks)
+    watch.ranks_folder, watch.ranks = tmp_path, 2
     assert watch._late_rank() == (1, "step, /x/train.py:7")
 
 
 def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
     with pytest.raises(TrainingError, match=r"^loss is not finite at step 3"):
-        gang("fails", tmp_path, ranks=1)
+        ranks_folder("fails", tmp_path, ranks=1)
     with pytest.raises(TrainingError, match=r"^ValueError: a bug"):
-        gang("crashes", tmp_path, ranks=1)
+        ranks_folder("crashes", tmp_path, ranks=1)
 
 
 def test_a_killed_rank_is_named_with_its_last_line(tmp_path):
     log = tmp_path / "job.log"
     with pytest.raises(TrainingError, match=r"rank 1 of 2 died without a word.*last line: about to die"):
-        gang("dies", tmp_path, log=log)
+        ranks_folder("dies", tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     assert "a library's line of rank 1" in log.read_text()
 
 
-def test_code_85_starts_the_gang_again(tmp_path):
-    gang("again", tmp_path, ranks=1)
+def test_code_85_starts_the_distributed_job_again(tmp_path):
+    ranks_folder("again", tmp_path, ranks=1)
     assert (tmp_path / "second").exists()
 
 
 def test_debug_runs_in_this_process_and_alone(tmp_path, monkeypatch):
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("OMP_NUM_THREADS", "1")):
         monkeypatch.setenv(name, value)
-    run_gang(["works", str(tmp_path)], 1, tmp_path / "state", "debug", "test", worker="launch_worker")
+    run_ranks(["works", str(tmp_path)], 1, tmp_path / "state", "debug", "test", worker="launch_worker")
     assert (tmp_path / "rank0").exists()
     with pytest.raises(TrainingError, match="ranks: 2"):
-        run_gang(["works", str(tmp_path)], 2, tmp_path / "state", "debug", "test", worker="launch_worker")
+        run_ranks(["works", str(tmp_path)], 2, tmp_path / "state", "debug", "test", worker="launch_worker")
 
 
 def driver(job, tmp_path):
     code = (
         "import sys; from pathlib import Path; from hardscale.runtime.console import console\n"
-        "from hardscale.launch.driver import run_gang\n"
-        f"with console(None, 'test'): run_gang([{job!r}, {str(tmp_path)!r}], 2, Path({str(tmp_path / 'state')!r}),"
+        "from hardscale.launch.driver import run_ranks\n"
+        f"with console(None, 'test'): run_ranks([{job!r}, {str(tmp_path)!r}], 2, Path({str(tmp_path / 'state')!r}),"
         " 'local', 'test', worker='launch_worker')"
     )
     paths = os.pathsep.join([str(SCRIPTS), str(HERE)])
@@ -177,7 +177,7 @@ def test_a_second_driver_waits_for_the_orphans_of_the_first(tmp_path):
     process = driver("saves", tmp_path)
     process.kill()
     process.wait()
-    gang("works", tmp_path)  # would meet the old ranks otherwise
+    ranks_folder("works", tmp_path)  # would meet the old ranks otherwise
     assert (tmp_path / "saved0").exists() and (tmp_path / "saved1").exists()
     assert not ranks_alive(tmp_path)
 

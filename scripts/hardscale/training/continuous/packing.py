@@ -28,7 +28,7 @@ class Term(IntEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class TokenSequence:
     """One sequence.
 
     Attributes:
@@ -50,7 +50,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PackedBatch:
     """Sequences as tensors.
 
     Attributes:
@@ -66,7 +66,7 @@ class Sheet:
         wanted: its id, ``(n,)``.
     """
 
-    lines: Sequence[Line]
+    lines: Sequence[TokenSequence]
     row_of: Sequence[int]
     input_ids: Tensor
     attention_mask: Tensor
@@ -101,7 +101,7 @@ class Sheet:
         return torch.tensor(owners, device=self.rows.device)[self.sequences]
 
 
-def lines_of(part: Part, terms: Sequence[Term]) -> list[Line]:
+def sequences_of(part: Part, terms: Sequence[Term]) -> list[TokenSequence]:
     """The sequences of a part, of the terms that are trained for; a conversation without labels has none."""
     lines = []
     for owner, triple in enumerate(part.triples):
@@ -109,16 +109,18 @@ def lines_of(part: Part, terms: Sequence[Term]) -> list[Line]:
             if term in terms:
                 lines.append(answered(triple, term, answer, owner))
     if Term.UTILITY in terms:
-        lines += [Line(Term.UTILITY, t.ids, t.first_label) for t in part.talks if t.first_label < len(t.ids)]
+        lines += [TokenSequence(Term.UTILITY, t.ids, t.first_label) for t in part.talks if t.first_label < len(t.ids)]
     return lines
 
 
-def answered(triple: Triple, term: Term, answer: tuple[int, ...], owner: int = -1) -> Line:
+def answered(triple: Triple, term: Term, answer: tuple[int, ...], owner: int = -1) -> TokenSequence:
     """A prompt with one of its answers."""
-    return Line(term, triple.prompt + answer, len(triple.prompt), owner)
+    return TokenSequence(term, triple.prompt + answer, len(triple.prompt), owner)
 
 
-def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device, *, share: bool = False) -> Sheet:
+def pack_batch(
+    lines: Sequence[TokenSequence], pad_id: int, device: torch.device, *, share: bool = False
+) -> PackedBatch:
     """Pad sequences to the longest.
 
     Args:
@@ -139,7 +141,7 @@ def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device, *, shar
     def padded(parts: Sequence[Sequence[int]], filler: int) -> Tensor:
         return torch.tensor([[*part, *[filler] * (width - len(part))] for part in parts] or [[filler]], device=device)
 
-    return Sheet(
+    return PackedBatch(
         lines,
         [number for number, row in enumerate(laid) for _ in row.lines],
         padded([row.ids for row in laid], pad_id),
@@ -156,13 +158,13 @@ def make_sheet(lines: Sequence[Line], pad_id: int, device: torch.device, *, shar
 class _Row:
     """A row while it is laid out: its sequences, its tokens, their branches, and (sequence, row, column, id) scored."""
 
-    lines: list[Line]
+    lines: list[TokenSequence]
     ids: list[int]
     branches: list[int]
     scored: list[tuple[int, int, int, int]]
 
 
-def _lay_out(lines: Sequence[Line], share: bool) -> list[_Row]:
+def _lay_out(lines: Sequence[TokenSequence], share: bool) -> list[_Row]:
     laid: list[_Row] = []
     for sequence, line in enumerate(lines):
         first, prompt = line.first_label, list(line.ids[: line.first_label])
@@ -181,13 +183,13 @@ def _lay_out(lines: Sequence[Line], share: bool) -> list[_Row]:
     return laid
 
 
-def _one_prompt(first: Line, second: Line) -> bool:
+def _one_prompt(first: TokenSequence, second: TokenSequence) -> bool:
     """Whether two sequences are answers to one prompt of one triple."""
     same_owner = first.owner == second.owner >= 0
     return same_owner and first.ids[: first.first_label] == second.ids[: second.first_label]
 
 
-def lay(deltas: Sequence[Tensor], sheet: Sheet) -> Tensor | None:
+def scatter(deltas: Sequence[Tensor], sheet: PackedBatch) -> Tensor | None:
     """Perturbations of prompts laid under every sequence of the triple that they belong to.
 
     Args:

@@ -28,15 +28,15 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     spec = json.loads(args.spec)
-    with console(args.log, f"adopt {spec['cell']}/{spec.get('defense', 'none')}"):
+    with console(args.log, f"import_model {spec['cell']}/{spec.get('defense', 'none')}"):
         settle(spec.get(KEY, PINNED))
         from hardscale.artifacts.manifest import read_manifest
-        from hardscale.training.adopt import adopt, adopt_external
+        from hardscale.training.import_model import import_external, import_model
 
         if spec.get("external"):
-            adopt_external(spec, args.base, args.task, args.out, args.root)
+            import_external(spec, args.base, args.task, args.out, args.root)
         else:
-            adopt(spec, args.base, args.task, args.out)
+            import_model(spec, args.base, args.task, args.out)
         facts = read_manifest(args.out)["facts"]
         say(f"{facts['n_params']:,} parameters, chat template {facts['template_sha256'][:12]}")
 

@@ -22,7 +22,7 @@ from hardscale.training.session import seal, sealed
 CARRY = "carry"
 
 
-def write_carry(engine: Engine, folder: Path, group: Group, **facts: Any) -> None:
+def write_optimizer_state(engine: Engine, folder: Path, group: Group, **facts: Any) -> None:
     """Write the optimizer's state and float32 weights; every rank calls it."""
     if group.leader:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_carry(engine: Engine, folder: Path, group: Group, **facts: Any) -> Non
     seal(folder, group, **_setup(engine, group), **facts)
 
 
-def read_carry(engine: Engine, folder: Path, group: Group) -> None:
+def read_optimizer_state(engine: Engine, folder: Path, group: Group) -> None:
     """Put a carried state into an engine of the same optimizer, ZeRO stage and number of ranks.
 
     Raises:
@@ -48,7 +48,7 @@ def read_carry(engine: Engine, folder: Path, group: Group) -> None:
     """
     facts = sealed(folder)
     if facts is None:
-        raise TrainingError(f"{folder}: no whole optimizer state to go on from; delete {folder.parent} and run again")
+        raise TrainingError(f"{folder}: no whole optimizer state to resume from; delete {folder.parent} and run again")
     wanted = _setup(engine, group)
     differing = [f"{key} {facts.get(key)!r}, now {value!r}" for key, value in wanted.items() if facts.get(key) != value]
     if differing:

@@ -13,7 +13,7 @@ from hardscale.errors import ArtifactError, TrainingError
 from hardscale.training.distributed import Group
 
 
-class Shelf:
+class FinishedRounds:
     """The finished rounds of a job in its state, and where each is published.
 
     Args:
@@ -36,7 +36,7 @@ class Shelf:
         self._group.barrier()
 
     def must_hold(self, numbers: Iterable[int]) -> None:
-        """Refuse to go on from a state that has lost a round.
+        """Refuse to resume from a state that has lost a round.
 
         Raises:
             TrainingError: names what is gone.
@@ -55,7 +55,7 @@ class Shelf:
                 valid = False
         return self._group.gather(valid)[0]
 
-    def put_out(self, numbers: Iterable[int]) -> None:
+    def publish_rounds(self, numbers: Iterable[int]) -> None:
         """Publish finished rounds."""
         if self._group.leader:
             for number in numbers:

@@ -38,7 +38,7 @@ def charge(ledger: Ledger, answers: Iterable[Answer]) -> None:
         ledger.elsewhere(answer.n_tokens, answer.n_passes, answer.flops)
 
 
-class Talker:
+class ChatGenerator:
     """A helper model, and how its size compares with the victim's.
 
     Args:
