@@ -1,4 +1,4 @@
-"""Command lines of the distributed job: the entry and its ranks read the same one. Standard library only."""
+"""Command lines of distributed jobs: the entry and its ranks read the same one. Standard library only."""
 
 from __future__ import annotations
 

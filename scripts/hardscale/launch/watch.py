@@ -37,7 +37,7 @@ class Watch(ABC):
 
     Args:
         work: what is run.
-        distributed job: folder of this start.
+        ranks_folder: of this start.
         told: signals that the driver received; a stop is asked for when there is one.
     """
 

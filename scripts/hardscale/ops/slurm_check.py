@@ -272,7 +272,7 @@ def requeue(now: CheckedSetup) -> Iterator[CheckResult]:
         if "CANCEL" in found.preempt_mode:
             yield warn(
                 "preemption",
-                f"{found.name} cancels preempted jobs: distributed ones are submitted again and resume where they were, "
+                f"{found.name} cancels preempted jobs: distributed ones are submitted again and resume, "
                 "attacks take one of their retries",
             )
 
