@@ -23,6 +23,7 @@ from hardscale.plan.inputs import JobInputs
 from hardscale.plan.measures import UtilityJobs
 from hardscale.plan.outputs import Outputs
 from hardscale.plan.paths import Lineage, manifests
+from hardscale.plan.site import Site
 from hardscale.plan.specs import CodeDigests, Specs
 from hardscale.plan.table import JobKind
 from hardscale.settings.study import Study, data_root
@@ -115,6 +116,10 @@ class Job:
 class Jobs:
     """Every job of a study.
 
+    Args:
+        study: validated.
+        site: the cluster that resources are estimated for; that of the environment when None.
+
     Attributes:
         grid: what the study holds.
         chat: what chat models and continuous defenses add to that.
@@ -127,8 +132,8 @@ class Jobs:
         measures: what is measured of chat models by jobs of their own.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, site: Site | None = None) -> None:
+        self.study, self._site = study, site
         self.data_root = str(data_root(study) or "")
         self.grid = StudyGrid(study)
         self.layout = self.grid.layout
@@ -143,7 +148,7 @@ class Jobs:
 
     @cached_property
     def _estimates(self) -> ResourceEstimates:
-        return ResourceEstimates(self.study)
+        return ResourceEstimates(self.study, site=self._site)
 
     def needs(self, job: Job) -> ResourceEstimates:
         """What a job asks of a machine."""
