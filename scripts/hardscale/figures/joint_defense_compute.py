@@ -7,12 +7,15 @@ from matplotlib.figure import Figure
 
 from hardscale.analysis.cost import COST
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis, zero_places
 from hardscale.figures.chat import Tables, table
 from hardscale.figures.frame import Entry, Panels, line_key, varying
 from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import GREY, in_style, message_figure, plain
+
+ABOUT = About(place=140, victims="classifiers", tables=("cost",), only="continuous_classifiers")
 
 #: Kind -> its name, line and marker.
 _KINDS = {

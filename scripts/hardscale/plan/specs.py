@@ -11,10 +11,10 @@ from typing import Any
 from hardscale.artifacts.digest import code_digest, versions_digest
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.figures.about import figures
 from hardscale.papers import deviations
 from hardscale.plan.for_rules import for_rules, with_signature
 from hardscale.plan.grid import RoundBlock, StudyGrid
-from hardscale.plan.outputs import CHAT_FIGURES
 from hardscale.plan.paths import Lineage, parse_part, undefended
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.attacks import AttackSettings
@@ -207,7 +207,9 @@ class Specs:
     @for_rules
     def deviations(self, wildcards: Any) -> str:
         """Where the study differs from the published runs, in what a figure is about, as captions take it in."""
-        return restructured("; ".join(deviations.lines(self._study, chat=wildcards.figure in CHAT_FIGURES)))
+        victims = figures()[wildcards.figure].victims
+        chat = None if victims == "any" else victims == "chat"
+        return restructured("; ".join(deviations.lines(self._study, chat=chat)))
 
     @for_rules
     def all_deviations(self, wildcards: Any = None) -> str:  # noqa: ARG002
