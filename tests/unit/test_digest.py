@@ -57,7 +57,9 @@ def test_an_edit_reaches_only_what_imports_it(package):
 
 
 def test_lazy_imports_count_and_messages_do_not(package):
-    root = package(**BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale.runtime import console\n")
+    root = package(
+        **BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale.runtime import console\n"
+    )
     assert set(closure(("hardscale.lazy",), root)) == {
         "hardscale.lazy",
         "hardscale.attacks.gcg",

@@ -18,7 +18,7 @@ rule prepare_task:
         head=1,
     params:
         spec=JOBS.specs.task,
-        code=JOBS.codes.of("hardscale.tasks.build"),
+        code=JOBS.codes.task,
     message:
         "prepare task {wildcards.task}"
     shell:

@@ -18,6 +18,8 @@ from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.paths import Lineage, parse_part, undefended
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import CAt, External
 from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.utility import OTHER_JOBS
@@ -251,6 +253,15 @@ class CodeDigests:
         """Digest of the code of a job; with ``versions: strict`` of the versions of its libraries too."""
         digest = code_digest(*modules, "hardscale.runtime.instruction_set")  # which every job settles
         return f"{digest}-{versions_digest(*modules)}" if self._study.versions == "strict" else digest
+
+    @for_rules
+    def task(self, wildcards: Any) -> str:
+        """Digest of the code that makes a task; of a constructed one with its own module and no other."""
+        settings = self._study.tasks[wildcards.task]
+        own = []
+        if not isinstance(settings, ChatTaskSettings) and constructed(wildcards.task, settings):
+            own = [f"hardscale.tasks.{settings.kind or wildcards.task}"]
+        return self.of("hardscale.tasks.build", *own)
 
     @for_rules
     def attack(self, wildcards: Any) -> str:
