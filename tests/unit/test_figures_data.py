@@ -11,9 +11,9 @@ from statsmodels.stats.proportion import proportion_confint
 from hardscale.analysis.summary import summary_table
 from hardscale.errors import StudyError
 from hardscale.figures import data
+from hardscale.figures.about import figure_drawer, figures
 from hardscale.figures.asr_vs_parameters import _iterations
 from hardscale.figures.offense_defense import compute_to_reach
-from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import plain, task_colors
@@ -110,4 +110,4 @@ def test_data_strings_are_plain_in_labels(text: str, shown: str) -> None:
 def test_an_unknown_figure_is_refused_with_what_is_allowed() -> None:
     with pytest.raises(StudyError, match="asr_vs_parameters"):
         figure_drawer("pie")
-    assert all(callable(figure_drawer(name)) for name in FIGURES)
+    assert all(callable(figure_drawer(name)) for name in figures())

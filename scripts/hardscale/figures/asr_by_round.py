@@ -6,11 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import round_axis, share_axis
 from hardscale.figures.frame import Panels, line_key
 from hardscale.figures.series import as_points, draw_seeds, shifts, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
+
+ABOUT = About(place=40, victims="classifiers")
 
 
 @in_style

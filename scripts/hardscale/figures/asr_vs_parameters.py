@@ -6,11 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Panels, line_key, varying
 from hardscale.figures.series import Look, as_points, dodges, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, in_style, message_figure, plain, task_colors
+
+ABOUT = About(place=10, victims="classifiers")
 
 
 @in_style

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from hardscale.analysis.cost import COST
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis, zero_places
 from hardscale.figures.chat import Tables, table
 from hardscale.figures.frame import Entry, Panels, line_key, varying
@@ -16,6 +17,8 @@ from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import GREY, in_style, message_figure, plain
 from hardscale.settings.defenses import DEFENSE_KINDS
+
+ABOUT = About(place=140, victims="classifiers", tables=("cost",), only="continuous_classifiers")
 
 #: Perturbations that a defense trains against -> its line and marker.
 _LOOKS: dict[str, tuple[Any, str]] = {"discrete": ("-", "o"), "continuous": ((0, (4, 1.5)), "^")}
