@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from hardscale.launch.queue import NoAnswer
 from hardscale.ops.profile import Profile
 from hardscale.plan.estimates import ResourceEstimates
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.paths import parse_part
+from hardscale.runtime.slurm_queue import NoAnswer
 from hardscale.settings.study import Study
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
