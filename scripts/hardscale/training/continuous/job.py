@@ -63,7 +63,7 @@ class Rows(Protocol):
         """What the published model says of them."""
 
 
-class Training:
+class ContinuousTraining:
     """One job: its data, its engine, its progress.
 
     Args:

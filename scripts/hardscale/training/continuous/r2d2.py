@@ -28,7 +28,7 @@ from hardscale.settings.defenses import R2D2, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import Behavior, load_chat_task
 from hardscale.training.continuous.encode import Talks
-from hardscale.training.continuous.job import Training
+from hardscale.training.continuous.job import ContinuousTraining
 from hardscale.training.continuous.lora import add_lora, put_weights, trained_weights
 from hardscale.training.continuous.publish import TrainedFrom
 from hardscale.training.continuous.rows import Conversation, Stream, Triple
@@ -123,7 +123,7 @@ class _Goals:
         return Triple((goal.behavior.row_id, goal.target), tuple(ids), (0, 0), away, toward)
 
 
-class _R2D2(Training):
+class _R2D2(ContinuousTraining):
     """The training: as C-AdvUL with another attack, whose vectors are tokens that live on."""
 
     data: _Goals
