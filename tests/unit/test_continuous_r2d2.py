@@ -11,7 +11,7 @@ from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.tables import read_table
 from hardscale.attacks.base import attack
 from hardscale.models.chat import ChatTemplate
-from hardscale.training.continuous.passes import r2d2_passes
+from hardscale.models.flops import r2d2_passes
 from hardscale.training.continuous.r2d2 import SuffixPool, r2d2
 from hardscale.training.options import RunOptions
 

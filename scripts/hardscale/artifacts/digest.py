@@ -20,14 +20,8 @@ PACKAGE = "hardscale"
 ROOT = Path(__file__).parents[1]
 _NEUTRAL = (
     *("settings", "plan", "ops", "launch", "errors", "runtime.console", "runtime.stopping", "runtime.pulse"),
-    *(
-        "artifacts.declared",
-        "artifacts.digest",
-        "artifacts.publish",
-        "artifacts.manifest",
-        "artifacts.retry",
-        "evaluation.lm_eval_tool",
-    ),
+    *("artifacts.declared", "artifacts.digest", "artifacts.publish", "artifacts.manifest", "artifacts.retry"),
+    *("artifacts.atomic", "artifacts.locks", "artifacts.lease", "evaluation.lm_eval_tool"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
 from hardscale.figures.about import About
 from hardscale.figures.axes import round_axis, share_axis
@@ -19,7 +20,7 @@ ABOUT = About(place=40, victims="classifiers")
 @in_style
 def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure:  # noqa: ARG001
     """Headline iteration, round 0 is the undefended model; see workflow/report/asr_by_round.rst."""
-    rows = data.at_headline(data.with_round_zero(data.measured(runs)), settings)
+    rows = at_headline(data.with_round_zero(data.measured(runs)), settings.headline_iteration)
     rows = data.without_lone_start(rows)
     if rows.empty:
         return message_figure("No attack on a defended model has been measured, so there are no rounds to show.")

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardscale.analysis.cost import COST
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
 from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis, zero_places
@@ -39,7 +40,9 @@ def draw(
     tables: Tables | None = None,
 ) -> Figure:
     """Headline iteration, compute is the seeds' mean; see workflow/report/joint_defense_compute.rst."""
-    rows = data.at_headline(data.without_controls(data.with_round_zero(data.measured(runs)), settings), settings)
+    rows = at_headline(
+        data.without_controls(data.with_round_zero(data.measured(runs)), settings), settings.headline_iteration
+    )
     rows = rows[rows["defense_kind"].isin(_KINDS) & rows["defense_flops"].notna()]
     rows = _on_both_kinds(data.without_lone_start(rows))
     if rows.empty:
