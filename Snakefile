@@ -19,7 +19,6 @@ from hardscale.cli import (
 )
 from hardscale.controller import cancel_left, claim, stop_on_signals
 from hardscale.gangs import Launch
-from hardscale.launch.arrays import mend_arrays
 from hardscale.launch.orphans import cancel_waiting_orphans
 from hardscale.launch.records import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
@@ -37,7 +36,6 @@ STUDY_FILES = study_files(workflow)
 CPU = environment_file(workflow.basedir, "cpu")
 LM_EVAL = environment_file(workflow.basedir, "lm-eval")
 check_plan(JOBS.holdings, LAUNCH, NEEDS)
-mend_arrays()
 if workflow.is_main_process:
     claim()
     say_what_computes(STUDY)

@@ -6,7 +6,7 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.settings.blocks import deep_merge
-from hardscale.slurm.checks import Situation, misfits, optimizers, requeue
+from hardscale.slurm.checks import Situation, misfits, optimizers, requeue, settings
 from hardscale.slurm.commands import Node, Partition, gpus_of, minutes
 from hardscale.slurm.demand import demands, disk_mb
 from hardscale.slurm.findings import fail, ok, verdict, warn
@@ -177,6 +177,13 @@ def test_what_happens_to_lost_and_preempted_jobs(tmp_path):
     assert "slurm-requeue: true" in lost.text
     now.profile.values["slurm-requeue"] = True
     assert [finding.level for finding in requeue(now)] == ["ok", "warn"]
+
+
+def test_a_profile_that_asks_for_arrays_fails(tmp_path):
+    (found,) = settings(Situation(study(), profile(tmp_path, **{"slurm-array-jobs": "attack"})))
+    assert (found.level, found.topic) == ("FAIL", "profile")
+    assert f"{tmp_path}/config.yaml: slurm-array-jobs: " in found.text
+    assert list(settings(Situation(study(), profile(tmp_path)))) == []
 
 
 def test_an_optimizer_that_the_gpus_can_not_run_fails(tmp_path, monkeypatch):

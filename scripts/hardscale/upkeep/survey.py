@@ -66,7 +66,7 @@ def survey(jobs: Jobs) -> Survey:
     """Look at the working directory: artifacts, notes, processes, Slurm's queue and logs."""
     steps = plan(jobs)
     started = marks.started()
-    slurm = Queue.ask(arrays=any("_" in (number or "") for number in started.values()))
+    slurm = Queue.ask()
     if slurm.problem and not _was_used(steps, started):
         slurm = Queue([])
     controller = find_controller()
