@@ -129,10 +129,13 @@ def cancel_left(workflow: Any) -> None:
 
     run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
     if run and queue.available():
-        with contextlib.suppress(queue.NoAnswer):
+        try:
             for job in queue.jobs(name=run):
                 if job.live:
                     queue.cancel(job.id)
+        except queue.NoAnswer as error:
+            said = f"Slurm does not answer ({error}): jobs that it has go on; the next run waits for those that run"
+            print(one_line(f"{said} and cancels the rest"), file=sys.stderr)
 
 
 def _tell_jobs() -> None:
