@@ -181,6 +181,13 @@ def test_what_happens_to_lost_and_preempted_jobs(tmp_path):
     assert [finding.level for finding in requeue(now)] == ["ok", "warn"]
 
 
+def test_a_profile_that_asks_for_arrays_fails(tmp_path):
+    (found,) = settings(Situation(study(), profile(tmp_path, **{"slurm-array-jobs": "attack"})))
+    assert (found.level, found.topic) == ("FAIL", "profile")
+    assert f"{tmp_path}/config.yaml: slurm-array-jobs: " in found.text
+    assert list(settings(Situation(study(), profile(tmp_path)))) == []
+
+
 def test_an_optimizer_that_the_gpus_can_not_run_fails(tmp_path, monkeypatch):
     site = tmp_path / "site.yaml"
     site.write_text("gpu_memory_gb: 3\n")  # of 410m in float32, weights and gradients take 2.8
