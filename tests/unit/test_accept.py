@@ -79,12 +79,14 @@ def test_other_settings_are_not_taken_over(published, gone, new, word):
 
 
 def test_a_place_in_the_folder_of_the_study_is_no_setting(published):
-    moved = Change(CODE.gone | {"'results/x/state/leases'"}, CODE.new | {"'results/x/state/more'"}, command=True)
+    moved = Change(
+        CODE.gone | {"'results/x/state/leases'"}, CODE.new | {"'results/x/state/more'", "'results/x'"}, command=True
+    )
     attack = job("attacks/a", moved, ["models/a"])
     assert judge([job("models/a", Change()), attack], published, ROOT).taken == {
         attack: CodeChange("attack", OLD, NEW, command=True)
     }
-    elsewhere = Change(CODE.gone | {"'results/y/state'"}, CODE.new)
+    elsewhere = Change(CODE.gone | {"'results/xy'"}, CODE.new)
     assert (
         "1 value(s) less" in left([job("models/a"), job("attacks/a", elsewhere, ["models/a"])], published)["attacks/a"]
     )

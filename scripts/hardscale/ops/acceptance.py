@@ -161,7 +161,7 @@ def _settings(change: Change, code: str, root: Path) -> Iterator[str]:
 
 def _is_place(value: str, root: Path) -> bool:
     """Whether a parameter is the path of a place in the study's folder, as Snakemake writes it."""
-    return value.startswith((f"'{root}/", f'"{root}/'))
+    return value == f"'{root}'" or value.startswith((f"'{root}/", f'"{root}/'))
 
 
 def _spec(value: str) -> Any:
