@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hardscale.artifacts.rounds_plan import ramp
-from hardscale.settings.attacks import Allowed, AttackSettings, InnerAttack
+from hardscale.settings.attack_base import Allowed
+from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.blocks import Overridable, Settings
 from hardscale.settings.bounds import (
     AttackTokens,
@@ -35,6 +36,7 @@ from hardscale.settings.bounds import (
     Whole,
     size,
 )
+from hardscale.settings.perturbation import InnerAttack
 from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.settings.words import found
 
@@ -134,6 +136,19 @@ class R2D2(Overridable):
     optimizer: OptimizerSettings = OptimizerSettings(
         kind="adamw", learning_rate=2e-5, schedule="constant", max_grad_norm=1.0
     )
+
+    def search(self) -> AttackSettings:
+        """The attack of a step."""
+        return AttackSettings(
+            kind="gcg",
+            n_iterations=self.gcg_steps,
+            n_candidates=self.n_candidates,
+            top_k=self.top_k,
+            n_attack_tokens=self.n_attack_tokens,
+            candidate_rng="per_example",
+            allowed=self.allowed,
+            held="last",  # a step of training resumes from the last suffix, as published
+        )
 
     @property
     def rounds(self) -> int:

@@ -20,7 +20,7 @@ from hardscale.settings.checks.every import check_study
 from hardscale.settings.checks.finals import attacked_cells, finals
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings, EvaluateRow, GridRow
-from hardscale.settings.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
+from hardscale.settings.study_attacks import CHAT_DEFENSES, AnyAttack, AnyDefense, AnyTask
 from hardscale.settings.study_file import read_yaml
 from hardscale.settings.tasks import DataSettings
 from hardscale.settings.training import FinetuneSettings
@@ -127,7 +127,7 @@ class Study(Settings):
 
     def fits(self, task: str, attack: str | None = None, defense: str = UNDEFENDED) -> bool:
         """Whether an attack and a defense have a meaning for a task's kind of model."""
-        if attack is not None and not self.is_chat(task) and self.attacks[attack].kind in CHAT_ONLY:
+        if attack is not None and not self.is_chat(task) and self.attacks[attack].facts.chat_only:
             return False
         return defense == UNDEFENDED or (self.defenses[defense].kind in CHAT_DEFENSES) == self.is_chat(task)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hardscale.runtime.console import Progress, say
-from hardscale.settings.attacks import InnerAttack
+from hardscale.settings.perturbation import InnerAttack
 from hardscale.training.continuous.passes import Work
 from hardscale.training.engine import Engine
 from hardscale.training.session import Session
