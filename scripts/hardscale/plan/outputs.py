@@ -82,4 +82,4 @@ class Outputs:
     def figures(self) -> list[str]:
         """The study's figures."""
         layout = self._grid.layout
-        return [str(layout.figure(f"{name}.{suffix}")) for name in self.figure_names for suffix in ("png", "svg")]
+        return [str(layout.figure(name, suffix)) for name in self.figure_names for suffix in ("png", "svg")]

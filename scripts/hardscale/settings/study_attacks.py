@@ -1,4 +1,4 @@
-"""Every kind of attack and defense that a study may name, as one type each. No torch and no transformers here.
+"""Every kind of task and attack that a study may name, as one type each. No torch and no transformers here.
 
 Attacks are the blocks of :mod:`hardscale.settings.attacks` themselves: to add one there is all there is to do.
 """
@@ -12,13 +12,8 @@ from pydantic import Discriminator, Tag, TypeAdapter
 
 from hardscale.settings import attacks
 from hardscale.settings.attack_base import AttackBase, Facts
-from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import ChatTaskSettings
-from hardscale.settings.defenses import R2D2, AdversarialRounds, CAdvIPO, CAdvUL, CAt, External
 from hardscale.settings.tasks import TaskSettings
-
-#: Defenses that train chat models; the others train classifiers.
-CHAT_DEFENSES = ("c_advul", "c_advipo", "r2d2", "external")
 
 
 def _kind(values: Any, otherwise: str) -> str:
@@ -28,10 +23,6 @@ def _kind(values: Any, otherwise: str) -> str:
 
 def _task_kind(values: Any) -> str:
     return "behaviors" if _kind(values, "") == "behaviors" else "classification"
-
-
-def _defense_kind(values: Any) -> str:
-    return _kind(values, "adversarial_rounds")
 
 
 def _attack_kind(values: Any) -> str:
@@ -59,26 +50,8 @@ AnyTask = Annotated[
     Annotated[TaskSettings, Tag("classification")] | Annotated[ChatTaskSettings, Tag("behaviors")],
     Discriminator(_task_kind),
 ]
-_Defense = (
-    Annotated[AdversarialRounds, Tag("adversarial_rounds")]
-    | Annotated[CAdvUL, Tag("c_advul")]
-    | Annotated[CAdvIPO, Tag("c_advipo")]
-    | Annotated[CAt, Tag("c_at")]
-    | Annotated[R2D2, Tag("r2d2")]
-    | Annotated[External, Tag("external")]
-)
-
-
-def _by_kind(union: Any) -> dict[str, Any]:
-    """Kind -> block of a union of tagged blocks; a block may be of several kinds."""
-    blocks = [get_args(tagged)[0] for tagged in get_args(union)]
-    return {kind: block for block in blocks for kind in get_args(block.model_fields["kind"].annotation)}
-
-
 #: Kind -> the settings block of such an attack.
 ATTACK_KINDS: dict[str, type[AttackBase]] = {kind: block for block in _concrete(AttackBase) for kind in block.kinds}
-#: Kind -> the settings block of such a defense.
-DEFENSE_KINDS: dict[str, type[Settings]] = _by_kind(_Defense)
 if TYPE_CHECKING:
     AnyAttack = AttackBase
 else:
@@ -91,14 +64,6 @@ else:
             custom_error_message=f"kind must be one of {', '.join(map(repr, ATTACK_KINDS))}",
         ),
     ]
-AnyDefense = Annotated[
-    _Defense,
-    Discriminator(
-        _defense_kind,
-        custom_error_type="defense_kind",
-        custom_error_message=f"kind must be one of {', '.join(map(repr, DEFENSE_KINDS))}",
-    ),
-]
 _TASK: TypeAdapter[Any] = TypeAdapter(AnyTask)
 _ATTACK: TypeAdapter[Any] = TypeAdapter(AnyAttack)
 #: Of kinds that are not ours: tables may come from elsewhere.
