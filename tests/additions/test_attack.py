@@ -38,6 +38,8 @@ class Added:
         shutil.copytree(ROOT / "docs", self.sources / "docs")
         self.run = StudyRun(self.sources, folder / "added.yaml", folder / "work")
         self.run.config.write_text(STUDY, encoding="utf-8")
+        self.codes_before: dict[str, str] = {}
+        self.pages_before: list[str] = []
 
     def snakemake(self, *options: str) -> Finished:
         done = self.run.snakemake(*options, PYTHONPATH=str(self.sources / "scripts"))
@@ -60,6 +62,11 @@ class Added:
         found: dict[str, str] = json.loads(done.text)
         return found
 
+    def pages(self) -> list[str]:
+        """The generated files."""
+        self.python("scripts/study_schema.py")
+        return [(self.sources / name).read_text(encoding="utf-8") for name in GENERATED]
+
     def python(self, *arguments: str) -> Finished:
         """Run Python in the copy."""
         scripts = str(self.sources / "scripts")
@@ -68,12 +75,11 @@ class Added:
         return done
 
     def add(self) -> None:
-        """What an author of an attack does, to the last step."""
+        """What an author of an attack writes."""
         package = self.sources / "scripts/hardscale"
         shutil.copy2(EXAMPLE / "repeat.py", package / "attacks/repeat.py")
         with (package / "settings/attacks.py").open("a", encoding="utf-8") as blocks:
             blocks.write((EXAMPLE / "block.py.txt").read_text(encoding="utf-8"))
-        self.python("scripts/study_schema.py")
 
 
 TABLE = "results/added/tables/runs.parquet"
@@ -81,30 +87,29 @@ TABLE = "results/added/tables/runs.parquet"
 
 @pytest.fixture(scope="module")
 def added(tmp_path_factory: pytest.TempPathFactory) -> Added:
-    """The study run without the attack, then the attack added; ``before`` has the digests of until then."""
+    """The study run without the attack, then the attack added."""
     copy = Added(tmp_path_factory.mktemp("attack"))
     copy.snakemake(TABLE)
-    copy.before = copy.codes()  # type: ignore[attr-defined]
+    copy.codes_before, copy.pages_before = copy.codes(), copy.pages()
     copy.add()
     return copy
 
 
 def test_adding_it_reruns_nothing(added: Added) -> None:
     after = added.codes()
-    assert {kind: after[kind] for kind in added.before} == added.before  # type: ignore[attr-defined]
-    assert set(after) == {*added.before, "repeat"}  # type: ignore[attr-defined]
+    assert {kind: after[kind] for kind in added.codes_before} == added.codes_before
+    assert set(after) == {*added.codes_before, "repeat"}
     assert added.jobs() == set()
 
 
 def test_the_schema_and_its_page_tell_of_it(added: Added) -> None:
     """Beside the other attacks, and nothing else of the generated files changes."""
-    schema, page, *others = ((added.sources / name).read_text(encoding="utf-8") for name in GENERATED)
+    schema, page, *others = added.pages()
     assert json.loads(schema)["$defs"]["Repeat"]["properties"]["word"]["default"] == "and"
     assert '| `word` | string | `"and"` |  |' in page and "\\| [Repeat](#repeat) |" in page
-    lines = set((ROOT / GENERATED[1]).read_text(encoding="utf-8").splitlines())
-    lost = lines - set(page.splitlines())
-    assert len(lost) == 1 and "[Templates](#templates)" in lost.pop()  # the line with the list of all attacks
-    assert others == [(ROOT / name).read_text(encoding="utf-8") for name in GENERATED[2:]]
+    [lost] = set(added.pages_before[1].splitlines()) - set(page.splitlines())
+    assert "[Templates](#templates)" in lost  # the line with the list of all attacks
+    assert others == added.pages_before[2:]
 
 
 def test_a_study_runs_it_to_rows_and_a_table(added: Added) -> None:
