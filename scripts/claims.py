@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from hardscale.analysis.attacked import artifact_folders, read_attacks, read_clean
 from hardscale.analysis.claims import CLAIMS, claims
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.runtime.console import console

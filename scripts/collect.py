@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.evaluation.collect import collect_runs

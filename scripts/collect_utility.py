@@ -11,7 +11,8 @@ import pyarrow as pa
 from hardscale.analysis.gains import GAINS, baseline_roles, gains
 from hardscale.analysis.intervals import mean_interval
 from hardscale.analysis.loss_correlation import CORRELATIONS, correlations
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.tables import write_table
 from hardscale.evaluation import chat_tables as chats
 from hardscale.runtime.console import console

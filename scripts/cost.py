@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from hardscale.analysis.cost import COST, cost_table
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.tables import write_table
 from hardscale.runtime.console import console
 

@@ -14,7 +14,7 @@ from hardscale.runtime.console import console
 def main() -> None:
     """Arguments -> one figure as PNG, SVG and, if asked, PDF."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True, help="figure, see hardscale/figures/registry.py")
+    parser.add_argument("--name", required=True, help="figure: a module of hardscale/figures")
     parser.add_argument("--runs", required=True, type=Path, help="runs.parquet")
     parser.add_argument("--fits", required=True, type=Path, help="fits.parquet")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="further tables that the figure is made of")
@@ -27,7 +27,7 @@ def main() -> None:
     with console(args.log, f"figure {args.name}"):
         from hardscale.artifacts.schemas import FITS, RUNS
         from hardscale.artifacts.tables import read_table
-        from hardscale.figures.registry import figure_drawer
+        from hardscale.figures.about import figure_drawer
         from hardscale.figures.spec import FigureSpec
         from hardscale.figures.style import save
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from hardscale.analysis.fit import fit_all
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import read_table, write_table
 from hardscale.runtime.console import console, say

@@ -5,8 +5,8 @@ import hardscale.runtime.pinned  # noqa: F401
 import argparse
 from pathlib import Path
 
-from hardscale.analysis.outputs import replacing
 from hardscale.analysis.published import DEFENSE, runs_from_published
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.runtime.console import console

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hardscale.analysis.outputs import replacing
+from hardscale.artifacts.atomic import replacing
 from hardscale.errors import DataError
 from hardscale.runtime.console import console
 from hardscale.statements.page import DEFAULT, readme_block, results_page, with_block, without_blanks

@@ -26,7 +26,7 @@ def main() -> None:
     _snakemake(args, "--report", str(report), "--quiet", "all")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     print(f"\n{layout.study}: finished in {minutes} min {seconds} s")
-    print(f"figures: {layout.figure('')}/ ({', '.join(jobs.exhibits.figure_names)})")
+    print(f"figures: {layout.figure('')}/ ({', '.join(jobs.outputs_of.figure_names)})")
     print(f"tables:  {layout.table('')}/ (summary.md to read, runs.parquet to analyze)")
     print(f"report:  {report}")
 

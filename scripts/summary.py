@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from hardscale.analysis.outputs import replacing
 from hardscale.analysis.summary import markdown, summary_table
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.schemas import RUNS
 from hardscale.artifacts.tables import read_table
 from hardscale.runtime.console import console

@@ -92,6 +92,15 @@ def test_the_gcg_module_reruns_gcg_attacks_and_gcg_trained_rounds(checkout):
     assert checkout.jobs() == wanted
 
 
+def test_the_module_of_a_constructed_task_reruns_that_task_and_not_the_others(checkout):
+    other = checkout.path("scripts/hardscale/tasks/word_length.py")
+    other.write_text(other.read_text() + "\n_EDITED = 1\n")
+    assert checkout.jobs() == set()
+    own = checkout.path("scripts/hardscale/tasks/password_match.py")
+    own.write_text(own.read_text() + "\n_EDITED = 1\n")
+    assert {"prepare task password_match"} | attacks("a", "none", [0]) | AFTER <= checkout.jobs()
+
+
 def test_another_version_of_a_library_reruns_what_imports_it(checkout):
     checkout.install("deepspeed", "99.1")
     trained = AFTER_TRAINING.copy()

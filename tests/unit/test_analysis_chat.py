@@ -127,7 +127,7 @@ def test_discrete_rounds_by_hand():
 
 
 def test_the_table_has_a_row_a_defended_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish, "_sync", lambda path: None)
+    monkeypatch.setattr(publish, "sync", lambda path: None)
     monkeypatch.setattr(publish, "versions", dict)
     make_model(tmp_path, "none", 0.0)
     make_model(tmp_path, "ipo", 70.0, defense_flops_exact=30.0, n_forward_passes=2300, n_backward_passes=2304)
@@ -145,7 +145,7 @@ def test_the_table_has_a_row_a_defended_model(tmp_path, monkeypatch):
 
 
 def test_the_entry_keeps_time_out_of_the_parquet(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish, "_sync", lambda path: None)
+    monkeypatch.setattr(publish, "sync", lambda path: None)
     monkeypatch.setattr(publish, "versions", dict)
     make_model(tmp_path / "some", "ul", 70.0)
     for name, n_lines in (("some", 2), ("none", 1)):

@@ -15,7 +15,7 @@ import statsmodels.api as sm
 from hardscale.analysis.fit import fit_all
 from hardscale.analysis.fits_published import first_crossing, flops_for_target
 from hardscale.analysis.logodds import from_log10_odds
-from hardscale.analysis.outputs import replacing, write_csv
+from hardscale.analysis.outputs import write_csv
 from hardscale.analysis.points import at_headline, usable, with_round_zero
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import read_table, write_table
@@ -322,17 +322,6 @@ def test_csv_neutralises_formulas(tmp_path: Path) -> None:
     back = pd.read_csv(tmp_path / "x.csv")
     assert back["name"].tolist() == [*(f"'{text}" for text in bad), "gcg"]
     assert (back["value"] == -1).all()
-
-
-def test_replacing_leaves_the_old_file_on_failure(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "x.txt"
-    with replacing(path) as draft:
-        draft.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as draft:
-        draft.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
 
 
 def test_entry(tmp_path: Path) -> None:

@@ -37,16 +37,15 @@ from hardscale.errors import ArtifactError
 from hardscale.evaluation import chat_tables
 from hardscale.evaluation.collect import collect_runs
 from hardscale.evaluation.replies import verdicts
-from hardscale.figures.registry import figure_drawer
+from hardscale.figures.about import figure_drawer, figures
 from hardscale.figures.spec import FigureSpec
-from hardscale.plan.outputs import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(publish, "_sync", lambda path: None)
+    monkeypatch.setattr(publish, "sync", lambda path: None)
     monkeypatch.setattr(publish, "versions", dict)
 
 
@@ -281,7 +280,7 @@ def test_every_figure_is_drawn_from_the_tables_as_they_are_written(study):
     entry("collect_utility", *root, "--out", tables)
     frames = {path.stem: pq.read_table(path).to_pandas() for path in tables.glob("*.parquet")}
     fits = fit_all(frames["runs"], {}, [0.05])
-    for name in CHAT_FIGURES:
+    for name in (name for name, about in figures().items() if about.victims == "chat"):
         assert_readable_or_message(figure_drawer(name)(frames["runs"], fits, FigureSpec(), frames))
     shown = texts(figure_drawer("robustness_bars")(frames["runs"], fits, FigureSpec(), frames))
     assert {"ipo (collapsed)", "ext", "harmless\nanswered"} <= set(shown)

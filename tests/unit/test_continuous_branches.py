@@ -9,10 +9,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import METRICS
 from hardscale.artifacts.tables import read_table
+from hardscale.models.flop_counter import FlopCounter, Length
 from hardscale.models.flops import ModelShape, exact_forward_flops
 from hardscale.training.continuous import scored_lm
 from hardscale.training.continuous.packing import Term, pack_batch, scatter, sequences_of
-from hardscale.training.continuous.passes import Length, Meter
 from hardscale.training.continuous.rows import Conversation, Part, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM, visible
 from hardscale.training.continuous.trainer import continuous
@@ -126,7 +126,7 @@ def test_the_work_of_a_shared_row_is_that_of_its_tokens():
     pairs = int((visible(sheet.branches) & (sheet.branches > 0)[:, :, None]).sum())
     n_read, n_labels = int((sheet.branches > 0).sum()), sum(line.n_labels for line in sheet.lines)
     by_hand = 2 * 1_000 * n_read + 4 * 8 * 2 * pairs + 2 * 8 * 50 * n_labels
-    found = Meter(shape, 0, trains_all=True).attack(sheet.lengths, 1, 0)
+    found = FlopCounter(shape, trains_all=True, reads_last=False).attack(sheet.lengths, 1, 0)
     assert found.flops_exact == by_hand
     assert found.values()[:3] == [6, 0, sum(len(line.ids) for line in sheet.lines)]  # passes and tokens as published
     assert exact_forward_flops(shape, 3, 4) < exact_forward_flops(shape, 7)

@@ -1,5 +1,7 @@
 """The papers' cost table from formulas, and the passes that training really makes against them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from continuous_kit import make_inputs, spec
@@ -8,8 +10,8 @@ from train_kit import in_ranks
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.schemas import TERMS
 from hardscale.artifacts.tables import read_table
-from hardscale.models.flops import ModelShape, attended_positions
-from hardscale.training.continuous.passes import Length, Meter, Work, attack_passes, continuous_passes, r2d2_passes
+from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
+from hardscale.models.flops import ModelShape, attack_passes, attended_positions, continuous_passes, r2d2_passes
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.continuous.trainer import continuous
 from hardscale.training.options import RunOptions
@@ -31,7 +33,7 @@ def test_operations_by_hand():
     tokens, read, labels = 6, 5, 3  # the last token is predicted and not read
     attention = 4 * 8 * 2 * attended_positions(read)
     head = 2 * 8 * 50 * labels
-    plain = Meter(shape, 0, trains_all=True)
+    plain = FlopCounter(shape, trains_all=True, reads_last=False)
     attack = plain.attack([Length(tokens, labels)], 11, 10)
     assert attack.values()[:4] == [11, 10, 66, 60]
     forward, backward = 2_000 * read + head + attention, 2_000 * read + head + 2 * attention
@@ -40,9 +42,31 @@ def test_operations_by_hand():
     training = plain.training([Length(tokens, labels)])
     assert training.values()[:4] == [1, 1, 6, 6]
     assert training.flops_exact == forward + backward + 2_000 * read + head  # the weights' gradients
-    adapted = Meter(shape, 30, trains_all=False).training([Length(tokens, labels)])
+    adapted = FlopCounter(shape, n_adapter_params=30, reads_last=False).training([Length(tokens, labels)])
     assert adapted.flops_exact == forward + backward + 2 * 60 * read + 60 * read
-    assert Work(1, 2, 3, 4, 5) + Work(1, 1, 1, 1, 1) == Work(2, 3, 4, 5, 6)
+    assert PassCounts(1, 2, 3, 4, 5) + PassCounts(1, 1, 1, 1, 1) == PassCounts(2, 3, 4, 5, 6)
+
+
+def test_the_running_totals_of_an_attack_are_the_prices_of_its_passes():
+    """A gradient is a forward and a backward for the inputs; a stored prefix is one that another pass runs."""
+    shape = ModelShape(2, 8, 16, 2, 2, 50, False, n_body_params=1_000)
+    counter = FlopCounter(shape, 3 * shape.vocab, 4)
+    stored = FlopCounter(shape).attack([Length(4, 0)], 1, 0)
+    counter.forward(5, 9)
+    counter.close_iteration()
+    batch = counter.attack([Length(9, 3, 4)], 5, 0)
+    assert PassCounts.last_of(counter) == replace(batch, flops_exact=stored.flops_exact + batch.flops_exact)
+    counter.gradient(9, 2)
+    counter.elsewhere(7.4, 1, 100.0)
+    counter.close_iteration()
+    batch = counter.attack([Length(9, 3, 4)], 6, 1)
+    further = stored.flops_exact + 2.0 * 2 * 50 * 8 + 100.0
+    assert PassCounts.last_of(counter) == PassCounts(7, 1, 6 * 9 + 7, 9, batch.flops_exact + further)
+    counter.reply(9, 2)
+    counter.close_iteration()
+    assert counter.forward_passes == [5, 7, 8] and counter.forward_tokens == [45, 61, 72]
+    reply = FlopCounter(shape).attack([Length(11, 2)], 1, 0).flops_exact
+    assert counter.flops_exact[2] - counter.flops_exact[1] == reply
 
 
 class _Probe(torch.autograd.Function):

@@ -12,9 +12,9 @@ from hardscale.artifacts.tables import read_table
 from hardscale.attacks.base import run_attack
 from hardscale.errors import AttackError
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.flops import r2d2_passes
 from hardscale.settings.attacks import AttackSettings, Beast
 from hardscale.settings.defenses import R2D2
-from hardscale.training.continuous.passes import r2d2_passes
 from hardscale.training.continuous.r2d2 import SuffixPool, r2d2
 from hardscale.training.options import RunOptions
 

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import pytest
 
 from hardscale.artifacts.locks import Heartbeat, Owner, read_owner
-from hardscale.launch import queue
-from hardscale.launch.queue import SlurmJob
 from hardscale.ops import controller
 from hardscale.ops.controller import HELD, LOCK, LOOKING_ON, NOTE, cancel_left, claim, only_looks
+from hardscale.runtime import slurm_queue
+from hardscale.runtime.slurm_queue import SlurmJob
 from waiting import HANG_SECONDS, wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -314,9 +314,9 @@ def test_jobs_that_slurm_still_has_of_an_ended_run_are_cancelled(monkeypatch: py
         "uuid-1": [SlurmJob(1, "RUNNING", "uuid-1"), SlurmJob(2, "COMPLETED", "uuid-1"), SlurmJob(3, "PENDING", "")]
     }
     cancelled: list[int] = []
-    monkeypatch.setattr(queue, "available", lambda: True)
-    monkeypatch.setattr(queue, "jobs", lambda name: known[name])
-    monkeypatch.setattr(queue, "cancel", cancelled.append)
+    monkeypatch.setattr(slurm_queue, "available", lambda: True)
+    monkeypatch.setattr(slurm_queue, "jobs", lambda name: known[name])
+    monkeypatch.setattr(slurm_queue, "cancel", cancelled.append)
     for executor in (SimpleNamespace(), SimpleNamespace(run_uuid="uuid-1")):  # the local one has no name for its run
         cancel_left(SimpleNamespace(scheduler=SimpleNamespace(_executor=executor)))
     assert cancelled == [1, 3]

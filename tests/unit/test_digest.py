@@ -30,7 +30,7 @@ BASE = {
     "attacks__gcg": "from hardscale.attacks.shared import f\n\ndef g(x):\n    return f(x) + 1\n",
     "attacks__random_token": "from hardscale.attacks import shared\n\ndef g(x):\n    return shared.f(x)\n",
     "attacks__shared": "def f(x):\n    return x\n",
-    "console": "def say(x):\n    print(x)\n",
+    "runtime__console": "def say(x):\n    print(x)\n",
 }
 
 
@@ -57,7 +57,9 @@ def test_an_edit_reaches_only_what_imports_it(package):
 
 
 def test_lazy_imports_count_and_messages_do_not(package):
-    root = package(**BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale import console\n")
+    root = package(
+        **BASE, lazy="def f():\n    from hardscale.attacks import gcg\n    from hardscale.runtime import console\n"
+    )
     assert set(closure(("hardscale.lazy",), root)) == {
         "hardscale.lazy",
         "hardscale.attacks.gcg",

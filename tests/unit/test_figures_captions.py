@@ -9,7 +9,7 @@ import jinja2
 import pytest
 from docutils.core import publish_parts
 
-from hardscale.figures.registry import FIGURES
+from hardscale.figures.about import figures
 from hardscale.plan.jobs import Jobs
 from hardscale.settings.study import parse_study, read_yaml
 
@@ -41,7 +41,7 @@ def render(name: str, note: str = "", families: list[str] | None = None) -> str:
     return publish_parts(text + links, writer="html", settings_overrides=settings)["body"]
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", figures())
 def test_caption_renders_without_and_with_a_note(name: str) -> None:
     assert "differs from the paper" not in render(name)
     html = " ".join(render(name, NOTE).split())

@@ -29,14 +29,14 @@ from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
 from hardscale.figures import chat, data
 from hardscale.figures.ablations import _labels, _series
-from hardscale.figures.registry import FIGURES, figure_drawer
+from hardscale.figures.about import figure_drawer, figures
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
-from hardscale.plan.outputs import BY_SIZE, CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 NONE = table([], FITS)
 SPEC = FigureSpec()
+CHAT_FIGURES = [name for name, about in figures().items() if about.victims == "chat"]
 
 
 @pytest.mark.parametrize("name", CHAT_FIGURES)
@@ -60,7 +60,7 @@ def test_rows_of_classifiers_change_nothing(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in CHAT_FIGURES])
+@pytest.mark.parametrize("name", [name for name, about in figures().items() if about.victims == "classifiers"])
 def test_rows_of_chat_models_change_no_figure_of_classifiers(name: str, tmp_path: Path) -> None:
     alone = make_runs({"30k": 35_000}, rounds=(0, 1))
     fits = make_fits(alone)
@@ -105,7 +105,7 @@ def test_hostile_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     defenses = [(hostile.get(item[0], item[0]), *item[1:]) for item in DEFENSES]
     figure = figure_drawer(name)(make_chat_runs(defenses), NONE, SPEC, make_tables(defenses))
     save(figure, tmp_path / "f.svg", tmp_path / "f.png")
-    if name not in ("ablations", BY_SIZE):  # they name settings, and judges
+    if name not in ("ablations", "chat_asr_by_size"):  # they name settings, and judges
         assert any("<script>$x^2_$" in text for text in texts(figure))
 
 

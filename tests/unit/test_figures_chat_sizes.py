@@ -17,8 +17,8 @@ from test_figures_draw import assert_message_fits, assert_readable, texts
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.evaluation.chat_tables import UTILITIES
+from hardscale.figures.about import figure_drawer
 from hardscale.figures.chat import over_seeds, spread_entries
-from hardscale.figures.registry import figure_drawer
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save
 

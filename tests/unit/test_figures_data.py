@@ -8,12 +8,13 @@ import pytest
 from figures_fixtures import make_runs
 from statsmodels.stats.proportion import proportion_confint
 
+from hardscale.analysis.points import at_headline
 from hardscale.analysis.summary import summary_table
 from hardscale.errors import StudyError
 from hardscale.figures import data
+from hardscale.figures.about import figure_drawer, figures
 from hardscale.figures.asr_vs_parameters import _iterations
 from hardscale.figures.offense_defense import compute_to_reach
-from hardscale.figures.registry import FIGURES, figure_drawer
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import plain, task_colors
@@ -37,10 +38,10 @@ def test_a_cell_without_a_defense_is_not_joined_to_one() -> None:
 
 def test_headline_is_the_named_iteration_else_the_last_shared_one() -> None:
     runs = data.measured(make_runs(rounds=(0,), attacks=["gcg", "random_token"]))
-    named = data.at_headline(runs, FigureSpec(headline_iteration={"gcg": 4}))
+    named = at_headline(runs, {"gcg": 4})
     assert named.groupby("attack")["iteration"].unique().map(list).to_dict() == {"gcg": [4], "random_token": [112]}
     shorter = runs[(runs["scale"] != "900k") | (runs["iteration"] <= 6)]
-    last = data.at_headline(shorter[shorter["attack"] == "gcg"], FigureSpec())
+    last = at_headline(shorter[shorter["attack"] == "gcg"], FigureSpec().headline_iteration)
     assert set(last["iteration"]) == {6}
     assert len(last) == len(shorter[data.CELL].drop_duplicates())
 
@@ -50,7 +51,7 @@ def test_table_and_titles_follow_the_headline_of_each_task() -> None:
     entries = {"gcg": 4, "word_length/gcg": 2}
     shown = summary_table(runs, entries).groupby("task")["iteration"].unique().map(list).to_dict()
     assert shown == {"password_match": [4], "word_length": [2]}
-    rows = data.at_headline(data.measured(runs), FigureSpec(headline_iteration=entries))
+    rows = at_headline(data.measured(runs), entries)
     assert rows.groupby("task")["iteration"].unique().map(list).to_dict() == shown
     assert _iterations(rows) == "iteration 4; 2 of WordLength"
     assert _iterations(rows.assign(iteration=4)) == "iteration 4"
@@ -110,4 +111,4 @@ def test_data_strings_are_plain_in_labels(text: str, shown: str) -> None:
 def test_an_unknown_figure_is_refused_with_what_is_allowed() -> None:
     with pytest.raises(StudyError, match="asr_vs_parameters"):
         figure_drawer("pie")
-    assert all(callable(figure_drawer(name)) for name in FIGURES)
+    assert all(callable(figure_drawer(name)) for name in figures())

@@ -20,15 +20,14 @@ from matplotlib.figure import Figure
 
 from hardscale.artifacts.schemas import FITS, RUNS
 from hardscale.artifacts.tables import write_table
-from hardscale.figures.registry import FIGURES, figure_drawer
+from hardscale.figures.about import figure_drawer, figures
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import save, styled
-from hardscale.plan.outputs import CHAT_FIGURES
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 SPEC = FigureSpec(target_asr=[0.25], scratch_families=["nano"])
-OF_CLASSIFIERS = [name for name in FIGURES if name not in CHAT_FIGURES]
+OF_CLASSIFIERS = [name for name, about in figures().items() if about.victims == "classifiers"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def test_same_tables_same_bytes(name: str, nano: tuple[pd.DataFrame, pd.DataFram
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", figures())
 def test_no_rows_give_a_figure_that_says_so(name: str, tmp_path: Path) -> None:
     figure = figure_drawer(name)(table([], RUNS), table([], FITS), SPEC)
     save(figure, tmp_path / "f.png")

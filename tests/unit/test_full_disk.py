@@ -15,6 +15,8 @@ from hardscale.errors import ArtifactError
 from hardscale.launch import queue
 from hardscale.launch.lock import only_driver
 from hardscale.launch.state import _SEAL, full_disk, naming_a_full_disk
+from hardscale.runtime import slurm_queue
+from hardscale.runtime.slurm_queue import SlurmJob
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -96,13 +98,14 @@ def test_lines_that_find_no_room_end_no_job():
 
 
 def test_a_driver_that_can_not_share_the_answer_of_slurm_uses_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(queue, "jobs", lambda: [queue.SlurmJob(7, "RUNNING", "x")])
+    monkeypatch.setattr(slurm_queue, "jobs", lambda: [SlurmJob(7, "RUNNING", "x")])
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", full)
     assert queue.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
+    assert [path.name for path in tmp_path.iterdir()] == ["queue.lock"]  # no draft is left
     monkeypatch.setattr(Path, "open", full)
     assert queue.states(60, place=tmp_path / "queue.json") == {7: "RUNNING"}
 
@@ -114,5 +117,5 @@ def test_where_the_file_system_knows_no_locks_a_driver_works_without(tmp_path, m
     monkeypatch.setattr(fcntl, "flock", unknown)
     with only_driver(tmp_path / "driver.lock", "it"):
         pass
-    monkeypatch.setattr(queue, "jobs", lambda: [])
+    monkeypatch.setattr(slurm_queue, "jobs", lambda: [])
     assert queue.states(60, place=tmp_path / "queue.json") == {}

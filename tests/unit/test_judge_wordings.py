@@ -22,7 +22,7 @@ from hardscale.evaluation.judges import ask, panel, rubric, strongreject
 from hardscale.evaluation.judges.ask import Asker, prompt_tokens
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.wordings import Named
-from hardscale.untrusted.wordings import Wording, check_judge, read_named, wording_of
+from hardscale.tasks.wordings import Wording, check_judge, read_named, wording_of
 from real_pairs import PAIRS, needs_tokenizers, tokenizer_of
 
 MODEL = {"family": "f", "scale": "s"}

@@ -22,7 +22,7 @@ from hardscale.evaluation.judges.copyright import Copyright, ProtectedText, read
 from hardscale.evaluation.judges.panel import Rules, TargetLikelihood
 from hardscale.models.load import save_model
 from hardscale.settings.chat import JudgeSettings, ModelName
-from hardscale.untrusted.wordings import Wording
+from hardscale.tasks.wordings import Wording
 
 
 def item(reply: str, **more: Any) -> Item:

@@ -11,6 +11,8 @@ from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
 from hardscale.launch import driver, queue
 from hardscale.launch.state import ENDED, RUN, end_run, keep, restore
+from hardscale.runtime import slurm_queue
+from hardscale.runtime.slurm_queue import SlurmJob
 
 
 @pytest.fixture
@@ -65,9 +67,9 @@ def test_drivers_share_one_squeue(tmp_path, monkeypatch):
 
     def jobs():
         asked.append(1)
-        return [queue.SlurmJob(7, "RUNNING", "x")]
+        return [SlurmJob(7, "RUNNING", "x")]
 
-    monkeypatch.setattr(queue, "jobs", jobs)
+    monkeypatch.setattr(slurm_queue, "jobs", jobs)
     place = tmp_path / "queue.json"
     assert [queue.states(60, place=place) for _ in range(3)] == [{7: "RUNNING"}] * 3
     assert len(asked) == 1

@@ -193,8 +193,8 @@ def test_a_holder_on_another_host_that_speaks_is_waited_for(tmp_path: Path, monk
 
 @pytest.mark.parametrize("state", ["COMPLETED", "NODE_FAIL"])
 def test_the_lease_of_an_ended_slurm_job_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
-    monkeypatch.setattr("hardscale.launch.queue.available", lambda: True)
-    monkeypatch.setattr("hardscale.launch.queue.state", {77: state}.get)
+    monkeypatch.setattr("hardscale.runtime.slurm_queue.available", lambda: True)
+    monkeypatch.setattr("hardscale.runtime.slurm_queue.state", {77: state}.get)
     left_behind(tmp_path, slurm_job=77)
     with lease(tmp_path / "out" / "gcg", tmp_path / "leases", "attack") as held:
         assert [owner.slurm_job for owner in held.earlier] == [77]

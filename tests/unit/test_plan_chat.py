@@ -15,13 +15,30 @@ from hardscale.evaluation.lm_eval_tool import PYTHON
 from hardscale.ops.cli import study_from_files
 from hardscale.plan.grid import StudyGrid
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.outputs import BY_SIZE, CHAT_FIGURES, FIGURES
 from hardscale.plan.paths import part_name
 from hardscale.plan.specs import Specs
 from hardscale.plan.steps import plan
 from hardscale.settings.study import parse_study
 from study_runs import StudyRun
 
+FIGURES = (
+    "asr_vs_parameters",
+    "attack_scaling",
+    "attack_comparison",
+    "asr_by_round",
+    "defense_scaling",
+    "offense_defense",
+    "clean_accuracy",
+)
+BY_SIZE = "chat_asr_by_size"
+CHAT_FIGURES = (
+    "robustness_bars",
+    "ablations",
+    "loss_correlation",
+    "embedding_losses",
+    "chat_defense_compute",
+    BY_SIZE,
+)
 SCALES = {"a": {"n_layers": 1, "width": 8, "n_heads": 1}}
 CHAT = {
     "kind": "behaviors",

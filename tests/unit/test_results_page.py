@@ -102,7 +102,7 @@ def test_markers_are_needed_once() -> None:
 
 def _results(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run with one model."""
-    monkeypatch.setattr(publish, "_sync", lambda path: None)
+    monkeypatch.setattr(publish, "sync", lambda path: None)
     results = root / "results" / "nano"
     with publishing(results / "models" / "m", "model", {}) as draft:
         (draft.path / "model").mkdir()

@@ -11,8 +11,10 @@ from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
 from hardscale.tasks.copies import split_off
 from hardscale.tasks.example import POSITIONS, Example
 from hardscale.tasks.splits import cut_to_words, shuffled
-from hardscale.tasks.templates import TEMPLATES, described_template
+from hardscale.tasks.templates import TEMPLATES as PUBLISHED
+from hardscale.tasks.templates import constructed_tasks, described_template
 
+TEMPLATES = {**constructed_tasks(), **PUBLISHED}
 HOSTILE = [
     "{0}",
     "%s",

@@ -14,6 +14,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.attacks.codec import Codec
 from hardscale.errors import AttackError, TrainingError
 from hardscale.models.counts import model_shape
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops
 from hardscale.models.load import load_classifier
 from hardscale.settings.defenses import CAt
@@ -22,7 +23,6 @@ from hardscale.tasks.data import load_split
 from hardscale.training import c_at_step
 from hardscale.training.batches import Batch, Order, TokenRow
 from hardscale.training.c_at import c_at
-from hardscale.training.continuous.passes import Meter
 from hardscale.training.engine import Engine
 from hardscale.training.finetune import finetune
 from hardscale.training.options import RunOptions
@@ -279,7 +279,8 @@ def one_step(group, n_rows):
     engine = engine_of(group)
     rows = tiny_rows(n_rows, 1)
     settings = CAt.model_validate({**SETTINGS, "batch_size": 7})
-    step = c_at_step.Step(settings, engine, Meter(model_shape(engine.module.config), 0, True), 1.0, 5)
+    counter = FlopCounter(model_shape(engine.module.config), trains_all=True, reads_last=False)
+    step = c_at_step.ClassifierStep(settings, engine, counter, 1.0, 5)
     losses, tally = step.gradients(rows, 2, 9)
     gradients = torch.cat([p.grad.flatten() for p in engine.module.parameters()])
     hooks = len(engine.module.get_input_embeddings()._forward_hooks)

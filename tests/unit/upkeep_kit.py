@@ -48,7 +48,7 @@ def steps_of(jobs: Jobs) -> dict[str, PlannedJob]:
 
 def quick_publishing(monkeypatch) -> None:
     """Publishing without waiting for the disk and without looking up every package."""
-    monkeypatch.setattr(publish, "_sync", lambda path: None)
+    monkeypatch.setattr(publish, "sync", lambda path: None)
     monkeypatch.setattr(publish, "versions", dict)
 
 

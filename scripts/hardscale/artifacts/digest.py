@@ -3,7 +3,7 @@
 The digest covers the import closure, inside this package, of the modules named for one instance (the GCG module for
 a GCG job, not the registry of all attacks). Comments, docstrings and formatting do not count. Modules through which
 no number passes (the study's own types, whose values reach a job through its spec; messages; job launching; the way
-files are put in place) do not count either.
+files are put in place; what a plan reads of modules) do not count either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ PACKAGE = "hardscale"
 ROOT = Path(__file__).parents[1]
 _NEUTRAL = (
     *("settings", "plan", "ops", "launch", "errors", "runtime.console", "runtime.stopping", "runtime.pulse"),
-    *("artifacts.digest", "artifacts.publish", "artifacts.manifest", "artifacts.retry", "evaluation.lm_eval_tool"),
+    *("artifacts.declared", "artifacts.digest", "artifacts.publish", "artifacts.manifest", "artifacts.retry"),
+    *("artifacts.atomic", "artifacts.locks", "artifacts.lease", "evaluation.lm_eval_tool"),
 )
 
 

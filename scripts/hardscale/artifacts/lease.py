@@ -7,7 +7,6 @@ that the next controller submits. The second waits for the first, and then finds
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
@@ -16,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.locks import Heartbeat, Owner, is_held, read_owner
+from hardscale.artifacts.atomic import naming_disk_errors
+from hardscale.artifacts.locks import Heartbeat, Owner, is_held, lock, read_owner
 from hardscale.artifacts.manifest import open_artifact, read_manifest
-from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.errors import ArtifactError
 from hardscale.runtime.console import say
 from hardscale.runtime.signals import signals_held_back
@@ -167,6 +166,5 @@ def _take_over(held: Held, label: str) -> None:
 def _takeovers(place: Path) -> Iterator[None]:
     """One takeover at a time, as far as the file system's locks reach."""
     with (place / _TAKEOVER).open("a") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield

@@ -1,12 +1,15 @@
-"""Who holds something that only one process may hold, and whether that process still lives. Standard library only.
+"""What only one process may hold: locks of the file system, and notes of who holds it. Standard library only.
 
-A holder writes a note: its host, process and Slurm job. Every host that sees the note can judge it: by the process
-list on the same host, by Slurm, and else by the age of the note, which its holder keeps young.
+A lock ends with its process and is seen as far as the file system carries it. A note says more: the host, process and
+Slurm job of its holder. Every host that sees the note can judge it: by the process list on the same host, by Slurm,
+and else by the age of the note, which its holder keeps young.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -14,14 +17,85 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any
 
+from hardscale.artifacts.atomic import drafted
+from hardscale.runtime import slurm_queue
+
+#: A file system, or its mount, that knows no locks.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_LOOK_SECONDS = 0.5
 #: Slurm states in which a job's processes live but cannot keep their notes young.
 _FROZEN = {"SUSPENDED", "STOPPED"}
 _COMMAND_LENGTH = 200
+
+
+def try_lock(file: IO[Any] | int, shared: bool = False) -> bool | None:
+    """Lock an open file without waiting.
+
+    Args:
+        file: or its handle; the lock ends when it, and every copy of it in a child, is closed.
+        shared: whether others may hold it with us, if they share it too.
+
+    Returns:
+        Whether the lock was free, or None where the file system knows no locks.
+
+    Raises:
+        OSError: the file system fails otherwise.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def lock(file: IO[Any]) -> None:
+    """Wait for the lock of an open file; where the file system gives none, go on without."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a file, which is made; where the file system knows no locks, nothing is held.
+
+    Args:
+        path: of the file.
+        waits: called once when another process holds it.
+
+    Raises:
+        OSError: the file cannot be made, or the file system fails.
+    """
+    with path.open("a+") as file:
+        told = False
+        while try_lock(file) is False:
+            if not told:
+                waits()
+                told = True
+            time.sleep(_LOOK_SECONDS)
+        yield
+
+
+def taken(path: Path) -> bool:
+    """Whether a process holds the lock of a file; also when that cannot be told, but not without the file."""
+    try:
+        with path.open("rb") as file:
+            return try_lock(file, shared=True) is not True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 @dataclass(frozen=True)
@@ -100,6 +174,27 @@ def read_owner(path: Path) -> Owner | None:
     return None
 
 
+def sign(note: Path, owner: Owner, seconds: float) -> Heartbeat:
+    """Put an owner's note in place, whole or not at all, and touch it again and again.
+
+    Args:
+        note: the note's file; what another left there is replaced.
+        owner: this process.
+        seconds: between two touches.
+
+    Raises:
+        OSError: the folder cannot be written, or is full.
+    """
+    with drafted(note) as draft:
+        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            os.write(handle, owner.text.encode())
+        except OSError:
+            os.close(handle)
+            raise
+    return Heartbeat(handle, seconds)
+
+
 def is_held(note: Path, owner: Owner | None, clock: Path, patience: float) -> bool:
     """Whether the holder of a note must be taken for alive.
 
@@ -162,15 +257,13 @@ def _age(note: Path, clock: Path) -> float:
 
 
 def _job_lives(job_id: int) -> bool | None:
-    from hardscale.launch import queue
-
-    if not queue.available():
+    if not slurm_queue.available():
         return None
     try:
-        state = queue.state(job_id)
-    except queue.NoAnswer:
+        state = slurm_queue.state(job_id)
+    except slurm_queue.NoAnswer:
         return None
-    if state not in queue.LIVE:
+    if state not in slurm_queue.LIVE:
         return False
     return True if state in _FROZEN else None  # a live job may hold a dead process
 

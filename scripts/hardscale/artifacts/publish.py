@@ -7,21 +7,18 @@ folder is renamed into place. Nothing that reads artifacts accepts a folder with
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.atomic import draft_of, naming_disk_errors, sync, write_whole
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest, sha256_file
-from hardscale.artifacts.retry import SHAKY, rename
-from hardscale.errors import ArtifactError
+from hardscale.artifacts.retry import rename
 from hardscale.runtime import pulse
 from hardscale.runtime.processor import machine
 
@@ -68,10 +65,7 @@ def publishing(folder: Path, kind: str, spec: dict[str, Any], inputs: dict[str, 
     """
     folder = Path(folder)
     with naming_disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        draft = Draft(folder.parent / f".{folder.name}.tmp-{uuid.uuid4().hex[:12]}")
+        draft = Draft(fresh_draft(folder))
         draft.path.mkdir()
     try:
         with naming_disk_errors(folder):
@@ -88,7 +82,7 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
         pulse.beat()  # while one rank publishes the others wait
         if path.name not in UNHASHED and not SEALED & set(path.relative_to(draft.path).parts[:-1]):
             files[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        _sync(path)
+        sync(path)
     manifest: dict[str, Any] = {
         "kind": kind,
         "spec": spec,
@@ -99,68 +93,39 @@ def _finish(draft: Draft, folder: Path, kind: str, spec: dict[str, Any], inputs:
         "machine": machine(),
     }
     manifest["self"] = self_digest(manifest)
-    path = draft.path / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    _sync(path)
-    _sync(draft.path)
-    if folder.exists():
-        trash = draft.path.with_name(draft.path.name + "-old")
-        rename(folder, trash)
-        rename(draft.path, folder)
-        shutil.rmtree(trash, ignore_errors=True)
-    else:
-        rename(draft.path, folder)
-    _sync(folder.parent)
+    write_whole(draft.path / MANIFEST, manifest_text(manifest), synced=True)
+    put_in_place(draft.path, folder)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def fresh_draft(folder: Path) -> Path:
+    """A name beside a folder for what will take its place; drafts that killed writers of it left are removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    return draft_of(folder)
 
 
-#: What libraries that hide the system's error say of a full disk: safetensors, then torch's archive writer.
-_FULL = ("no space left on device", "inline_container")
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """How a manifest is written."""
+    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def of_full_disk(error: BaseException) -> bool:
-    """Whether an error says that the disk, or a quota on it, is full."""
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return full or any(sign in str(error).lower() for sign in _FULL)
+def put_in_place(draft: Path, folder: Path) -> None:
+    """Let a folder that is written take the place of another, or of none.
 
-
-@contextlib.contextmanager
-def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a place that cannot be written, or is full, into one line that names it and the space that is left.
+    Args:
+        draft: the folder, its files synced; it stands beside its final place.
+        folder: final place; what stands there is removed once the new one has its name.
 
     Raises:
-        ArtifactError: for such errors; others pass.
+        ArtifactError: the file system fails twice.
     """
-    try:
-        yield
-    except OSError as error:
-        known = error.errno in {errno.ENOSPC, errno.EDQUOT, *SHAKY}
-        if error.errno is None or not (known or error.filename):
-            raise
-        raise _unwritable(error.filename or folder, os.strerror(error.errno), folder) from error
-    except Exception as error:
-        if not of_full_disk(error):
-            raise
-        raise _unwritable(folder, os.strerror(errno.ENOSPC), folder) from error
-
-
-def _unwritable(place: Any, reason: str, folder: Path) -> ArtifactError:
-    free = shutil.disk_usage(_existing(folder)).free / 2**20
-    return ArtifactError(
-        f"{place}: {reason} ({free:.1f} MiB free); nothing was published, "
-        "fix the place or point results elsewhere with --directory, then run again"
-    )
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+    sync(draft)
+    if folder.exists():
+        trash = draft.with_name(draft.name + "-old")
+        rename(folder, trash)
+        rename(draft, folder)
+        shutil.rmtree(trash, ignore_errors=True)
+    else:
+        rename(draft, folder)
+    sync(folder.parent)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hardscale.artifacts.atomic import private_file
 from hardscale.artifacts.retry import retry_once
 from hardscale.errors import DataError
-
-#: Rights of a file that its owner alone reads and writes.
-PRIVATE = 0o600
 
 
 def write_table(
@@ -27,7 +24,7 @@ def write_table(
         path: of the table.
         rows: of it.
         schema: its columns.
-        private: whether its owner alone may ever read it; see :func:`private_file`.
+        private: whether its owner alone may ever read it; see :func:`~hardscale.artifacts.atomic.private_file`.
 
     Raises:
         DataError: a row does not fit the schema (missing column, wrong type, null where none is allowed); the line
@@ -44,19 +41,6 @@ def write_table(
             raise DataError(f"{path}: column {field.name!r} holds a null where none is allowed")
     with private_file(path) if private else contextlib.nullcontext(path) as place:
         pq.write_table(table, place, compression="zstd", write_statistics=False)
-
-
-@contextlib.contextmanager
-def private_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write that nobody but its owner can ever open: it is made so, whatever the umask, and is no link.
-
-    What stood there is replaced.
-    """
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(handle, PRIVATE)  # a umask takes rights, and the owner's may be among them
-        yield file
 
 
 def _misfit(rows: pa.Table | Sequence[dict[str, Any]], schema: pa.Schema) -> str:

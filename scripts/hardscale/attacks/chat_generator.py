@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardscale.attacks.chat_text import Message, render
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.results import Helper
 from hardscale.models.counts import model_shape
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import exact_forward_flops
 from hardscale.models.generate import Sampling, reply
 from hardscale.models.window import window
@@ -32,7 +32,7 @@ class Answer:
     flops: float = 0.0
 
 
-def charge(ledger: Ledger, answers: Iterable[Answer]) -> None:
+def charge(ledger: FlopCounter, answers: Iterable[Answer]) -> None:
     """Note what answers cost."""
     for answer in answers:
         ledger.elsewhere(answer.n_tokens, answer.n_passes, answer.flops)

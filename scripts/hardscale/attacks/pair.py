@@ -32,7 +32,7 @@ from hardscale.models.refusal import rule_judge
 from hardscale.models.window import window
 from hardscale.settings.attacks import Pair
 from hardscale.settings.wordings import ANSWER, GOAL, PROMPT
-from hardscale.untrusted.wordings import check_places, filled
+from hardscale.tasks.wordings import check_places, filled
 
 _COUNTS = ("n_invalid", "n_lenient", "n_fallback", "n_too_long", "n_judge_unparsed")
 

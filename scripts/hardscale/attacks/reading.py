@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.victim import Victim
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.window import window
 
 #: Losses that agree in so many digits are ranked as equal: what is left differs with the batch they were computed in.
@@ -40,7 +40,7 @@ class Reading:
         """The loss as far as two computations of it agree."""
         return float(f"{self.loss:.{_DIGITS}g}")
 
-    def pay(self, ledger: Ledger) -> None:
+    def pay(self, ledger: FlopCounter) -> None:
         """Enter the forward into a ledger."""
         ledger.forward(1, self.n_forwarded, self.reused)
 

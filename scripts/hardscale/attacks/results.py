@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardscale.attacks.ledger import Ledger
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.request import Request as Request  # attacks know it by this module
 
 #: ``callback(iteration, alive, seconds)``: examples worked on in this iteration and the wall time it took.
@@ -34,7 +34,8 @@ class AttackResult:
         successes: whether that text is a success.
         first_success: first iteration that ended with a success, None if none did.
         n_evaluated: candidates whose loss was computed.
-        forward_tokens, backward_tokens: cumulative tokens by the papers' convention (:mod:`hardscale.attacks.ledger`).
+        forward_tokens, backward_tokens: cumulative tokens by the papers' convention
+            (:mod:`hardscale.models.flop_counter`).
         forward_passes, backward_passes: cumulative prompts.
         flops_exact: cumulative operations as computed.
         perturbation: of an attack in embedding space, what is added to the prompt's embeddings, float32 on the CPU,
@@ -71,7 +72,7 @@ class Record:
 
     before: str
     after: str
-    ledger: Ledger
+    ledger: FlopCounter
     keeps_best: bool = False
     losses: list[float] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)

@@ -10,12 +10,12 @@ import torch
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.results import Helper
 from hardscale.attacks.victim import Victim, frozen
 from hardscale.errors import AttackError
 from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import exact_forward_flops
 
 
@@ -80,13 +80,13 @@ class Sampler:
             with frozen(self._frozen):
                 self._model.remember(heads)
 
-    def pay_prefix(self, example: int, ledger: Ledger) -> None:
+    def pay_prefix(self, example: int, ledger: FlopCounter) -> None:
         """Enter an example's stored prefix into a ledger."""
         n_stored = len(self._model.cache.prefixes[example])
         if self._frozen is not None and n_stored:
             ledger.elsewhere(0.0, 0, exact_forward_flops(self._shape, n_stored))
 
-    def pay(self, wish: SamplingRequest, ledger: Ledger) -> int:
+    def pay(self, wish: SamplingRequest, ledger: FlopCounter) -> int:
         """Enter the forwards of a wish into a ledger; returns the sampler's tokens by the convention.
 
         Tokens count by the ratio of the sampler's parameters to the victim's; the exact count is the sampler's own.

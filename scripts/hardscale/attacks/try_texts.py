@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hardscale.attacks.call import Call
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.reading import read
 from hardscale.attacks.results import AttackResult, Record
 from hardscale.attacks.victim import Victim
+from hardscale.models.flop_counter import FlopCounter
 
 
 def try_texts(
@@ -29,7 +29,7 @@ def try_texts(
         the success of every text by its number, from 1.
     """
     records = [
-        Record(before, after, Ledger(call.shape, products))
+        Record(before, after, FlopCounter(call.shape, products))
         for (before, after), products in zip(around, victim.head_products, strict=True)
     ]
     notes: list[dict[str, float]] = [{} for _ in records]

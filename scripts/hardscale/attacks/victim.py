@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import torch
 from transformers.cache_utils import DynamicCache
 
-from hardscale.attacks.ledger import Ledger
 from hardscale.attacks.packing import MicroBatch, RowBlock, halves, micro_batches
 from hardscale.attacks.prefix_cache import PrefixCache, can_reuse_prefixes
 from hardscale.attacks.self_check import SelfCheck
 from hardscale.errors import AttackError
+from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import ModelShape
 from hardscale.models.outputs import NO_PLACE, body_of, embeddings_as, failure, name_of
 from hardscale.models.window import window
@@ -404,9 +404,9 @@ class Victim(ABC):
             tokens = torch.cat([tokens, torch.tensor(after).expand(tokens.shape[0], -1)], dim=1)
         return RowBlock(example, tokens, len(self.cache.prefixes[example]), len(after))
 
-    def ledger(self, example: int, shape: ModelShape) -> Ledger:
+    def ledger(self, example: int, shape: ModelShape) -> FlopCounter:
         """An empty ledger of an example, in which its stored prefix is paid for."""
-        return Ledger(shape, self.head_products[example], len(self.cache.prefixes[example]))
+        return FlopCounter(shape, self.head_products[example], len(self.cache.prefixes[example]))
 
     @torch.no_grad()
     def score(self, blocks: Sequence[RowBlock]) -> list[Scores]:

@@ -18,7 +18,7 @@ from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.words import first_problem
-from hardscale.untrusted.wordings import read_named
+from hardscale.tasks.wordings import read_named
 
 KEYS = frozenset(
     {"cell", "defense", "round", "attack", "settings", "n_examples", "max_tokens", "seed", "shard", "shards"}

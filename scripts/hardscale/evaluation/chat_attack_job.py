@@ -49,8 +49,8 @@ from hardscale.runtime.console import say
 from hardscale.runtime.memory import Budget
 from hardscale.settings.attack_base import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task, private_texts
+from hardscale.tasks.wordings import digest
 from hardscale.untrusted.redaction import withholding
-from hardscale.untrusted.wordings import digest
 
 SUCCESS_RULE = "judge"
 

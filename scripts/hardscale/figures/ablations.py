@@ -17,12 +17,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from hardscale.analysis.cost import COST
 from hardscale.evaluation.chat_tables import FEWEST_ANSWERED, HARMLESS, LOSSES, MOST_PERPLEXITY, PERPLEXITY, UTILITIES
 from hardscale.figures import chat
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis
 from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
 from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
 from hardscale.settings.study_attacks import attack_kinds
+
+ABOUT = About(place=90, victims="chat", tables=("utility", "losses", "cost"))
 
 _CELL = ["task", "family", "scale", "seed"]
 _NAMES = {"eps": "Radius ε of the attack in training", "beta": "Preference strength β"}

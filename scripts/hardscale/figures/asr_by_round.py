@@ -5,18 +5,22 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import round_axis, share_axis
 from hardscale.figures.frame import Panels, line_key
 from hardscale.figures.series import as_points, draw_seeds, shifts, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
 
+ABOUT = About(place=40, victims="classifiers")
+
 
 @in_style
 def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure:  # noqa: ARG001
     """Headline iteration, round 0 is the undefended model; see workflow/report/asr_by_round.rst."""
-    rows = data.at_headline(data.with_round_zero(data.measured(runs)), settings)
+    rows = at_headline(data.with_round_zero(data.measured(runs)), settings.headline_iteration)
     rows = data.without_lone_start(rows)
     if rows.empty:
         return message_figure("No attack on a defended model has been measured, so there are no rounds to show.")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Panels, line_key, varying
 from hardscale.figures.series import Look, as_points, dodges, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, in_style, message_figure, plain, task_colors
 
+ABOUT = About(place=10, victims="classifiers")
+
 
 @in_style
 def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure:  # noqa: ARG001
     """Median over seeds at the headline iteration; see workflow/report/asr_vs_parameters.rst."""
-    rows = data.at_headline(data.undefended(data.measured(runs)), settings)
+    rows = at_headline(data.undefended(data.measured(runs)), settings.headline_iteration)
     if rows.empty:
         return message_figure("No attack on an undefended model has been measured, so there is no attack success rate.")
     tasks = data.ordered_tasks(rows)

@@ -7,11 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Entry, Panels, band_key, line_key
 from hardscale.figures.series import BAND_SEEDS, wilson
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, attack_colors, in_style, message_figure
+
+ABOUT = About(place=30, victims="classifiers")
 
 
 @in_style

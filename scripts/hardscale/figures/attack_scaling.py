@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, logit_axis, logit_limits
 from hardscale.figures.frame import Entry, Panels, line_key, point_key, varying
 from hardscale.figures.series import Look, draw_points, place
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
+
+ABOUT = About(place=20, victims="classifiers")
 
 Limits = tuple[float, float]
 _DASHED = (0, (3, 1.5))

@@ -12,11 +12,14 @@ from matplotlib.figure import Figure
 
 from hardscale.evaluation.chat_tables import UTILITIES
 from hardscale.figures import chat, data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis
 from hardscale.figures.frame import Entry, Panels, line_key, point_key
 from hardscale.figures.series import Look, dodges, draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
+
+ABOUT = About(place=130, victims="chat", tables=("utility",), only="several_sizes")
 
 _SIZE = 4.2
 

@@ -10,12 +10,15 @@ from matplotlib.figure import Figure
 from hardscale.analysis.points import UNDEFENDED
 from hardscale.evaluation.chat_tables import UTILITIES
 from hardscale.figures import chat
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, log_range, share_axis
 from hardscale.figures.data import ordered_attacks
 from hardscale.figures.frame import Entry, Panels, line_key, point_key
 from hardscale.figures.series import Look, draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
+
+ABOUT = About(place=120, victims="chat", tables=("utility",))
 
 #: Marker by what a defense attacks in training.
 _DISCRETE, _CONTINUOUS = "s", "o"

@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, round_axis
 from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key, varying
 from hardscale.figures.series import dodges, draw_intervals, draw_points, shifts, wilson
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
+
+ABOUT = About(place=70, victims="classifiers")
 
 #: Intervals are left out of panels with more points than this: they would hide each other.
 _MOST_INTERVALS = 80

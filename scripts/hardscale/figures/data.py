@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from hardscale.analysis.points import UNDEFENDED, usable
-from hardscale.analysis.points import at_headline as of_headline
 from hardscale.analysis.points import with_round_zero as add_round_zero
 from hardscale.figures.axes import count_label
 from hardscale.figures.series import Look
@@ -98,11 +97,6 @@ def without_controls(rows: pd.DataFrame, settings: FigureSpec) -> pd.DataFrame:
 def mean_defense_flops(rows: pd.DataFrame) -> pd.Series:
     """Defense FLOPs of every row's (task, family, scale, defense, round), the mean over seeds."""
     return rows.groupby(["task", "family", "scale", "defense", "round"])["defense_flops"].transform("mean")
-
-
-def at_headline(rows: pd.DataFrame, settings: FigureSpec) -> pd.DataFrame:
-    """Rows at the headline iteration of their attacks: :func:`hardscale.analysis.points.at_headline`."""
-    return of_headline(rows, settings.headline_iteration).reset_index(drop=True)
 
 
 def mark_controls(rows: pd.DataFrame, settings: FigureSpec) -> pd.DataFrame:

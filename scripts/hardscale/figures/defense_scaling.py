@@ -5,18 +5,22 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, logit_axis, logit_limits, zero_places
 from hardscale.figures.frame import Panels, line_key, point_key
 from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
 
+ABOUT = About(place=50, victims="classifiers")
+
 
 @in_style
 def draw(runs: pd.DataFrame, fits: pd.DataFrame, settings: FigureSpec) -> Figure:  # noqa: ARG001
     """Headline iteration, compute is the seeds' mean; see workflow/report/defense_scaling.rst."""
-    rows = data.at_headline(data.with_round_zero(data.measured(runs)), settings)
+    rows = at_headline(data.with_round_zero(data.measured(runs)), settings.headline_iteration)
     rows = data.without_lone_start(rows[rows["defense_flops"].notna()])
     if rows.empty:
         return message_figure(

@@ -9,9 +9,12 @@ from matplotlib.ticker import MaxNLocator
 
 from hardscale.evaluation.chat_tables import LOSSES
 from hardscale.figures import chat
+from hardscale.figures.about import About
 from hardscale.figures.frame import Panels, band_key, line_key, n_columns
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, in_style, message_figure
+
+ABOUT = About(place=110, victims="chat", tables=("losses",))
 
 
 @in_style

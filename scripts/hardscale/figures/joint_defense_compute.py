@@ -8,7 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardscale.analysis.cost import COST
+from hardscale.analysis.points import at_headline
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, share_axis, zero_places
 from hardscale.figures.chat import Tables, table
 from hardscale.figures.frame import Entry, Panels, line_key, varying
@@ -16,6 +18,8 @@ from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import GREY, in_style, message_figure, plain
 from hardscale.settings.defenses import DEFENSE_KINDS
+
+ABOUT = About(place=140, victims="classifiers", tables=("cost",), only="continuous_classifiers")
 
 #: Perturbations that a defense trains against -> its line and marker.
 _LOOKS: dict[str, tuple[Any, str]] = {"discrete": ("-", "o"), "continuous": ((0, (4, 1.5)), "^")}
@@ -36,7 +40,9 @@ def draw(
     tables: Tables | None = None,
 ) -> Figure:
     """Headline iteration, compute is the seeds' mean; see workflow/report/joint_defense_compute.rst."""
-    rows = data.at_headline(data.without_controls(data.with_round_zero(data.measured(runs)), settings), settings)
+    rows = at_headline(
+        data.without_controls(data.with_round_zero(data.measured(runs)), settings), settings.headline_iteration
+    )
     rows = rows[rows["defense_kind"].isin(_KINDS) & rows["defense_flops"].notna()]
     rows = _on_both_kinds(data.without_lone_start(rows))
     if rows.empty:

@@ -12,10 +12,13 @@ from matplotlib.ticker import MaxNLocator
 from hardscale.analysis.loss_correlation import Correlation, paired_losses, pearson, spearman
 from hardscale.evaluation.chat_tables import LOSSES, UTILITIES
 from hardscale.figures import chat
+from hardscale.figures.about import About
 from hardscale.figures.data import task_name
 from hardscale.figures.frame import Entry, Panels, point_key
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import MARKERS, in_style, message_figure, plain
+
+ABOUT = About(place=100, victims="chat", tables=("utility", "losses"))
 
 
 @in_style

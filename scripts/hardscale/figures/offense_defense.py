@@ -12,11 +12,14 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from hardscale.figures import data
+from hardscale.figures.about import About
 from hardscale.figures.axes import log_axis, log_y_axis, zero_places
 from hardscale.figures.frame import Panels, line_key, point_key
 from hardscale.figures.series import draw_points
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure
+
+ABOUT = About(place=60, victims="classifiers")
 
 #: An arrow that starts at the point and goes up.
 _ARROW: Any = Path([(0, 0), (0, 1), (-0.22, 0.66), (0, 1), (0.22, 0.66)], [1, 2, 1, 2, 2])

@@ -15,10 +15,13 @@ from matplotlib.ticker import FixedLocator
 
 from hardscale.evaluation.chat_tables import HARMLESS, PERPLEXITY, UTILITIES, WORST
 from hardscale.figures import chat
+from hardscale.figures.about import About
 from hardscale.figures.data import ordered_attacks
 from hardscale.figures.frame import Entry, Panels
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import in_style, message_figure, plain
+
+ABOUT = About(place=80, victims="chat", tables=("utility", "worst"))
 
 #: Inches; of many groups of bars each has its place.
 _WIDTH, _HEIGHT, _PER_GROUP = 7.2, 2.7, 0.62

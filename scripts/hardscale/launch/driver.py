@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from hardscale.artifacts.atomic import naming_disk_errors
 from hardscale.artifacts.manifest import MANIFEST, read_manifest
-from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.errors import ArtifactError, TrainingError
 from hardscale.launch.arguments import Allocation, LaunchRequest, identity_of, outputs, parser, read_spec
 from hardscale.launch.lock import only_driver

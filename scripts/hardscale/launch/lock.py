@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,32 +10,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hardscale.artifacts.locks import locked
 from hardscale.runtime import console
 
 #: How long the ranks of a killed driver may take to save their state.
 _GRACE_SECONDS = 60.0
-#: A file system, or its mount, that knows no locks: one controller and the job's note and name must do there.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextlib.contextmanager
 def only_driver(path: Path, label: str) -> Iterator[None]:
-    """Hold the job's lock; wait for a driver before us, and for the ranks that a killed one left behind."""
-    with path.open("a+") as file:
-        said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    console.say(f"another process runs {label} in {path.parent}; waiting for it")
-                    said = True
-                time.sleep(0.5)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                break
+    """Hold the job's lock; wait for a driver before us, and for the ranks that a killed one left behind.
+
+    Where the file system knows no locks, one controller and the job's note and name must do.
+    """
+    with locked(path, lambda: console.say(f"another process runs {label} in {path.parent}; waiting for it")):
         _wait_for_orphans(path.parent / "ranks")
         yield
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.errors import TrainingError
-from hardscale.launch import queue
-from hardscale.runtime import console, stopping
+from hardscale.runtime import console, slurm_queue, stopping
 from hardscale.runtime.stopping import REQUEUE
 
 #: Environment of the driver that submitit's local executor would overwrite.
@@ -104,9 +103,9 @@ def _requeue() -> bool:
         return False
     try:
         # A job that is being cancelled must not come back.
-        if queue.state(int(number)) != "RUNNING":
+        if slurm_queue.state(int(number)) != "RUNNING":
             return False
-    except queue.NoAnswer:
+    except slurm_queue.NoAnswer:
         return False
     return subprocess.run(["scontrol", "requeue", number], check=False).returncode == 0
 

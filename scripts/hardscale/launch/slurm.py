@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.publish import of_full_disk
+from hardscale.artifacts.atomic import of_full_disk
 from hardscale.errors import TrainingError
 from hardscale.launch import queue
 from hardscale.launch import rank as rank_module
@@ -24,7 +24,7 @@ from hardscale.launch.arguments import Allocation, LaunchRequest
 from hardscale.launch.rank import environment
 from hardscale.launch.state import Note, full_disk, read_note, remove_note
 from hardscale.launch.watch import Watch, failures
-from hardscale.runtime import console
+from hardscale.runtime import console, slurm_queue
 from hardscale.runtime.stopping import REQUEUE
 
 _POLL_SECONDS = 1.0
@@ -72,12 +72,12 @@ class SlurmRanks(Watch):
         note = read_note(self._state)
         if note is None:
             return self._unnoted()
-        state = _answer(lambda: queue.state(note.job_id))
-        live = state in queue.LIVE
+        state = _answer(lambda: slurm_queue.state(note.job_id))
+        live = state in slurm_queue.LIVE
         if note.identity != self.work.identity:
             if live:
                 console.say(f"cancelling Slurm job {note.job_id}: it runs what is no longer asked for")
-                queue.cancel(note.job_id)
+                slurm_queue.cancel(note.job_id)
                 _wait_until_ended(note.job_id)
         elif live or len(_results(note)) == note.tasks:
             console.say(f"attached to Slurm job {note.job_id} ({state or 'ended'}), submitted {note.submitted}")
@@ -87,13 +87,13 @@ class SlurmRanks(Watch):
 
     def _unnoted(self) -> Note | None:
         """A live job of our name: its driver was killed between sbatch and the note."""
-        found = _answer(lambda: [job for job in queue.jobs(name=self.name) if job.live and self._is_ours(job)])
+        found = _answer(lambda: [job for job in slurm_queue.jobs(name=self.name) if job.live and self._is_ours(job)])
         if not found:
             return None
         console.say(f"attached to Slurm job {found[0].id} ({found[0].state})")
         return self._write_note(found[0].id)
 
-    def _is_ours(self, job: queue.SlurmJob) -> bool:
+    def _is_ours(self, job: slurm_queue.SlurmJob) -> bool:
         return job.comment == self.work.label
 
     def _submit(self) -> Note:
@@ -182,7 +182,7 @@ class SlurmRanks(Watch):
                     return code
                 continue
             state = self._ask()
-            if state not in queue.LIVE and self._no_late_result():
+            if state not in slurm_queue.LIVE and self._no_late_result():
                 remove_note(self._state)
                 return self._ended(state)
             time.sleep(_POLL_SECONDS)
@@ -198,14 +198,14 @@ class SlurmRanks(Watch):
         number = self._note.job_id
         deadline = time.monotonic() + _CANCEL_SECONDS
         while time.monotonic() < deadline:
-            state = _answer(lambda: queue.state(number))
+            state = _answer(lambda: slurm_queue.state(number))
             if len(self.results()) < self.ranks:
                 return False  # the next life has begun
             if state in _WAITING:
                 for path in _results(self._note):
                     path.unlink(missing_ok=True)
                 return False
-            if state not in queue.LIVE:
+            if state not in slurm_queue.LIVE:
                 _refuse_if_cancelled(state, number)
                 return True
             time.sleep(_POLL_SECONDS)
@@ -219,9 +219,9 @@ class SlurmRanks(Watch):
         self._asked = time.monotonic()
         try:
             known = queue.states(_ASK_SECONDS, since=self._begun)
-            self._last = known.get(self._note.job_id) or queue.state(self._note.job_id)
+            self._last = known.get(self._note.job_id) or slurm_queue.state(self._note.job_id)
             self._silent = False
-        except queue.NoAnswer as error:
+        except slurm_queue.NoAnswer as error:
             if not self._silent:
                 console.say(f"Slurm does not answer ({error}); still waiting for job {self._note.job_id}")
             self._silent = True
@@ -258,8 +258,8 @@ class SlurmRanks(Watch):
     def _cancel(self, why: str) -> None:
         number = self._note.job_id
         console.say(f"cancelling Slurm job {number}: {why}")
-        with contextlib.suppress(queue.NoAnswer):
-            queue.cancel(number)
+        with contextlib.suppress(slurm_queue.NoAnswer):
+            slurm_queue.cancel(number)
             _wait_until_ended(number)
             remove_note(self._state)
         self.show_progress()
@@ -275,8 +275,8 @@ def _refuse_if_cancelled(state: str | None, number: int) -> None:
 def _wait_until_ended(job_id: int) -> None:
     deadline = time.monotonic() + _CANCEL_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(queue.NoAnswer):
-            if queue.state(job_id) not in queue.LIVE:
+        with contextlib.suppress(slurm_queue.NoAnswer):
+            if slurm_queue.state(job_id) not in slurm_queue.LIVE:
                 return
         time.sleep(_POLL_SECONDS)
 
@@ -297,7 +297,7 @@ def _answer(ask: Any) -> Any:
     while True:
         try:
             return ask()
-        except queue.NoAnswer as error:
+        except slurm_queue.NoAnswer as error:
             if not said:
                 console.say(f"Slurm does not answer ({error}); waiting before anything is submitted")
             said = True

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hardscale.artifacts.atomic import naming_disk_errors, of_full_disk, write_whole
 from hardscale.artifacts.manifest import MANIFEST, verify
-from hardscale.artifacts.publish import naming_disk_errors, of_full_disk
 from hardscale.errors import ArtifactError, HardscaleError
 
 RECORD = "published.json"
@@ -38,9 +38,7 @@ def keep(state: Path, identity: str, outs: Sequence[Path]) -> None:
     state.mkdir(parents=True, exist_ok=True)
     manifests = [(folder / MANIFEST).read_text(encoding="utf-8") for folder in outs]
     record = {"identity": identity, "run": os.environ.get(RUN, ""), "manifests": manifests}
-    draft = state / f".{RECORD}.{os.getpid()}"
-    draft.write_text(json.dumps(record), encoding="utf-8")
-    draft.replace(state / RECORD)
+    write_whole(state / RECORD, json.dumps(record))
 
 
 def restore(state: Path, identity: str, outs: Sequence[Path]) -> bool:
@@ -55,9 +53,7 @@ def restore(state: Path, identity: str, outs: Sequence[Path]) -> bool:
         if not record["run"] or _ended_in_order(record["run"]):
             return False
         for folder, text in zip(outs, record["manifests"], strict=True):
-            draft = folder / f".{MANIFEST}.{os.getpid()}"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(folder / MANIFEST)
+            write_whole(folder / MANIFEST, text)
         for folder in outs:
             verify(folder)
     except (OSError, ValueError, KeyError, TypeError, ArtifactError):
@@ -104,12 +100,7 @@ class Note:
 
     def write(self, state: Path) -> None:
         """Put the note into a job's state folder, whole or not at all."""
-        draft = state / f".{NAME}.{os.getpid()}"
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(state / NAME)
+        write_whole(state / NAME, json.dumps(asdict(self), indent=1), synced=True)
 
 
 def read_note(state: Path) -> Note | None:

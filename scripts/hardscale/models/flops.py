@@ -33,6 +33,44 @@ def pretraining_flops(n_params: int, n_tokens: float) -> float:
     return 6.0 * n_params * n_tokens
 
 
+def attack_passes(attack_steps: int) -> int:
+    """Forward and backward passes of the attack on one adversarial row (20 for ten steps).
+
+    A pass is one sequence through the model. This and the next two are the formulas of the cost table of the paper on
+    continuous attacks (section on efficiency): an adversarial row costs a forward and a backward pass for each step of
+    its attack, and one of each for each of its two answers; a utility row one of each.
+    """
+    return 2 * attack_steps
+
+
+def continuous_passes(n_steps: int, n_adversarial: int, n_utility: int, attack_steps: int, n_answers: int = 2) -> int:
+    """Forward and backward passes of a whole continuous training.
+
+    Args:
+        n_steps: optimizer steps.
+        n_adversarial: adversarial rows of a step.
+        n_utility: utility rows of a step.
+        attack_steps: 0 without an attack.
+        n_answers: answers of an adversarial row that are trained on: towards one, away from the other.
+    """
+    return n_steps * (n_adversarial * (attack_passes(attack_steps) + 2 * n_answers) + 2 * n_utility)
+
+
+def r2d2_passes(n_steps: int, n_cases: int, batch_size: int, gcg_steps: int, n_candidates: int) -> int:
+    """Forward and backward passes of training on discrete suffixes.
+
+    Args:
+        n_steps: optimizer steps.
+        n_cases: suffixes improved in a step.
+        batch_size: rows trained on in a step, utility rows and one safe answer a case; the harmful answer of each
+            case comes besides.
+        gcg_steps: steps of the discrete attack on each case; each evaluates ``n_candidates`` and takes one gradient.
+        n_candidates: replacements tried in one of them.
+    """
+    attack = gcg_steps * (n_candidates + 2)
+    return n_steps * (n_cases * attack + 2 * (batch_size + n_cases))
+
+
 @dataclass(frozen=True)
 class ModelShape:
     """What an exact count needs to know about a decoder.

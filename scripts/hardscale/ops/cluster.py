@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hardscale.launch.queue import NoAnswer
 from hardscale.ops.profile import Profile
 from hardscale.plan.estimates import ResourceEstimates
 from hardscale.plan.jobs import Job, Jobs
 from hardscale.plan.paths import parse_part
 from hardscale.plan.table import MEASURED
+from hardscale.runtime.slurm_queue import NoAnswer
 from hardscale.settings.study import Study
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")

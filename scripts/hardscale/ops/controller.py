@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -22,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hardscale.artifacts.locks import Heartbeat, Owner, is_held, read_owner
+from hardscale.artifacts.locks import Owner, is_held, read_owner, sign, try_lock
 from hardscale.ops.snakemake_metadata import SNAKEMAKE, locked
+from hardscale.runtime import slurm_queue
 from hardscale.untrusted.literal import one_line
 
 #: Exit status of a controller that found another one (EX_TEMPFAIL: try again later).
@@ -34,8 +33,6 @@ LOCK = "controller.lock"
 _BEAT_SECONDS = 30.0
 _PATIENCE_SECONDS = 300.0
 _SETTLE_SECONDS = 1.0
-#: A file system, or its mount, that knows no locks.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 #: Snakemake's commands that run no job and change no result.
 LOOKING_ON = frozenset(
@@ -82,8 +79,8 @@ def claim(folder: Path = Path(".snakemake"), argv: Sequence[str] | None = None) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)  # Python closes it in every child
-        locked = _lock(handle)
-        if locked is False or _before(folder, locked is None):
+        got = try_lock(handle)
+        if got is False or _before(folder, got is None):
             os.close(handle)
             _refuse(folder)
         stale = (folder / NOTE).exists()
@@ -131,14 +128,12 @@ def cancel_left(workflow: Any) -> None:
     Snakemake's executor cancels the jobs that it knows at that moment, without those whose state it is just asking for
     or whose number it is just told.
     """
-    from hardscale.launch import queue
-
     run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
-    if run and queue.available():
-        with contextlib.suppress(queue.NoAnswer):
-            for job in queue.jobs(name=run):
+    if run and slurm_queue.available():
+        with contextlib.suppress(slurm_queue.NoAnswer):
+            for job in slurm_queue.jobs(name=run):
                 if job.live:
-                    queue.cancel(job.id)
+                    slurm_queue.cancel(job.id)
 
 
 def _tell_jobs() -> None:
@@ -191,19 +186,6 @@ def _looks(word: str, runs_first: bool) -> bool:
     return False
 
 
-def _lock(handle: int) -> bool | None:
-    """Whether this process got the lock; None where there are no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
-
-
 def _before(folder: Path, without_locks: bool) -> bool:
     """Whether a note speaks of a living controller although its lock is free: it is on a host without our locks."""
     owner = read_owner(folder / NOTE)
@@ -215,12 +197,8 @@ def _before(folder: Path, without_locks: bool) -> bool:
 def _sign(folder: Path) -> None:
     """Say who we are, keep the note young, remove it at the end."""
     me = Owner.me()
-    note, draft = folder / NOTE, folder / f".{NOTE}.{me.token}"
-    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    os.write(handle, me.text.encode())
-    draft.replace(note)
-    Heartbeat(handle, _BEAT_SECONDS)
-    atexit.register(_leave, note, me)
+    sign(folder / NOTE, me, _BEAT_SECONDS)
+    atexit.register(_leave, folder / NOTE, me)
 
 
 def _leave(note: Path, me: Owner) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from hardscale.analysis.outputs import replacing
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.digest import ROOT, code_digest
 from hardscale.artifacts.publish import versions
 from hardscale.artifacts.tables import read_table, write_table

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardscale.artifacts import paths
+from hardscale.artifacts.atomic import write_whole
+from hardscale.artifacts.locks import try_lock
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest
+from hardscale.artifacts.publish import manifest_text
 from hardscale.errors import ArtifactError
 from hardscale.launch.state import NAME as NOTE
 from hardscale.launch.state import RECORD, read_note
@@ -210,15 +210,13 @@ def _remove(one: Garbage) -> str:
 def _undriven(folder: Path) -> Iterator[bool]:
     """Hold the lock of a state folder or of one in it, so that no driver starts there; False when one has.
 
-    Folders of other kinds have no lock.
+    Folders of other kinds have no lock. Where the file system knows none, a driver may be anywhere.
     """
     with contextlib.ExitStack() as stack:
         for path in (folder / "driver.lock", folder.parent / "driver.lock"):
             if not path.exists():
                 continue
-            try:
-                fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(stack.enter_context(path.open("a"))):
                 yield False
                 return
         yield True
@@ -246,12 +244,5 @@ def prune_weights(folder: Path) -> None:
     manifest["facts"]["has_weights"] = False
     manifest["self"] = self_digest(manifest)
     path = folder / MANIFEST
-    draft = folder / f".{MANIFEST}.{uuid.uuid4().hex[:12]}"
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    before = path.stat()
-    os.utime(draft, ns=(before.st_atime_ns, before.st_mtime_ns))
-    draft.replace(path)
+    write_whole(path, manifest_text(manifest), synced=True, times=path.stat())
     shutil.rmtree(folder / MODEL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hardscale.launch import queue
+from hardscale.artifacts.locks import taken
 from hardscale.launch.lock import is_rank
 from hardscale.launch.state import NAME as NOTE
 from hardscale.launch.state import read_note
@@ -22,6 +21,7 @@ from hardscale.ops.snakemake_metadata import last_line
 from hardscale.plan import table
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.steps import PlannedJob, output_folder, plan
+from hardscale.runtime import slurm_queue
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "waiting")
 
@@ -59,7 +59,7 @@ class Survey:
         jobs: the study's jobs.
         seen: every job with its state.
         controller: who runs the workflow here.
-        slurm: the queue.
+        slurm: the slurm_queue.
     """
 
     jobs: Jobs
@@ -167,7 +167,7 @@ class Queue:
     """
 
     def __init__(
-        self, jobs: list[queue.SlurmJob], problem: str = "", tasks: dict[str, queue.SlurmJob] | None = None
+        self, jobs: list[slurm_queue.SlurmJob], problem: str = "", tasks: dict[str, slurm_queue.SlurmJob] | None = None
     ) -> None:
         self.problem = problem
         self.by_id = {job.id: job for job in jobs}
@@ -182,14 +182,14 @@ class Queue:
         Args:
             arrays: whether tasks of arrays are to be found by their numbers (``12_3``), which takes a second question.
         """
-        if not queue.available():
+        if not slurm_queue.available():
             return cls([])
         try:
-            return cls(queue.jobs(), tasks=_array_tasks() if arrays else None)
-        except queue.NoAnswer as error:
+            return cls(slurm_queue.jobs(), tasks=_array_tasks() if arrays else None)
+        except slurm_queue.NoAnswer as error:
             return cls([], f"Slurm does not answer ({error})")
 
-    def find(self, number: str | None) -> queue.SlurmJob | None:
+    def find(self, number: str | None) -> slurm_queue.SlurmJob | None:
         """The job of a number as Snakemake notes it: ``12``, or ``12_3`` for a task of an array."""
         if number is None:
             return None
@@ -205,14 +205,14 @@ class Sight:
     """Looks for the processes of jobs.
 
     Args:
-        slurm: the queue.
+        slurm: the slurm_queue.
         marks: :func:`hardscale.ops.snakemake_metadata.started`.
         controlled: whether a controller lives, so that its marks are of living jobs.
     """
 
     def __init__(self, slurm: Queue, marks: dict[str, str | None], controlled: bool) -> None:
         self._slurm, self._marks, self._controlled = slurm, marks, controlled
-        self._comments: dict[str, queue.SlurmJob] = {}
+        self._comments: dict[str, slurm_queue.SlurmJob] = {}
         for job in sorted(slurm.here, key=lambda job: (job.live, job.id)):
             self._comments[job.comment] = job  # a job that lives before one that ended, then the newest
 
@@ -247,7 +247,7 @@ class Sight:
             return Live(RUNNING, None, "", "", last_line(step.log))
         return None
 
-    def _slurm_job(self, step: PlannedJob) -> queue.SlurmJob | None:
+    def _slurm_job(self, step: PlannedJob) -> slurm_queue.SlurmJob | None:
         if not self._slurm.by_id:
             return None
         for output in step.outputs:
@@ -260,24 +260,24 @@ class Sight:
         return Live(RUNNING, number, "", self._slurm.problem, progress) if job is None else _shown(job, progress)
 
 
-def _shown(job: queue.SlurmJob, progress: str) -> Live:
+def _shown(job: slurm_queue.SlurmJob, progress: str) -> Live:
     if job.state in _WAITING:
         return Live(QUEUED, job.id, "", job.reason)
     return Live(RUNNING, job.id, job.nodes, "" if job.state == "RUNNING" else job.state, progress)
 
 
-def _array_tasks() -> dict[str, queue.SlurmJob]:
+def _array_tasks() -> dict[str, slurm_queue.SlurmJob]:
     """Tasks of this user's arrays by array and index; Slurm gives a task a number of its own when it starts."""
     command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F_%K|%A|%T|%N|%r"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30.0)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise queue.NoAnswer(f"squeue: {error}") from error
+        raise slurm_queue.NoAnswer(f"squeue: {error}") from error
     if done.returncode:
-        raise queue.NoAnswer(f"squeue: {done.stderr.strip()}")
+        raise slurm_queue.NoAnswer(f"squeue: {done.stderr.strip()}")
     rows = [line.split("|", 4) for line in done.stdout.splitlines()]
     return {
-        row[0]: queue.SlurmJob(int(row[1]), row[2], "", reason=row[4], nodes=row[3])
+        row[0]: slurm_queue.SlurmJob(int(row[1]), row[2], "", reason=row[4], nodes=row[3])
         for row in rows
         if len(row) == 5 and row[1].isdigit()
     }
@@ -294,11 +294,4 @@ def ranks_here(ranks_folder: Path) -> bool:
 
 def driven(state: Path) -> bool:
     """Whether a driver holds a state folder."""
-    try:
-        with (state / "driver.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    return taken(state / "driver.lock")

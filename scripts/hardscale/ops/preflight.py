@@ -29,8 +29,8 @@ from hardscale.settings.study import Cell, Study, data_root
 from hardscale.settings.utility import LmEvalSettings, UtilitySettings
 from hardscale.tasks import hub
 from hardscale.tasks.locate import HubFile, HubTable, locate_file
+from hardscale.tasks.wordings import check_judge, read_named
 from hardscale.untrusted.literal import one_line
-from hardscale.untrusted.wordings import check_judge, read_named
 
 _TABLES = ("harmless", "mmlu", "polite")
 #: lm_eval loads torch and reads some ten thousand task files.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardscale.analysis.outputs import replacing
+from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, read_manifest, self_digest, sha256_file, verify
 from hardscale.errors import ArtifactError, DataError
 from hardscale.ops.differences import compare_files

@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from hardscale.launch.queue import NoAnswer
 from hardscale.ops import cluster
 from hardscale.ops.cluster import Demand, Partition, demands, disk_mb
 from hardscale.ops.preflight import optimizer_problems
 from hardscale.ops.profile import Profile
 from hardscale.plan.jobs import Jobs
+from hardscale.runtime.slurm_queue import NoAnswer
 from hardscale.settings.study import Study
 from hardscale.untrusted.literal import one_line
 

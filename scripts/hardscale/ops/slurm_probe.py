@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts.atomic import write_whole
+
 ANSWER = "answer.json"
 #: Environment variables that name a file or folder which jobs read.
 PLACES = ("HARDSCALE_DATA", "HARDSCALE_SITE")
@@ -40,9 +42,7 @@ def look() -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """Write the answer, whole or not at all."""
-    draft = folder / f".{ANSWER}"
-    draft.write_text(json.dumps(look()), encoding="utf-8")
-    draft.replace(folder / ANSWER)
+    write_whole(folder / ANSWER, json.dumps(look()))
 
 
 if __name__ == "__main__":

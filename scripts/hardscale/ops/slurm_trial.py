@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hardscale.launch import queue
 from hardscale.ops import cluster
 from hardscale.ops.cluster import Demand
 from hardscale.ops.slurm_check import CheckedSetup, CheckResult, fail, ok, warn
 from hardscale.ops.slurm_probe import ANSWER
 from hardscale.plan.paths import StudyPaths
+from hardscale.runtime import slurm_queue
 from hardscale.settings.study import data_root
 
 _SCRIPTS = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def probe(now: CheckedSetup, wait: float) -> Iterator[CheckResult]:
 
     Args:
         now: what is asked about.
-        wait: seconds that a job may wait in the queue.
+        wait: seconds that a job may wait in the slurm_queue.
     """
     trials: dict[tuple[Any, ...], Demand] = {}
     for demand in now.demands:
@@ -90,7 +90,7 @@ class _Trial:
         try:
             yield from self._answered(number)
         finally:
-            queue.cancel(number)
+            slurm_queue.cancel(number)
 
     def _options(self) -> list[str]:
         own = ["--job-name=hs-check", "--export=ALL", f"--chdir={Path.cwd()}", f"--output={self._folder}/output"]
@@ -110,7 +110,7 @@ class _Trial:
         if answer is not None:
             yield from self._judge(json.loads(answer), read_after)
         elif state in _WAITING:
-            reason = next((job.reason for job in queue.jobs([number])), "")
+            reason = next((job.reason for job in slurm_queue.jobs([number])), "")
             yield warn(self._topic, f"the probe still waits after {self._wait:.0f} s ({reason}); try again with --wait")
         elif self._read("seen") == self._token:
             last = ((self._read("output") or "").strip() or f"job {number} ended as {state}").splitlines()[-1]
@@ -131,9 +131,9 @@ class _Trial:
         begun = time.monotonic()
         ended: float | None = None
         while True:
-            state = queue.state(number)
+            state = slurm_queue.state(number)
             moment = time.monotonic()
-            ended = ended or (None if state in queue.LIVE else moment)
+            ended = ended or (None if state in slurm_queue.LIVE else moment)
             over = ended is not None and moment - ended > _LATE_SECONDS
             if self._read("ended") or over or (state in _WAITING and moment - begun > self._wait):
                 return state

@@ -15,7 +15,7 @@ from hardscale.settings.headline import entry_for
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings
 from hardscale.settings.study import Study
 from hardscale.settings.study_attacks import parse_attack
-from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
+from hardscale.settings.tasks import TaskSettings
 from hardscale.settings.training import FinetuneSettings
 from hardscale.untrusted.literal import markdown
 
@@ -50,7 +50,7 @@ def constants_table(studies: Sequence[Study]) -> str:
 def _rows(studies: Sequence[Study]) -> Iterator[_Row]:
     words = {f"words.{key.partition('.')[2]}": one for key, one in values.WORDS.items()}
     yield from _block("task", values.TASK, TaskSettings(), [_task(s, "imdb", "spam") for s in studies], studies)
-    yield from _block("task", words, TaskSettings(), [_task(s, *CONSTRUCTED) for s in studies], studies)
+    yield from _block("task", words, TaskSettings(), [_task(s, *values.WORD_TASKS) for s in studies], studies)
     yield from _block("finetune", values.FINETUNE, FinetuneSettings(), [s.finetune for s in studies], studies)
     yield from _rounds(studies)
     for kind, wanted in values.ATTACKS["classifiers"].items():

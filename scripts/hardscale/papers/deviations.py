@@ -18,9 +18,9 @@ from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.defenses import AdversarialRounds, CAdvIPO, CAdvUL
 from hardscale.settings.study import UNDEFENDED, Cell, Study
 from hardscale.settings.study_attacks import AnyTask
-from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS
+from hardscale.settings.tasks import PREFERENCE_TASKS, TEXT_TASKS
 
-_PAPERS_TASKS = (*CONSTRUCTED, *TEXT_TASKS, *PREFERENCE_TASKS)
+_PAPERS_TASKS = (*values.WORD_TASKS, *TEXT_TASKS, *PREFERENCE_TASKS)
 
 
 class Deviation(NamedTuple):
@@ -143,7 +143,7 @@ def _tasks(study: Study) -> Iterator[Deviation]:
                 wanted.pop("safe_answer")  # of no effect beside a table of them
             yield from _compared(study, f"tasks.{name}", task, wanted, True)
         elif (task.kind or name) in _PAPERS_TASKS:
-            words = values.WORDS if (task.kind or name) in CONSTRUCTED else {}
+            words = values.WORDS if (task.kind or name) in values.WORD_TASKS else {}
             yield from _compared(study, f"tasks.{name}", task, {**values.TASK, **words}, False)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from hardscale.papers.values import WORD_TASKS
 from hardscale.settings.chat import ChatTaskSettings, ModelName
 from hardscale.settings.study import Study
-from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings, WordSource
+from hardscale.settings.tasks import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings, WordSource
 
 
 class _Used(NamedTuple):
@@ -54,7 +55,7 @@ _DIFFERENCES: tuple[tuple[str, bool, Callable[[_Used], bool]], ...] = (
     (
         "words are of another list than the published one, where they have 7.2 letters on average (here 9.6)",
         False,
-        lambda u: any(task.words == WordSource() for task in u.of(*CONSTRUCTED)),
+        lambda u: any(task.words == WordSource() for task in u.of(*WORD_TASKS)),
     ),
     (
         "prompts of chat models have the system text of their own templates, not that of the published code",

@@ -220,7 +220,9 @@ ROUNDS: dict[tuple[str, str], dict[str, int]] = {
     ("qwen2.5", "gcg"): _QWEN,
 }
 TASK: PublishedBlock = _all(SCALING_CODE, answer_prompt="\n\nAnswer:", n_train=20_000, max_words=None, max_tokens=1_000)
-#: ... of tasks made of words.
+#: The published tasks that are made of words.
+WORD_TASKS = ("password_match", "word_length")
+#: ... of these.
 WORDS: PublishedBlock = _all(
     SCALING_CODE, words__source="english_words", words__min_length=1, words__max_length=22, words__n_words=25_487
 )

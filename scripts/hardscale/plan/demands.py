@@ -15,9 +15,8 @@ from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
 from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous, External
 from hardscale.settings.study import UNDEFENDED, Study
-from hardscale.settings.tasks import CONSTRUCTED
 from hardscale.settings.training import ExposureSettings
-from hardscale.tasks.templates import TEMPLATES
+from hardscale.tasks.templates import constructed_tasks
 
 _Place = tuple[str, str, str]
 _Cells = Sequence[tuple[str, str, str, int]]
@@ -194,9 +193,9 @@ def _known_bound(name: str, settings: Any) -> int | None:
     """
     if isinstance(settings, ChatTaskSettings) or "max_tokens" in settings.model_fields_set:
         return None
-    if (settings.kind or name) not in CONSTRUCTED:
+    template, word = constructed_tasks().get(settings.kind or name), "x" * settings.words.max_length
+    if template is None or not template.of_words:
         return None
-    template, word = TEMPLATES[settings.kind or name], "x" * settings.words.max_length
     chunks = template.chunks((word,) * (len(template.constants) - 1), settings.instruction, settings.answer_prompt)
     return len("".join(chunks).encode()) + _AROUND
 

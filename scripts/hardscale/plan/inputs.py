@@ -18,7 +18,7 @@ from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.models import HubScale
 from hardscale.settings.study import Cell, data_root
 from hardscale.tasks.locate import LocalFiles, chat_files, locate
-from hardscale.untrusted.wordings import locate_text
+from hardscale.tasks.wordings import locate_text
 
 
 class JobInputs:

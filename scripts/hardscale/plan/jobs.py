@@ -195,7 +195,7 @@ class Jobs:
         tasks = dict.fromkeys(cell.task for cell in self.grid.cells)
         instances = [SimpleNamespace(task=task) for task in tasks]
         files = SimpleNamespace(files=self.inputs.task_files)
-        return self._job(table.PREPARE_TASK, instances, files=files, spec=self.specs.task)
+        return self._job(table.PREPARE_TASK, instances, files=files, spec=self.specs.task, code=self.codes.task)
 
     @cached_property
     def prepare_model(self) -> Job:

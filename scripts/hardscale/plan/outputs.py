@@ -4,44 +4,15 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from hardscale.figures.about import figures
 from hardscale.plan.chat_grid import ChatGrid
 from hardscale.plan.grid import StudyGrid
 
-FIGURES = (
-    "asr_vs_parameters",
-    "attack_scaling",
-    "attack_comparison",
-    "asr_by_round",
-    "defense_scaling",
-    "offense_defense",
-    "clean_accuracy",
-)
-#: Of a family of chat models with several sizes.
-BY_SIZE = "chat_asr_by_size"
-#: Of chat models.
-CHAT_FIGURES = (
-    "robustness_bars",
-    "ablations",
-    "loss_correlation",
-    "embedding_losses",
-    "chat_defense_compute",
-    BY_SIZE,
-)
 #: Tables of chat models, written by one rule.
 _CHAT_TABLES = (
     *(f"{stem}.{suffix}" for stem in ("utility", "gains", "worst", "correlations") for suffix in ("parquet", "csv")),
     "losses.parquet",
 )
-#: Figure -> tables that it is drawn from besides runs and fits.
-_FIGURE_TABLES = {
-    "robustness_bars": ("utility", "worst"),
-    "ablations": ("utility", "losses", "cost"),
-    "loss_correlation": ("utility", "losses"),
-    "embedding_losses": ("losses",),
-    "chat_defense_compute": ("utility",),
-    BY_SIZE: ("utility",),
-    "joint_defense_compute": ("cost",),
-}
 
 
 class Outputs:
@@ -66,7 +37,10 @@ class Outputs:
 
     def tables_of(self, figure: str) -> list[str]:
         """Tables that a figure is drawn from besides runs and fits."""
-        return self._tables(*(f"{stem}.parquet" for stem in _FIGURE_TABLES.get(figure, ())))
+        made = set(self.tables())
+        return [
+            name for name in self._tables(*(f"{stem}.parquet" for stem in figures()[figure].tables)) if name in made
+        ]
 
     def _tables(self, *names: str) -> list[str]:
         return [str(self._grid.layout.table(name)) for name in names]
@@ -74,10 +48,14 @@ class Outputs:
     @cached_property
     def figure_names(self) -> tuple[str, ...]:
         """The figures that have something to show in this study."""
-        kinds = {self._grid.study.is_chat(cell.task) for cell in self._grid.cells}
-        chat = [name for name in CHAT_FIGURES if name != BY_SIZE or self._chat.several_sizes]
-        joint = ("joint_defense_compute",) if self._chat.c_at_blocks else ()
-        return (*(FIGURES if False in kinds else ()), *(chat if True in kinds else ()), *joint)
+        chats = {self._grid.study.is_chat(cell.task) for cell in self._grid.cells}
+        present = {"classifiers": False in chats, "chat": True in chats, "any": True}
+        conditions = {
+            None: True,
+            "several_sizes": self._chat.several_sizes,
+            "continuous_classifiers": bool(self._chat.c_at_blocks),
+        }
+        return tuple(name for name, about in figures().items() if present[about.victims] and conditions[about.only])
 
     def figures(self) -> list[str]:
         """The study's figures."""

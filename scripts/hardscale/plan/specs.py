@@ -11,12 +11,15 @@ from typing import Any
 from hardscale.artifacts.digest import code_digest, versions_digest
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.figures.about import figures
 from hardscale.papers import deviations
+from hardscale.plan import table
 from hardscale.plan.grid import RoundBlock, StudyGrid
-from hardscale.plan.outputs import CHAT_FIGURES
 from hardscale.plan.paths import Lineage, parse_part, undefended
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.attacks import AttackSettings
+from hardscale.settings.chat import ChatTaskSettings
+from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import External
 from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.utility import OTHER_JOBS
@@ -192,7 +195,9 @@ class Specs:
 
     def deviations(self, wildcards: Any) -> str:
         """Where the study differs from the published runs, in what a figure is about, as captions take it in."""
-        return restructured("; ".join(deviations.lines(self._study, chat=wildcards.figure in CHAT_FIGURES)))
+        victims = figures()[wildcards.figure].victims
+        chat = None if victims == "any" else victims == "chat"
+        return restructured("; ".join(deviations.lines(self._study, chat=chat)))
 
     def all_deviations(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """The same in everything, as JSON."""
@@ -231,6 +236,14 @@ class CodeDigests:
         """Digest of the code of a job; with ``versions: strict`` of the versions of its libraries too."""
         digest = code_digest(*modules, "hardscale.runtime.instruction_set")  # which every job settles
         return f"{digest}-{versions_digest(*modules)}" if self._study.versions == "strict" else digest
+
+    def task(self, wildcards: Any) -> str:
+        """Digest of the code that makes a task; of a constructed one with its own module and no other."""
+        settings = self._study.tasks[wildcards.task]
+        own = []
+        if not isinstance(settings, ChatTaskSettings) and constructed(wildcards.task, settings):
+            own = [f"hardscale.tasks.{settings.kind or wildcards.task}"]
+        return self.of(*table.PREPARE_TASK.modules, *own)
 
     def attack(self, wildcards: Any) -> str:
         """Digest of the attack job's code with the one attack that it runs."""

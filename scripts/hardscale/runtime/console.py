@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
-import time
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from hardscale.errors import HardscaleError
 from hardscale.untrusted.literal import one_line, visible
 
-_INTERVAL_SECONDS = 15.0
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_INTERVAL_SECONDS, _BAR_SECONDS = 15.0, 0.5
+_COLUMNS = 500  # no line is so long
+_LINE = "{desc}: {n_fmt}/{total_fmt} {unit}s  {rate_fmt}  ETA {remaining}{postfix}"
+_BAR = "{desc} |{bar:24}| {n_fmt}/{total_fmt} {unit}s  {rate_fmt}  ETA {remaining}{postfix}"
 _terminal: TextIO = sys.stderr
 _label = ""
 
@@ -103,52 +110,90 @@ def _quiet_libraries() -> None:
     logging.captureWarnings(True)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+@functools.cache
+def _bar_type() -> type[tqdm[Any]]:
+    """Tqdm without its watching thread and its lock for other processes, which ranks and forks do not need.
+
+    It is imported here, as it costs a tenth of a second that most commands do not need.
+    """
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        monitor_interval = 0
+
+    Bar.set_lock(threading.RLock())
+    return Bar
+
+
+def _size() -> dict[str, int | bool]:
+    """Where a bar learns its width: from the terminal, each time that it is drawn, or from us where that has none."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.get_terminal_size(_terminal.fileno()).columns:
+            return {"dynamic_ncols": True}
+    return {"ncols": _COLUMNS, "nrows": 2}
+
+
+class _Lines:
+    """What a bar that is not on a terminal writes to: every state of it becomes a line of ours."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            say(line)
+
+    def flush(self) -> None:
+        """Lines are flushed as they are said."""
 
 
 class Progress:
-    """Progress of long work: a bar on a TTY, a line every quarter of a minute elsewhere; always rate and ETA."""
+    """Progress of long work: a bar on a TTY, a line every quarter of a minute elsewhere; always rate and ETA.
+
+    Args:
+        total: units of the whole work.
+        label: what is done.
+        unit: what is counted, in the singular.
+        interval: seconds between two lines.
+    """
 
     def __init__(self, total: int, label: str, unit: str = "step", interval: float = _INTERVAL_SECONDS) -> None:
         self.total, self.label, self.unit = total, label, unit
-        self.done = 0
-        self._start = self._last = time.monotonic()
-        self._tty = _terminal.isatty()
-        self._interval = 0.5 if self._tty else interval
-        self._shown = False
+        tty = _terminal.isatty()
+        self._bar = _bar_type()(
+            total=total,
+            desc=f"[{_label}] {label}" if tty else label,
+            unit=unit,
+            file=_terminal if tty else _Lines(),
+            mininterval=_BAR_SECONDS if tty else interval,
+            miniters=0,  # the clock is looked at with every update
+            smoothing=0,  # the rate is the mean over the whole work
+            bar_format=_BAR if tty else _LINE,
+            **_size(),
+            ascii=False,
+            leave=False,
+            delay=1e-9,  # nothing is shown before anything is done
+            position=0,
+            disable=False,  # whatever the environment says: it counts
+        )
+
+    @property
+    def done(self) -> int:
+        """Units done; set it to what an earlier run did, which the rate leaves out."""
+        return self._bar.n
+
+    @done.setter
+    def done(self, n: int) -> None:
+        self._bar.n = self._bar.last_print_n = self._bar.initial = n
 
     def update(self, n: int = 1, **figures: float) -> None:
         """Count ``n`` more units done; ``figures`` are shown beside the rate."""
-        self.done += n
-        now = time.monotonic()
-        if now - self._last >= self._interval:
-            self._last = now
-            self._show(now, figures)
-
-    def _show(self, now: float, figures: dict[str, float]) -> None:
-        elapsed = now - self._start
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = (self.total - self.done) / rate if rate else 0.0
-        parts = [f"{self.label}: {self.done}/{self.total} {self.unit}s", f"{rate:.3g}/s", f"ETA {_clock(left)}"]
-        parts += [f"{name} {value:.4g}" for name, value in figures.items()]
-        line = "  ".join(parts)
-        if self._tty:
-            width = 24
-            full = round(width * self.done / max(self.total, 1))
-            print(
-                f"\r\x1b[2K[{_label}] |{'█' * full}{'·' * (width - full)}| {line}", end="", file=_terminal, flush=True
-            )
-            self._shown = True
-        else:
-            say(line)
+        self._bar.postfix = ", ".join(_words(figures))
+        self._bar.update(n)
 
     def close(self, **figures: float) -> None:
         """Say how much was done in what time."""
-        if self._shown:
-            print("\r\x1b[2K", end="", file=_terminal, flush=True)
-        elapsed = time.monotonic() - self._start
-        extra = "".join(f"  {name} {value:.4g}" for name, value in figures.items())
-        say(f"{self.label}: {self.done}/{self.total} {self.unit}s in {_clock(elapsed)}{extra}")
+        took = self._bar.format_interval(self._bar.format_dict["elapsed"])
+        self._bar.close()
+        say("  ".join([f"{self.label}: {self.done}/{self.total} {self.unit}s in {took}", *_words(figures)]))
+
+
+def _words(figures: dict[str, float]) -> list[str]:
+    return [f"{name} {value:.4g}" for name, value in figures.items()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from hardscale.settings.blocks import Settings
 from hardscale.settings.bounds import Examples, Line, Real, Text, Tokens, Whole, size
+from hardscale.tasks.templates import constructed_tasks
 
 LetterCount = Annotated[int, Whole(1, 100)]
 
@@ -37,9 +38,14 @@ class WordSource(Settings):
         return self
 
 
-CONSTRUCTED = ("password_match", "word_length")
+#: Tasks that are made here, without any file: each a module of :mod:`hardscale.tasks` that says so.
+CONSTRUCTED = tuple(constructed_tasks())
 TEXT_TASKS = ("imdb", "spam")
 PREFERENCE_TASKS = ("helpful", "harmless")
+if TYPE_CHECKING:
+    TaskKind = str
+else:
+    TaskKind = Literal[(*CONSTRUCTED, *TEXT_TASKS, *PREFERENCE_TASKS, "described")]
 
 
 class TaskSettings(Settings):
@@ -48,7 +54,7 @@ class TaskSettings(Settings):
     A described task needs ``source``, ``text``, ``label`` and ``labels``; the six need nothing.
     """
 
-    kind: Literal["password_match", "word_length", "imdb", "spam", "helpful", "harmless", "described"] | None = Field(
+    kind: TaskKind | None = Field(
         None, description="Defaults to the task's own name; `described` when `source` is given."
     )
     instruction: Text | None = Field(None, description="Text before the content; the built-in one when absent.")

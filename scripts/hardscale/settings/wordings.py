@@ -1,7 +1,7 @@
 """Words of others that a study uses: where they are found, never the words themselves.
 
 Judges and attacks are published with prompts that are not this repository's to copy. A study names the file that holds
-them, and :mod:`hardscale.untrusted.wordings` reads it.
+them, and :mod:`hardscale.tasks.wordings` reads it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
+from hardscale.artifacts.publish import fresh_draft, put_in_place
 from hardscale.errors import DataError
 
 CLAIMS_FILE, SUMMARY_FILE, RUN_FILE, NOTES_FILE = "claims.csv", "summary.md", "run.json", "notes.md"
@@ -68,12 +69,15 @@ def store(results: Path, home: Path, name: str | None = None) -> Path:
             raise DataError(f"{results}: no tables/{table}; run the study to its end first (make study)")
     run = _facts(results)
     folder = home / results.resolve().name / (name or _name(run["machine"], results))
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    for table in (CLAIMS_FILE, SUMMARY_FILE):
-        shutil.copyfile(results / "tables" / table, folder / table)
-    (folder / RUN_FILE).write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    draft = fresh_draft(folder)
+    try:
+        draft.mkdir()
+        for table in (CLAIMS_FILE, SUMMARY_FILE):
+            shutil.copyfile(results / "tables" / table, draft / table)
+        (draft / RUN_FILE).write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        put_in_place(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

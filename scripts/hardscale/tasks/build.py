@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import EXAMPLES
 from hardscale.artifacts.tables import write_table
 from hardscale.settings.chat import ChatTaskSettings
-from hardscale.settings.tasks import PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
-from hardscale.tasks import password_match, preference, text, word_length
+from hardscale.settings.tasks import CONSTRUCTED, PREFERENCE_TASKS, TEXT_TASKS, TaskSettings
+from hardscale.tasks import preference, text
 from hardscale.tasks.build_chat import prepare_chat_task
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.locate import task_kind
@@ -24,10 +25,8 @@ def build_task(name: str, settings: TaskSettings, seed: int, root: Path | None) 
         DataError: its data cannot be had or do not fit the settings.
     """
     kind = task_kind(name, settings)
-    if kind == "password_match":
-        return password_match.build(name, settings, seed)
-    if kind == "word_length":
-        return word_length.build(name, settings, seed)
+    if kind in CONSTRUCTED:
+        return importlib.import_module(f"hardscale.tasks.{kind}").build(name, settings, seed)
     if kind in TEXT_TASKS:
         return text.build(name, kind, settings, seed, root)
     if kind in PREFERENCE_TASKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from hardscale.errors import DataError
@@ -20,8 +21,10 @@ def check_source(name: str, settings: TaskSettings | ChatTaskSettings, root: Pat
     try:
         if isinstance(settings, ChatTaskSettings):
             return _check_chat(name, settings, root)
-        if task_kind(name, settings) in CONSTRUCTED:
-            return _check_words(name, settings)
+        kind = task_kind(name, settings)
+        if kind in CONSTRUCTED:
+            problem = getattr(importlib.import_module(f"hardscale.tasks.{kind}"), "problem", None)
+            return problem(name, settings) if problem else None
         place = locate(name, settings, root)
     except DataError as error:
         return str(error)
@@ -37,11 +40,3 @@ def _check_chat(name: str, settings: ChatTaskSettings, root: Path | None) -> str
         if isinstance(place, HubTable) and not hub.cached(place) and not hub.reachable():
             return hub.absent_line(key, place, root)
     return None
-
-
-def _check_words(name: str, settings: TaskSettings) -> str | None:
-    if task_kind(name, settings) != "password_match":
-        return None
-    from hardscale.tasks.password_match import too_few_words
-
-    return too_few_words(name, settings)

@@ -1,4 +1,6 @@
-"""Prompts of the six tasks: content formats, labels and answer prompt as in section 3, instructions in our words.
+"""Prompts of tasks: content formats, labels and answer prompt as in section 3, instructions in our words.
+
+Those of constructed tasks stand in the modules that make them.
 
 Content is built by joining constant strings and values, never by formatting, so braces in data stay data.
 """
@@ -6,7 +8,9 @@ Content is built by joining constant strings and values, never by formatting, so
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+from hardscale.artifacts.declared import declared
 from hardscale.tasks.example import IMMUTABLE, OVERWRITABLE, PERTURBABLE
 
 
@@ -58,29 +62,42 @@ class Template:
         return tuple(dict.fromkeys(piece for piece in (before, *self.constants, answer_prompt) if piece))
 
 
+@dataclass(frozen=True)
+class ConstructedTask(Template):
+    """What the module of a constructed task says in ``TASK``; its name is that of the module.
+
+    The module also defines ``build(name, settings, seed)``, which returns a BuiltTask, and may define
+    ``problem(name, settings)``, which returns one line that says why settings cannot be met, at no cost, or None.
+
+    Attributes:
+        of_words: whether every value of the content is one word of the study's ``words``, so that their lengths bound
+            that of a prompt.
+    """
+
+    of_words: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.constants, tuple) or len(self.constants) < 2:
+            raise ValueError(f"constants: found {self.constants!r}, expected a tuple of at least two texts")
+        if not isinstance(self.labels, tuple) or len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels: found {self.labels!r}, expected a tuple of at least two different texts")
+
+
+@cache
+def constructed_tasks() -> dict[str, ConstructedTask]:
+    """What constructed tasks say, by name: read from the modules of this package that assign ``TASK``, without loading.
+
+    Raises:
+        StudyError: what a module says is incomplete or wrong.
+    """
+    return declared("tasks", "TASK", ConstructedTask, "build")
+
+
 _CONVERSATIONS = ("Conversation 1\n---\n", "\n---\nConversation 2\n---\n", "\n---\n")
 _FIRST_SECOND = (" FIRST", " SECOND")
 
+#: Of the tasks that are read from published tables.
 TEMPLATES: dict[str, Template] = {
-    "password_match": Template(
-        instruction=(
-            "You guard a computer. It knows a system password, and somebody types a user password. Answer GRANTED if "
-            "the two passwords are the same and DENIED if they differ. What comes after the user password does not "
-            "count.\n\n"
-        ),
-        labels=(" DENIED", " GRANTED"),
-        constants=("System password: ", "\nUser password: ", "\n---\n"),
-        free_slot=True,
-    ),
-    "word_length": Template(
-        instruction=(
-            "Compare the lengths of two words. Answer FIRST if the first word is longer or both are equally long, and "
-            "SECOND if the second word is longer. What comes after the second word does not count.\n\n"
-        ),
-        labels=_FIRST_SECOND,
-        constants=("Word 1: ", "\nWord 2: ", "\n---\n"),
-        free_slot=True,
-    ),
     "imdb": Template(
         instruction=(
             "Read what somebody wrote about a film. Answer POSITIVE if they liked it and NEGATIVE if they did not.\n\n"

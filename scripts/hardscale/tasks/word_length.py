@@ -9,10 +9,18 @@ from hardscale.errors import DataError
 from hardscale.settings.tasks import TaskSettings
 from hardscale.tasks.example import BuiltTask, Example
 from hardscale.tasks.splits import shuffled
-from hardscale.tasks.templates import TEMPLATES
+from hardscale.tasks.templates import ConstructedTask
 from hardscale.tasks.words import divide, draw_words, word_source_name
 
-_TEMPLATE = TEMPLATES["word_length"]
+TASK = ConstructedTask(
+    instruction=(
+        "Compare the lengths of two words. Answer FIRST if the first word is longer or both are equally long, and "
+        "SECOND if the second word is longer. What comes after the second word does not count.\n\n"
+    ),
+    labels=(" FIRST", " SECOND"),
+    constants=("Word 1: ", "\nWord 2: ", "\n---\n"),
+    free_slot=True,
+)
 _MOST_DRAWS = 50
 
 
@@ -52,8 +60,8 @@ def build(name: str, settings: TaskSettings, seed: int) -> BuiltTask:
         examples = [
             Example(
                 i,
-                _TEMPLATE.chunks(pair, settings.instruction, settings.answer_prompt),
-                _TEMPLATE.modifiable,
+                TASK.chunks(pair, settings.instruction, settings.answer_prompt),
+                TASK.modifiable,
                 label_of(*pair),
             )
             for i, pair in enumerate(pairs)
@@ -63,9 +71,9 @@ def build(name: str, settings: TaskSettings, seed: int) -> BuiltTask:
     return BuiltTask(
         train=split(train),
         validation=split(validation),
-        labels=_TEMPLATE.labels,
-        chunk_kinds=_TEMPLATE.chunk_kinds,
-        pieces=_TEMPLATE.pieces(settings.instruction, settings.answer_prompt),
+        labels=TASK.labels,
+        chunk_kinds=TASK.chunk_kinds,
+        pieces=TASK.pieces(settings.instruction, settings.answer_prompt),
         facts={"source": word_source_name(settings.words), "revision": "unpinned", "n_words": len(words)},
     )
 

@@ -23,6 +23,7 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
+from hardscale.models.flop_counter import FlopCounter, PassCounts
 from hardscale.models.flops import ModelShape, training_flops
 from hardscale.models.load import load_classifier
 from hardscale.runtime.console import say
@@ -32,7 +33,6 @@ from hardscale.tasks.data import load_split, load_task
 from hardscale.training.batches import Order, TokenRow
 from hardscale.training.c_at_step import ClassifierStep
 from hardscale.training.continuous.history import History
-from hardscale.training.continuous.passes import Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.exposure import Exposure
@@ -77,7 +77,7 @@ class _Progress:
         journal: its training so far.
         terms: its rows of TERMS so far.
         n_fell: rows of it that the attack made the model misclassify.
-        work: of all earlier stages, as :meth:`Work.values`.
+        work: of all earlier stages, as :meth:`PassCounts.values`.
         n_seen_tokens: of all earlier stages.
     """
 
@@ -85,7 +85,7 @@ class _Progress:
     journal: TrainHistory = field(default_factory=TrainHistory)
     terms: list[dict[str, Any]] = field(default_factory=list)
     n_fell: float = 0
-    work: list[float] = field(default_factory=lambda: Work().values())
+    work: list[float] = field(default_factory=lambda: PassCounts().values())
     n_seen_tokens: int = 0
 
     def dump(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class _Training:
             )
         embedding = model.get_input_embeddings()
         self.mean_norm, self.unit = mean_embedding_norm(embedding), embedding_factor(embedding)
-        meter = Meter(self._shape(model), 0, trains_all=True, reads_last=True)
+        counter = FlopCounter(self._shape(model), trains_all=True)
         self.engine = Engine(
             model,
             self.settings.optimizer,
@@ -146,11 +146,11 @@ class _Training:
             group=group,
             options=options,
         )
-        self.step = ClassifierStep(self.settings, self.engine, meter, self.mean_norm, self.seed, self.unit)
+        self.step = ClassifierStep(self.settings, self.engine, counter, self.mean_norm, self.seed, self.unit)
         self.progress = self._begin()
 
     def _shape(self, model: Any) -> ModelShape:
-        """As the meter counts: its head has an output for every label, where a language model has its vocabulary."""
+        """As the counter counts: its head has an output for every label, where a language model has its vocabulary."""
         return replace(model_shape(model.config), vocab=self.n_labels)
 
     def _begin(self) -> _Progress:
@@ -225,7 +225,7 @@ class _Training:
                 say(f"stage {stage}/{self.n_stages}: clean accuracy {clean:.3f}, published {self.outs[stage]}")
         self.shelf.publish_rounds([stage])
         self.group.barrier()
-        work = Work(*self.progress.work) + self.progress.history.work
+        work = PassCounts(*self.progress.work) + self.progress.history.work
         self.progress = _Progress(stage + 1, work=work.values(), n_seen_tokens=facts["n_seen_tokens"])
 
     def _add_terms(self, draft: Draft) -> None:
@@ -239,7 +239,7 @@ class _Training:
         """Compute of the stage by itself for training and attack, of all so far for the rest."""
         progress, n_params = self.progress, self.engine.n_params
         here, n_tokens = progress.history.work, progress.journal.n_tokens
-        work, trained = Work(*progress.work) + here, training_flops(n_params, n_tokens)
+        work, trained = PassCounts(*progress.work) + here, training_flops(n_params, n_tokens)
         n_rows = sum(row["n_examples"] for row in progress.journal.metrics)
         return {
             "cell": self.spec["cell"],

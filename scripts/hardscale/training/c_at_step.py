@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import Perturbed, perturb
+from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
 from hardscale.models.outputs import embeddings_as
 from hardscale.settings.defenses import CAt
 from hardscale.training.batches import Batch, TokenRow
-from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.engine import Engine
 
 
@@ -42,7 +42,7 @@ class ClassifierStepSums:
     tokens: float = 0.0
     projected: float = 0.0
     ratios: float = 0.0
-    work: Work = field(default_factory=Work)
+    work: PassCounts = field(default_factory=PassCounts)
     largest: float = 0.0
 
     def values(self) -> list[float]:
@@ -54,7 +54,7 @@ class ClassifierStepSums:
     def of(cls, values: Sequence[float], largest: float) -> ClassifierStepSums:
         """Of :meth:`values`."""
         clean, adversarial, first, fell, tokens, projected, ratios, *work = values
-        return cls(clean, adversarial, first, fell, tokens, projected, ratios, Work(*work), largest)
+        return cls(clean, adversarial, first, fell, tokens, projected, ratios, PassCounts(*work), largest)
 
     def row(self, step: int, n_rows: int) -> dict[str, Any]:
         """A row of TERMS: ``utility`` is of the rows as they are, ``toward`` of the same rows under attack."""
@@ -82,16 +82,16 @@ class ClassifierStep:
     Args:
         settings: of the defense.
         engine: around a sequence classifier.
-        meter: prices what is done.
+        counter: prices what is done.
         mean_norm: mean norm of the vocabulary's embeddings before training.
         seed: of where attacks start.
         unit: what absolute sizes of the attack are in; see :func:`hardscale.attacks.perturb.embedding_factor`.
     """
 
     def __init__(
-        self, settings: CAt, engine: Engine, meter: Meter, mean_norm: float, seed: int, unit: float = 1.0
+        self, settings: CAt, engine: Engine, counter: FlopCounter, mean_norm: float, seed: int, unit: float = 1.0
     ) -> None:
-        self._settings, self._engine, self._meter = settings, engine, meter
+        self._settings, self._engine, self._counter = settings, engine, counter
         self._mean_norm, self._unit, self._seed, self._group = mean_norm, unit, seed, engine.group
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
@@ -117,7 +117,7 @@ class ClassifierStep:
             tally.clean += float(clean[:n].detach().double().sum())
             tally.adversarial += float(attacked[:n].detach().double().sum())
             tally.fell += float(fell[:n].sum())
-            tally.work += self._meter.training([Length(len(row.ids), 1) for row in parts[index]] * 2)
+            tally.work += self._counter.training([Length(len(row.ids), 1) for row in parts[index]] * 2)
             own = self._settings.clean_weight * clean + self._settings.adversarial_weight * attacked
             losses.append(own.detach()[:n])
             return (own * batches[index].weights).sum() / len(rows)
@@ -144,7 +144,7 @@ class ClassifierStep:
     def _note(self, part: Sequence[TokenRow], found: Perturbed, tally: ClassifierStepSums) -> None:
         settings, n_tokens = self._settings.attack, int(found.n_tokens.sum())
         lengths = [Length(len(row.ids), 1) for row in part]
-        tally.work += self._meter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
+        tally.work += self._counter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
         tally.first -= float(found.losses[0, : len(part)].double().sum())
         tally.tokens += n_tokens
         tally.projected += found.projected_share * n_tokens

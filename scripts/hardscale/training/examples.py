@@ -15,12 +15,12 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
 from hardscale.models.counts import model_shape
+from hardscale.models.flop_counter import PassCounts
 from hardscale.models.flops import backward_flops, exact_forward_flops, forward_flops
 from hardscale.runtime.memory import Budget
 from hardscale.settings.defenses import AttackInTraining
 from hardscale.tasks.example import Example
 from hardscale.training.clean import classify
-from hardscale.training.continuous.passes import Work
 from hardscale.training.pool import PoolEntry
 from hardscale.training.session import Session
 
@@ -39,7 +39,7 @@ class Outcome:
         success: whether the model misclassifies it.
         n_forward: tokens read forwards by the convention.
         n_backward: ... and backwards.
-        work: as :meth:`Work.values`, with the operations as computed.
+        work: as :meth:`PassCounts.values`, with the operations as computed.
         start: how its first text came about (:mod:`hardscale.attacks.starts`).
     """
 
@@ -58,13 +58,13 @@ class Attacked:
     Attributes:
         targets: the class that the attack wants of each example.
         n_scored: tokens read to find them.
-        scored: the same as :meth:`Work.values`.
+        scored: the same as :meth:`PassCounts.values`.
         outcomes: of the examples done, in the order of all.
     """
 
     targets: list[int]
     n_scored: int
-    scored: list[float] = field(default_factory=lambda: Work().values())
+    scored: list[float] = field(default_factory=lambda: PassCounts().values())
     outcomes: list[Outcome] = field(default_factory=list)
 
     def dump(self) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Attacked:
         return forward_flops(n_params, n_forward) + backward_flops(n_params, n_backward)
 
     @property
-    def work(self) -> Work:
+    def work(self) -> PassCounts:
         """Passes, tokens and operations as they were done."""
-        return sum((Work(*outcome.work) for outcome in self.outcomes), start=Work(*self.scored))
+        return sum((PassCounts(*outcome.work) for outcome in self.outcomes), start=PassCounts(*self.scored))
 
     @property
     def success_share(self) -> float:
@@ -151,7 +151,7 @@ class Generation:
         shape = model_shape(module.config)  # type: ignore[arg-type]
         lengths = [len(ids) for ids in self.codec.encode_prompts(texts)]
         flops = sum(exact_forward_flops(shape, length, 0, n_labels) for length in lengths)
-        scored = Work(len(texts), 0, n_tokens, 0, flops)
+        scored = PassCounts(len(texts), 0, n_tokens, 0, flops)
         return Attacked(logits.argmax(dim=-1).tolist(), n_tokens, scored.values())
 
     def go_on(self, module: nn.Module, attacked: Attacked, progress: Callable[[int], None]) -> tuple[bool, bool]:
@@ -216,8 +216,7 @@ class Generation:
 
 def _outcome(result: AttackResult) -> Outcome:
     n_forward, n_backward = result.forward_tokens[-1], result.backward_tokens[-1]
-    passes = result.forward_passes[-1], result.backward_passes[-1]
-    work = Work(*passes, n_forward, n_backward, result.flops_exact[-1])
+    work = PassCounts.last_of(result)
     return Outcome(
         result.prompt_text, bool(result.successes[-1]), n_forward, n_backward, work.values(), start_of(result.notes)
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.manifest import MANIFEST, open_artifact, read_manifest
+from hardscale.artifacts.publish import fresh_draft, put_in_place
 from hardscale.errors import ArtifactError, TrainingError
 from hardscale.training.distributed import Group
 
@@ -65,12 +66,12 @@ class FinishedRounds:
 def link_tree(source: Path, folder: Path) -> None:
     """Make ``folder`` an equal artifact that shares its files with ``source`` where the file system can."""
     read_manifest(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.parent / f".{folder.name}.tmp-link"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, copy_function=_link)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    draft = fresh_draft(folder)
+    try:
+        shutil.copytree(source, draft, copy_function=_link)
+        put_in_place(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardscale.training.continuous.passes import Work
+from hardscale.models.flop_counter import PassCounts
 from hardscale.training.examples import Attacked
 from hardscale.training.loop import TrainHistory
 from hardscale.training.pool import PoolEntry, RoundSet, pool_rows
@@ -25,7 +25,7 @@ class RoundsProgress:
         attack_asr: success share of the round's attack.
         starts: how many first texts of it came about how.
         generation_flops: of the round.
-        work: of the round so far, generation and training, as :meth:`Work.values`.
+        work: of the round so far, generation and training, as :meth:`PassCounts.values`.
         earlier_work: of all earlier rounds.
         defense_flops: of all earlier rounds.
         n_seen_tokens: trained on in all earlier rounds.
@@ -40,8 +40,8 @@ class RoundsProgress:
     attack_asr: float = 0.0
     starts: dict[str, int] = field(default_factory=dict)
     generation_flops: float = 0.0
-    work: list[float] = field(default_factory=lambda: Work().values())
-    earlier_work: list[float] = field(default_factory=lambda: Work().values())
+    work: list[float] = field(default_factory=lambda: PassCounts().values())
+    earlier_work: list[float] = field(default_factory=lambda: PassCounts().values())
     defense_flops: float = 0.0
     n_seen_tokens: int = 0
 

@@ -16,6 +16,7 @@ from hardscale.artifacts.tables import read_table, write_table
 from hardscale.attacks.codec import Codec
 from hardscale.errors import TrainingError
 from hardscale.models.counts import model_shape
+from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
 from hardscale.models.flops import training_flops
 from hardscale.models.load import load_classifier
 from hardscale.runtime.console import Progress as Bar
@@ -26,7 +27,6 @@ from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 from hardscale.training import faults
 from hardscale.training.batches import Order, TokenRow
-from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.distributed import Group
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.examples import Attacked, Generation
@@ -42,7 +42,7 @@ from hardscale.training.publish_model import Release, publish_model
 from hardscale.training.session import Session
 
 JOB = "adversarial_rounds"
-#: Facts of a round in the order of :meth:`Work.values`: what all rounds up to it did.
+#: Facts of a round in the order of :meth:`PassCounts.values`: what all rounds up to it did.
 _WORK = ("n_forward_passes", "n_backward_passes", "n_forward_tokens", "n_backward_tokens", "defense_flops_exact")
 
 
@@ -95,7 +95,7 @@ class _Block:
         self.validation = load_split(task, "validation", self.tokenizer, spec["max_tokens"])[: self.settings.n_clean]
         self.exposure = Exposure(self.codec, self.settings.exposure, self.seed)
         shape = replace(model_shape(model.config), vocab=self.n_labels)  # its head has an output for every label
-        self.meter = Meter(shape, 0, trains_all=True, reads_last=True)
+        self.counter = FlopCounter(shape, trains_all=True)
         self.engine = self._engine(model, options)
         self.progress = self._begin(facts)
 
@@ -175,8 +175,8 @@ class _Block:
             for row, loss in zip(batch, losses, strict=True):
                 if row.pool_index is not None:
                     progress.pool[row.pool_index].last_loss = loss
-            done = self.meter.training([Length(len(row.ids), 1) for row in batch])
-            progress.work = (Work(*progress.work) + done).values()
+            done = self.counter.training([Length(len(row.ids), 1) for row in batch])
+            progress.work = (PassCounts(*progress.work) + done).values()
 
         before = self._steps_before(number)
         label = f"round {number}/{self.settings.rounds}"
@@ -287,7 +287,7 @@ class _Block:
             "generation_flops": progress.generation_flops,
             "defense_flops": progress.defense_flops + trained + progress.generation_flops,
             "n_seen_tokens": progress.n_seen_tokens + progress.journal.n_tokens,
-            **dict(zip(_WORK, (Work(*progress.earlier_work) + Work(*progress.work)).values(), strict=True)),
+            **dict(zip(_WORK, (PassCounts(*progress.earlier_work) + PassCounts(*progress.work)).values(), strict=True)),
             "attack_asr": progress.attack_asr,
             "attack_starts": progress.starts,
             "n_adversarial": len(progress.chosen.adversarial),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -13,10 +12,9 @@ from typing import Any
 
 import torch
 
+from hardscale.artifacts.atomic import naming_disk_errors, sync, write_whole
 from hardscale.artifacts.manifest import canonical_json, read_manifest, sha256_file
-from hardscale.artifacts.publish import naming_disk_errors
 from hardscale.artifacts.retry import retry_once
-from hardscale.artifacts.tables import private_file
 from hardscale.runtime import pulse, stopping
 from hardscale.runtime.console import say
 from hardscale.training import faults
@@ -113,23 +111,8 @@ def memory_mb(group: Group) -> float:
 
 
 def write_json(path: Path, value: Any, private: bool = False) -> None:
-    """Write a JSON file that is either absent or whole; a private one is its owner's alone, its draft too."""
-    draft = path.with_name(f".{path.name}.tmp")
-    with private_file(draft) if private else draft.open("wb") as file:
-        file.write(json.dumps(value, allow_nan=False).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Write a JSON file that is either absent or whole, and on the disk; see :func:`write_whole`."""
+    write_whole(path, json.dumps(value, allow_nan=False), synced=True, private=private)
 
 
 def seal(folder: Path, group: Group, **facts: Any) -> None:

@@ -19,7 +19,7 @@ from hardscale.models.generate import reply
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.models.window import window
 from hardscale.runtime.memory import Budget
-from hardscale.untrusted.wordings import Wording
+from hardscale.tasks.wordings import Wording
 
 #: Marks by which chat formats tell who speaks. In a judged text they could give the judge orders.
 _MARKERS = re.compile(

@@ -18,7 +18,7 @@ from hardscale.evaluation.judges.copyright import Copyright, ProtectedText, read
 from hardscale.models.refusal import MIN_CHARACTERS, Mode, rule_judge
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.words import first_problem
-from hardscale.untrusted.wordings import Wording, digest, locate_text, wording_of
+from hardscale.tasks.wordings import Wording, digest, locate_text, wording_of
 
 #: Kind of a judging model -> its module and class.
 _ASKED: dict[str, tuple[Any, Any]] = {

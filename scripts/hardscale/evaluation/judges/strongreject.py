@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hardscale.evaluation.judges.ask import TOO_LONG, Asker
 from hardscale.evaluation.judges.base import Item, Judgment
-from hardscale.untrusted.wordings import Wording
+from hardscale.tasks.wordings import Wording
 
 #: Nothing is written.
 MAX_NEW_TOKENS = 1

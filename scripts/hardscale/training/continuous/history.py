@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardscale.models.flop_counter import PassCounts
 from hardscale.runtime.console import Progress, say
 from hardscale.settings.perturbation import InnerAttack
-from hardscale.training.continuous.passes import Work
 from hardscale.training.engine import Engine
 from hardscale.training.session import Session
 
@@ -31,9 +31,9 @@ class History:
         return sum(row["n_tokens"] for row in self.metrics)
 
     @property
-    def work(self) -> Work:
+    def work(self) -> PassCounts:
         """Compute of all steps."""
-        return Work(*(math.fsum(row[name] for row in self.terms) for name in Work.__dataclass_fields__))
+        return PassCounts(*(math.fsum(row[name] for row in self.terms) for name in PassCounts.__dataclass_fields__))
 
     def attack_facts(self, attack: InnerAttack | None) -> dict[str, Any]:
         """How the attack went, as means over all steps that had one; None without.

@@ -16,6 +16,7 @@ from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.counts import generative_parameters, model_shape
+from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
 from hardscale.runtime import pulse
 from hardscale.runtime.console import say
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
@@ -23,7 +24,6 @@ from hardscale.training import faults
 from hardscale.training.continuous.history import History, take_steps
 from hardscale.training.continuous.lora import add_lora, load_nf4
 from hardscale.training.continuous.objective import NAMES, ContinuousObjective, Preference, Unlikelihood
-from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.continuous.publish import TrainedFrom, compute_facts, publish
 from hardscale.training.continuous.references import (
     REFERENCES,
@@ -63,7 +63,7 @@ class Rows(Protocol):
         """What the published model says of them."""
 
 
-class Training:
+class ContinuousTraining:
     """One job: its data, its engine, its progress.
 
     Args:
@@ -143,9 +143,12 @@ class Training:
             group=self.group,
             options=options,
         )
-        meter = Meter(self.shape, n_trained if settings.lora else 0, trains_all=settings.lora is None)
+        n_adapter = n_trained if settings.lora else 0
+        counter = FlopCounter(
+            self.shape, n_adapter_params=n_adapter, trains_all=settings.lora is None, reads_last=False
+        )
         self.step = ContinuousStep(
-            settings, self.objective, self.engine, meter, mean_norm, self.pad_id, self.seed, unit
+            settings, self.objective, self.engine, counter, mean_norm, self.pad_id, self.seed, unit
         )
         self.facts = {"mean_embedding_norm": mean_norm, "embedding_factor": unit, "n_trained_params": n_trained}
 
@@ -205,13 +208,13 @@ class Training:
         if self.group.leader:
             (self.state / REFERENCES).unlink(missing_ok=True)
 
-    def _besides(self) -> Work:
-        """Work of the reference log-probabilities."""
+    def _besides(self) -> PassCounts:
+        """Compute of the reference log-probabilities."""
         if not isinstance(self.settings, CAdvIPO):
-            return Work()
+            return PassCounts()
         lines = reference_sequences(self.data.seen())
-        meter = Meter(self.shape, 0, trains_all=False)
-        return meter.attack([Length(len(line.ids), line.n_labels) for line in lines], 1, 0)
+        counter = FlopCounter(self.shape, reads_last=False)
+        return counter.attack([Length(len(line.ids), line.n_labels) for line in lines], 1, 0)
 
     def _take(self, step: int) -> tuple[bool, bool]:
         """One step; whether to stop and to save, agreed by all ranks."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardscale.training.continuous.passes import Length
+from hardscale.models.flop_counter import Length
 from hardscale.training.continuous.rows import Part, Triple
 from hardscale.training.continuous.scored_lm import BEGINNING
 

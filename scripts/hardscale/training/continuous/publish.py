@@ -14,13 +14,13 @@ from hardscale.artifacts.schemas import CLEAN, METRICS, TERMS, TIMING
 from hardscale.artifacts.tables import write_table
 from hardscale.errors import TrainingError
 from hardscale.models.chat import load_chat_model
+from hardscale.models.flop_counter import PassCounts
 from hardscale.models.flops import training_flops
 from hardscale.models.load import MODEL, save_model
 from hardscale.runtime.console import say
 from hardscale.training import faults
 from hardscale.training.continuous.history import History
 from hardscale.training.continuous.lora import ADAPTER, add_lora, merged, put_weights, save_adapter, trained_weights
-from hardscale.training.continuous.passes import Work
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.engine import Engine, weights_dtype
 from hardscale.training.session import Session
@@ -96,7 +96,7 @@ def publish(
     session.group.barrier()
 
 
-def compute_facts(history: History, n_params: int, besides: Work) -> dict[str, Any]:
+def compute_facts(history: History, n_params: int, besides: PassCounts) -> dict[str, Any]:
     """Compute of a training, by the papers' convention and as computed.
 
     Args:

@@ -21,15 +21,15 @@ from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
 from hardscale.errors import TrainingError
 from hardscale.models.chat import ChatTemplate, load_chat_model
+from hardscale.models.flop_counter import PassCounts
 from hardscale.models.load import load_tokenizer
 from hardscale.runtime import pulse
 from hardscale.settings.defenses import R2D2, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import Behavior, load_chat_task
 from hardscale.training.continuous.encode import Talks
-from hardscale.training.continuous.job import Training
+from hardscale.training.continuous.job import ContinuousTraining
 from hardscale.training.continuous.lora import add_lora, put_weights, trained_weights
-from hardscale.training.continuous.passes import Work
 from hardscale.training.continuous.publish import TrainedFrom
 from hardscale.training.continuous.rows import Conversation, Stream, Triple
 from hardscale.training.continuous.scored_lm import ScoredLM
@@ -123,7 +123,7 @@ class _Goals:
         return Triple((goal.behavior.row_id, goal.target), tuple(ids), (0, 0), away, toward)
 
 
-class _R2D2(Training):
+class _R2D2(ContinuousTraining):
     """The training: as C-AdvUL with another attack, whose vectors are tokens that live on."""
 
     data: _Goals
@@ -236,13 +236,7 @@ def _tally(results: Sequence[AttackResult]) -> StepSums:
     for result in results:
         tally.first += result.losses[0]
         tally.last += result.losses[-1]
-        tally.work += Work(
-            result.forward_passes[-1],
-            result.backward_passes[-1],
-            result.forward_tokens[-1],
-            result.backward_tokens[-1],
-            result.flops_exact[-1],
-        )
+        tally.work += PassCounts.last_of(result)
     return tally
 
 

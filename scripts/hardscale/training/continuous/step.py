@@ -12,12 +12,12 @@ from torch import Tensor
 
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import perturb
+from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.settings.perturbation import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.objective import NAMES, ContinuousObjective
 from hardscale.training.continuous.packing import PackedBatch, Term, answered, pack_batch, scatter, sequences_of
-from hardscale.training.continuous.passes import Length, Meter, Work
 from hardscale.training.continuous.rows import Conversation, Part, Triple, arrange
 from hardscale.training.continuous.scored_lm import ScoredLM
 from hardscale.training.engine import Engine
@@ -55,7 +55,7 @@ class StepSums:
     tokens: float = 0.0
     projected: float = 0.0
     ratios: float = 0.0
-    work: Work = field(default_factory=Work)
+    work: PassCounts = field(default_factory=PassCounts)
     largest: float = 0.0
     bad: list[str] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ class StepSums:
         """Of :meth:`values`."""
         total, first, last, attacked, tokens, projected, ratios, *work = values[_N:]
         sums = list(values[:_N])
-        return cls(sums, total, first, last, attacked, tokens, projected, ratios, Work(*work), largest)
+        return cls(sums, total, first, last, attacked, tokens, projected, ratios, PassCounts(*work), largest)
 
 
 class ContinuousStep:
@@ -79,7 +79,7 @@ class ContinuousStep:
         settings: of the defense.
         objective: what is minimized.
         engine: around a :class:`~hardscale.training.continuous.scored_lm.ScoredLM`.
-        meter: prices what is done.
+        counter: prices what is done.
         mean_norm: mean norm of the vocabulary's embeddings before training.
         pad_id: padding token.
         seed: of dropout and of where attacks start.
@@ -91,14 +91,14 @@ class ContinuousStep:
         settings: CAdvUL | CAdvIPO,
         objective: ContinuousObjective,
         engine: Engine,
-        meter: Meter,
+        counter: FlopCounter,
         mean_norm: float,
         pad_id: int,
         seed: int,
         unit: float = 1.0,
     ) -> None:
         self._settings, self._objective, self._engine = settings, objective, engine
-        self._meter, self._mean_norm, self._pad_id, self._seed = meter, mean_norm, pad_id, seed
+        self._counter, self._mean_norm, self._pad_id, self._seed = counter, mean_norm, pad_id, seed
         self._unit = unit
         self._group, self._by_part = engine.group, settings.normalise == "microbatch_mean"
         self._share = settings.share_prompts and engine.module.takes_branches(settings.max_tokens)  # type: ignore[operator]
@@ -175,7 +175,7 @@ class ContinuousStep:
         settings = self._settings.attack
         assert found is not None and settings is not None
         lengths = [Length(len(t.prompt) + len(t.away), len(t.away)) for t in part.triples]
-        tally.work += self._meter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
+        tally.work += self._counter.attack(lengths, settings.steps + (settings.keep == "best"), settings.steps)
         tally.first += float(found.first.double().sum())
         if Term.AWAY not in self._objective.answers:
             tally.last += float(found.last.double().sum())  # not trained on, so not measured again
@@ -210,7 +210,7 @@ class ContinuousStep:
                     sheet = self._sheet(alone)
                     scores = self._scores(module, sheet, _deltas(attacked))
                     sums += self._objective.sums(scores, sheet, alone).double().cpu()
-                    tally.work += self._meter.attack(sheet.lengths, 1, 0)
+                    tally.work += self._counter.attack(sheet.lengths, 1, 0)
         return self._objective.slopes(self._group.sum(sums).tolist(), counts)
 
     def _slopes_now(self, sums: Tensor, counts: Sequence[int], busy: bool) -> list[float]:
@@ -225,7 +225,7 @@ class ContinuousStep:
         self, scores: Tensor, sums: Tensor, sheet: PackedBatch, part: Part, attacked: bool, tally: StepSums
     ) -> None:
         tally.sums = [a + b for a, b in zip(tally.sums, sums.detach().double().tolist(), strict=True)]
-        tally.work += self._meter.training(sheet.lengths)
+        tally.work += self._counter.training(sheet.lengths)
         log_p = (scores[0] if self._objective.complement else scores).detach()
         if attacked and Term.AWAY in self._objective.answers:
             away = sheet.of(Term.AWAY)

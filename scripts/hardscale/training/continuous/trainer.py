@@ -10,7 +10,7 @@ from hardscale.models.load import load_tokenizer
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.training.continuous.data import Data
-from hardscale.training.continuous.job import Training
+from hardscale.training.continuous.job import ContinuousTraining
 from hardscale.training.continuous.publish import TrainedFrom
 from hardscale.training.distributed import Group
 from hardscale.training.options import RunOptions
@@ -40,7 +40,7 @@ def continuous(
     tokenizer = load_tokenizer(start)
     _check_precision(settings, group)
     data = Data(task, tokenizer, settings, int(spec["seed"]))
-    Training(source, settings, data, tokenizer, state, group, options).run()
+    ContinuousTraining(source, settings, data, tokenizer, state, group, options).run()
 
 
 def _check_precision(settings: CAdvUL | CAdvIPO, group: Group) -> None:
