@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.models.chat import ChatTemplate
-from hardscale.settings.attacks import Adaptive, Beast, EmbeddingAttack, Perturbation, Prefill
+from hardscale.settings.attacks import Adaptive, AttackSettings, Beast, EmbeddingAttack, Prefill
+from hardscale.settings.perturbation import Perturbation
 from real_pairs import Pair, tiny_model, tokenizer_of
 
 POSITIONS = ("suffix", "prefix", "infix90")
@@ -114,36 +115,28 @@ def same(model: Any, tokenizer: Any, results: Sequence[AttackResult], targets: S
 
 def gcg(model: Any, tokenizer: Any, given: Asked, **options: Any) -> list[AttackResult]:
     """Five iterations of 64 candidates on 20 tokens."""
-    values = {"n_iterations": 5, "n_candidates": N_CANDIDATES, "n_attack_tokens": N_TOKENS, "init_text": "!"}
-    return attack(model, tokenizer, given.prompts, given.targets, method="gcg", **(values | options))
+    run = {name: options.pop(name) for name in ("starts", "seed") if name in options}
+    values = {"n_iterations": 5, "n_candidates": N_CANDIDATES, "n_attack_tokens": N_TOKENS, "initial_text": "!"}
+    block = AttackSettings(kind="gcg", **(values | options))
+    return run_attack(block, model, tokenizer, given.prompts, given.targets, **run)
 
 
 def _r2d2(model: Any, tokenizer: Any, given: Asked) -> list[AttackResult]:
     """What a step of R2D2 asks for, twice: the second resumes from the suffixes of the first."""
     options = {"n_iterations": 2, "n_candidates": 16, "candidate_rng": "per_example", "held": "last"}
     first = gcg(model, tokenizer, given, **options)
-    return gcg(model, tokenizer, given, init_tokens=[one.tokens for one in first], seed=1, **options)
+    return gcg(model, tokenizer, given, starts=[one.tokens for one in first], seed=1, **options)
 
 
 def _random_token(model: Any, tokenizer: Any, given: Asked) -> list[AttackResult]:
-    return attack(
-        model, tokenizer, given.prompts, given.targets, method="random_token", n_iterations=8, n_attack_tokens=N_TOKENS
-    )
+    block = AttackSettings(kind="random_token", n_iterations=8, n_attack_tokens=N_TOKENS)
+    return run_attack(block, model, tokenizer, given.prompts, given.targets)
 
 
 def _own(block: Any, n_iterations: int) -> Callable[[Any, Any, Asked], list[AttackResult]]:
     def run(model: Any, tokenizer: Any, given: Asked) -> list[AttackResult]:
-        return attack(
-            model,
-            tokenizer,
-            given.prompts,
-            given.targets,
-            method=block.kind,
-            n_iterations=n_iterations,
-            own=block,
-            requests=given.requests,
-            init_text="!",
-        )
+        own = block.model_copy(update={"n_iterations": n_iterations})
+        return run_attack(own, model, tokenizer, given.prompts, given.targets, requests=given.requests)
 
     return run
 

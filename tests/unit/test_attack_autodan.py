@@ -24,7 +24,7 @@ from hardscale.attacks.autodan_words import (
     exchange,
     word_scores,
 )
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import attack, run_attack
 from hardscale.attacks.chat_generator import ChatGenerator
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
@@ -45,7 +45,8 @@ def settings(**changes: Any) -> AutoDan:
 def run(planted: Any, own: AutoDan, only: slice = slice(None), **options: Any) -> list[AttackResult]:
     values: dict[str, Any] = {"n_iterations": 12, "keys": KEYS[only], "requests": planted.requests[only], **options}
     prompts, targets = planted.prompts[only], planted.targets[only]
-    return attack(planted.model, planted.tokenizer, prompts, targets, method="autodan", own=own, **values)
+    block = own.model_copy(update={"n_iterations": values.pop("n_iterations")})
+    return run_attack(block, planted.model, planted.tokenizer, prompts, targets, **values)
 
 
 # --- the pool -------------------------------------------------------------------------------------------------------
@@ -232,11 +233,9 @@ def test_company_and_caches_change_nothing() -> None:
     assert run(planted, own, seed=1) != together
 
 
-def test_patience_and_early_stop_leave_an_example() -> None:
+def test_patience_leaves_an_example() -> None:
     for result in run(never_obeys(), settings(patience=2, hierarchical=False)):
         assert len(result.losses) < 12 and result.losses[-3] == result.losses[-1]
-    for result in run(obeys_trigger("game"), settings(population=8), early_stop=True):
-        assert result.successes == [True]
 
 
 def test_prefixes_that_do_not_fit_are_cut_and_counted() -> None:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.attacks.sampler import Sampler, draw
@@ -38,8 +38,9 @@ def run(model: Any, prompts: Any = PROMPTS, **options: Any) -> list[AttackResult
     n = len(prompts)
     if hasattr(model, "score"):
         options = {"targets": [1] * n, "labels": [0] * n, "helpers": {"sampler": helper()}} | options
-    values = {"targets": [TARGET] * n, "n_iterations": 4, "own": own, "method": "beast"} | options
-    return attack(model, TOKENIZER, prompts, **values)
+    values = {"targets": [TARGET] * n, "n_iterations": 4, "own": own} | options
+    block = values.pop("own").model_copy(update={"n_iterations": values.pop("n_iterations")})
+    return run_attack(block, model, TOKENIZER, prompts, **values)
 
 
 def helper(seed: int = 1) -> Helper:
@@ -125,9 +126,8 @@ def test_texts_are_read_back_on_language_models_unless_the_study_says_otherwise(
     block = Beast(kind="beast")
     assert block.for_victim(chat=True).read_back and block.for_victim(chat=False).read_back is False
     assert Beast(kind="beast", read_back=False).for_victim(chat=True).read_back is False
-    own = Beast(kind="beast", beam=3, branching=4)
-    options = {"method": "beast", "n_iterations": 4, "own": own}
-    results = attack(language_model(), TOKENIZER, PROMPTS, [TARGET] * 5, **options)
+    own = Beast(kind="beast", beam=3, branching=4, n_iterations=4)
+    results = run_attack(own, language_model(), TOKENIZER, PROMPTS, [TARGET] * 5)
     for (before, after), result in zip(PROMPTS, results, strict=True):
         assert result.notes["retokenized_share"] == 0.0
         ids = ids_of(before + result.text + after)
@@ -150,8 +150,8 @@ def test_with_all_tokens_in_all_beams_the_search_is_exhaustive() -> None:
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=7, initializer_range=0.7, pad_token_id=0, **shape)).eval()
     prompts, targets = [("abad", "e"), ("cc", "da")], ["bd", "a"]
-    own = Beast(kind="beast", beam=25, branching=5)
-    results = attack(model, tokenizer, prompts, targets, method="beast", n_iterations=3, own=own)
+    own = Beast(kind="beast", beam=25, branching=5, n_iterations=3)
+    results = run_attack(own, model, tokenizer, prompts, targets)
     for (before, after), target, result in zip(prompts, targets, results, strict=True):
         losses: dict[str, float] = {}
         for n in (1, 2, 3):
@@ -211,10 +211,8 @@ def test_texts_that_spell_a_special_token_are_not_tried(monkeypatch: pytest.Monk
     assert codec.holds_marker("a<|end|>") and not codec.holds_marker("<|en d|>")
     step = itertools.count()
     monkeypatch.setattr(Sampler, "propose", lambda self, wishes: [[[ids[min(next(step), 6)]]] for _ in wishes])
-    own = Beast(kind="beast", beam=1, branching=1)
-    [result] = attack(
-        weak.model, weak.tokenizer, weak.prompts[:1], weak.targets[:1], method="beast", n_iterations=8, own=own
-    )
+    own = Beast(kind="beast", beam=1, branching=1, n_iterations=8)
+    [result] = run_attack(own, weak.model, weak.tokenizer, weak.prompts[:1], weak.targets[:1])
     assert result.n_evaluated == [1] * 6 + [0, 0]  # the seventh letter closes the marker
     assert result.notes["dropped_share"] == 0.25
     assert result.text in ["<|end|"[:n] for n in range(1, 7)]
@@ -286,10 +284,9 @@ def test_cost_equals_a_count_by_hand(kind: str, use_cache: bool) -> None:
     assert left == pytest.approx(sum(each), rel=0.2)
 
 
-def planted_run(model: Planted, **options: Any) -> list[AttackResult]:
-    own = Beast(kind="beast")
-    values = {"method": "beast", "n_iterations": 10, "own": own, "requests": model.requests} | options
-    return attack(model.model, model.tokenizer, model.prompts, model.targets, **values)
+def planted_run(model: Planted, n_iterations: int = 10) -> list[AttackResult]:
+    own = Beast(kind="beast", n_iterations=n_iterations)
+    return run_attack(own, model.model, model.tokenizer, model.prompts, model.targets, requests=model.requests)
 
 
 def test_a_planted_weakness_is_found_and_none_is_invented() -> None:

@@ -6,14 +6,15 @@ from attack_fixtures import PROMPTS, byte_tokenizer, classifier, language_model
 from torch.nn.functional import cross_entropy
 
 from hardscale.attacks import embedding
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.results import Request
 from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
 from hardscale.models.flops import exact_forward_flops, exact_input_gradient_flops
 from hardscale.runtime.memory import Budget
-from hardscale.settings.attacks import EmbeddingAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack
+from hardscale.settings.perturbation import Perturbation
 
 TARGETS = ["Yes, the word is apple", "No", "It was good", "a cat", "the dog and the house"]
 LABELS = [0, 1, 1, 0, 1]
@@ -26,14 +27,12 @@ def own(**changes):
 
 
 def run(model, targets=None, prompts=PROMPTS, block=None, n_iterations=STEPS, **more):
-    return attack(
+    return run_attack(
+        (block or own()).model_copy(update={"n_iterations": n_iterations}),
         model,
         byte_tokenizer(),
         prompts,
         TARGETS[: len(prompts)] if targets is None else targets,
-        method="embedding",
-        n_iterations=n_iterations,
-        own=block or own(),
         **more,
     )
 

@@ -11,7 +11,7 @@ import torch
 from attack_fixtures import byte_tokenizer, language_model
 from chat_kit import CHATML, INST, chat_tokenizer
 
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import attack, run_attack
 from hardscale.attacks.followed import Followed, score_texts
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.victim import frozen
@@ -19,6 +19,7 @@ from hardscale.errors import AttackError
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.settings.attacks import Prefill
+from hardscale.settings.study_attacks import ATTACK_KINDS
 
 TOKENIZER = byte_tokenizer()
 #: Nothing stands between attack text and target, so that they join or not, text by text.
@@ -45,12 +46,13 @@ def oracle(model: Any, prompt: str, target: str) -> tuple[float, bool, bool]:
 def test_what_is_scored_follows_the_attack_text(method: str) -> None:
     model = language_model()
     for seed in range(3):
-        options: dict[str, Any] = {"n_iterations": 4, "n_candidates": 40, "n_attack_tokens": 5, "seed": seed}
-        if method == "adaptive":
-            from hardscale.settings.attacks import Adaptive
-
-            options["own"] = Adaptive(kind="adaptive", template=False, n_attack_tokens=5)
-        results = attack(model, TOKENIZER, PROMPTS, TARGETS, method=method, init_text="!", **options)
+        options: dict[str, Any] = {"n_iterations": 4, "n_candidates": 40, "n_attack_tokens": 5}
+        own = {"template": False} if method == "adaptive" else {"initial_text": "!"}
+        block = ATTACK_KINDS[method]
+        values = {k: v for k, v in {**options, **own}.items() if k in block.model_fields}
+        results = run_attack(
+            block.model_validate({"kind": method, **values}), model, TOKENIZER, PROMPTS, TARGETS, seed=seed
+        )
         for result, target in zip(results, TARGETS, strict=True):
             loss, success, _ = oracle(model, result.prompt_text, target)
             assert result.losses[-1] == pytest.approx(loss, abs=2e-4)
@@ -110,9 +112,8 @@ def test_begins_that_are_given_cut_no_character() -> None:
         assert text.startswith(begun) and len(read("Go on: " + begun)) - len(read("Go on: ")) <= n
     assert tokens.begin("Go on: ", text, 0) == "" and tokens.begin("Go on: ", text, 99) == text
     model = language_model()
-    [result] = attack(
-        model, TOKENIZER, [("Go on: ", "")], [text], method="prefill", own=Prefill(kind="prefill", n_prefill_tokens=4)
-    )
+    block = Prefill(kind="prefill", n_prefill_tokens=4)
+    [result] = run_attack(block, model, TOKENIZER, [("Go on: ", "")], [text])
     assert text.startswith(result.text) and result.prompt_text == "Go on: " + result.text
     loss, success, _ = oracle(model, result.prompt_text, text.removeprefix(result.text))
     assert (result.losses, result.successes) == ([pytest.approx(loss, abs=2e-4)], [success])

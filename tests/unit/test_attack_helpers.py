@@ -8,7 +8,7 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.plan.jobs import Jobs
-from hardscale.settings.attacks import AttackBase
+from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.study import Study, parse_study
 
 SCALES = {name: {"n_layers": 1, "width": 8 * i, "n_heads": 1} for i, name in enumerate("abc", 1)}

@@ -12,7 +12,7 @@ from attack_fixtures import byte_tokenizer, classifier
 from planted import REFUSAL, TARGET, WISHES, encode, never_obeys, obeys_trigger
 
 from hardscale.attacks import pair_attacker
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import attack, run_attack
 from hardscale.attacks.chat_generator import ChatGenerator
 from hardscale.attacks.chat_text import render
 from hardscale.attacks.pair import Attempt, ModelJudge, RatingWords, RuleJudge, Score, rating_words
@@ -41,7 +41,8 @@ def settings(**changes: Any) -> Pair:
 def run(planted: Any, own: Pair, only: slice = slice(None), **options: Any) -> list[AttackResult]:
     values: dict[str, Any] = {"n_iterations": 4, "keys": KEYS[only], "requests": planted.requests[only], **options}
     prompts, targets = planted.prompts[only], planted.targets[only]
-    return attack(planted.model, planted.tokenizer, prompts, targets, method="pair", own=own, **values)
+    block = own.model_copy(update={"n_iterations": values.pop("n_iterations")})
+    return run_attack(block, planted.model, planted.tokenizer, prompts, targets, **values)
 
 
 def reader(window: int = 8192) -> Helper:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from hardscale.attacks.perturb import mean_embedding_norm, perturb
 from hardscale.errors import AttackError
-from hardscale.settings.attacks import Perturbation
 from hardscale.settings.defenses import CAt
+from hardscale.settings.perturbation import Perturbation
 
 ROWS, TOKENS, HIDDEN = 3, 5, 4
 MASK = torch.tensor([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]).bool()

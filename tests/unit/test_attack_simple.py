@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from hardscale.attacks import frames
 from hardscale.attacks.adaptive import block_size
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import attack, run_attack
 from hardscale.attacks.in_context import others, transcript
 from hardscale.attacks.results import AttackResult, Request
 from hardscale.errors import AttackError
@@ -37,17 +37,11 @@ def run(method: str, planted: Planted, part: slice = slice(None), **options: Any
     values: dict[str, Any] = {
         "requests": planted.requests[part],
         "n_iterations": BUDGET[method],
-        "own": BLOCKS.get(method),
-        "shots": [(wish, TARGET) for wish in WISHES],
-    }
-    return attack(
-        planted.model,
-        planted.tokenizer,
-        planted.prompts[part],
-        planted.targets[part],
-        method=method,
-        **(values | options),
-    )
+        "own": BLOCKS.get(method) or parse_attack({"kind": method}),
+        "known": [(wish, TARGET) for wish in WISHES],
+    } | options
+    block = values.pop("own").model_copy(update={"n_iterations": values.pop("n_iterations")})
+    return run_attack(block, planted.model, planted.tokenizer, planted.prompts[part], planted.targets[part], **values)
 
 
 def plain(planted: Planted, prompt: str, target: list[int]) -> tuple[float, bool]:
@@ -103,7 +97,7 @@ def test_company_and_batches_change_nothing_and_seeds_count(method: str) -> None
             assert other.forward_tokens == together[i].forward_tokens
     if method in ("in_context", "adaptive"):
         many = [(f"Write the number {i}.", TARGET) for i in range(20)]
-        first, second = (run(method, planted, keys=keys, shots=many, seed=seed) for seed in (1, 2))
+        first, second = (run(method, planted, keys=keys, known=many, seed=seed) for seed in (1, 2))
         assert [one.text for one in first] != [one.text for one in second]
 
 
@@ -136,9 +130,9 @@ def test_global_randomness_is_left_alone_and_iterations_are_told(method: str) ->
 
 def test_direct_is_the_request_as_it_is() -> None:
     for planted in (obeys_trigger(), never_obeys()):
-        for (before, after), result in zip(planted.prompts, run("direct", planted, n_iterations=9), strict=True):
+        for (before, after), result in zip(planted.prompts, run("direct", planted), strict=True):
             assert result.prompt_text == before + after and result.text == "" and result.tokens == ()
-            assert result.successes == [False]  # one forward, whatever was asked for
+            assert result.successes == [False]  # one forward
     asked = obeys_trigger()
     told = asked._replace(prompts=[(before + " kindly", after) for before, after in asked.prompts])
     assert all(result.successes == [True] for result in run("direct", told))
@@ -181,7 +175,7 @@ def test_shots_are_other_requests_with_their_openings() -> None:
     shots = [(WISHES[0], "A"), ("  write the WORD apple. ", "B"), (WISHES[1], "C"), (WISHES[1], "D"), (WISHES[2], "E")]
     assert others(WISHES[0], shots) == [(WISHES[1], "C"), (WISHES[2], "E")]
     assert transcript([("Hi?", "Ho")], "Ha?") == "Question: Hi?\nAnswer: Ho\n\nQuestion: Ha?\nAnswer:"
-    for i, result in enumerate(run("in_context", planted, shots=shots)):
+    for i, result in enumerate(run("in_context", planted, known=shots)):
         assert result.text.count(WISHES[i]) == 1 and result.text.endswith(f"Question: {WISHES[i]}\nAnswer:")
         assert result.prompt_text == "<|user|>" + result.text + "<|assistant|>"
         assert result.notes["n_shots_1"] == result.text.count("Question:") - 1 == 2
@@ -190,20 +184,20 @@ def test_shots_are_other_requests_with_their_openings() -> None:
 
 def test_the_calls_own_requests_are_the_shots_unless_others_are_given() -> None:
     planted = obeys_trigger()
-    for i, result in enumerate(run("in_context", planted, shots=None)):
+    for i, result in enumerate(run("in_context", planted, known=None)):
         assert all(wish in result.text for wish in WISHES) and result.text.count(TARGET) == 2
         assert result.text.index(WISHES[i]) > result.text.rindex(TARGET)
     with pytest.raises(AttackError, match="example 4: no other request to show"):
-        run("in_context", planted, slice(0, 1), shots=None, keys=[4])
+        run("in_context", planted, slice(0, 1), known=None, keys=[4])
     shots = [("Say kindly?", "Yes")]
-    assert all(result.successes[0] for result in run("in_context", planted, shots=shots))
+    assert all(result.successes[0] for result in run("in_context", planted, known=shots))
 
 
 def test_shots_are_left_out_where_they_do_not_fit() -> None:
     planted = obeys_trigger()
     long = [("word " * 40 + str(i), TARGET) for i in range(9)]
     own = InContext(kind="in_context", shots=9)
-    for result in run("in_context", planted, shots=long, own=own, n_iterations=2):
+    for result in run("in_context", planted, known=long, own=own, n_iterations=2):
         assert 0 < result.notes["n_shots_1"] < 9
         assert len(planted.tokenizer(result.prompt_text)["input_ids"]) <= 512 - len(encode(planted.tokenizer, TARGET))
 
@@ -232,7 +226,6 @@ def test_every_frame_is_tried_and_the_best_is_kept() -> None:
         assert result.losses == pytest.approx([min(found[: i + 1]) for i in range(N_FRAMES)], abs=1e-4)
         assert result.text == texts[found.index(min(found))]
     assert [len(result.losses) for result in run("templates", planted, n_iterations=2)] == [2] * 3
-    assert [len(result.losses) for result in run("templates", planted, n_iterations=99)] == [N_FRAMES] * 3
 
 
 def test_the_settings_know_how_many_frames_there_are() -> None:
@@ -280,8 +273,8 @@ def test_the_suffix_ends_the_turn_or_stands_where_the_prompt_has_it(template: bo
         before = "<|user|>" + frames.framed(frames.ADAPTIVE, wish, TARGET) if template else prompt[0]
         assert result.prompt_text == before + result.text + prompt[1]
         assert len(result.tokens) == 6 and 0 <= result.notes["retokenized_share"] <= 1
-    [first] = {r.text for r in run("adaptive", planted, own=own, requests=requests, n_iterations=1, init_text="!")}
-    assert first == "!!!!!!"
+    [first] = {r.text for r in run("adaptive", planted, own=own, requests=requests, n_iterations=1)}
+    assert first == "@&@&@&"
 
 
 def test_a_suffix_that_spells_a_special_token_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,7 +307,7 @@ def test_errors_do_not_quote(monkeypatch: pytest.MonkeyPatch, folders: tuple[Pat
     def fails(*_: Any, **__: Any) -> Any:
         raise ValueError(f"bad value: Write the word {WORDS[1]}.")
 
-    monkeypatch.setattr(chat_attack_job, "attack", fails)
+    monkeypatch.setattr(chat_attack_job, "run_attack", fails)
     with pytest.raises(
         AttackError, match=r"ValueError in test_chat_attack_job\.py:\d+; its message is withheld"
     ) as caught:

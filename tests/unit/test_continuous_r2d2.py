@@ -9,9 +9,12 @@ from train_kit import files_of, in_ranks
 
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.artifacts.tables import read_table
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
+from hardscale.errors import AttackError
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.flops import r2d2_passes
+from hardscale.settings.attacks import AttackSettings, Beast
+from hardscale.settings.defenses import R2D2
 from hardscale.training.continuous.r2d2 import SuffixPool, r2d2
 from hardscale.training.options import RunOptions
 
@@ -72,15 +75,25 @@ def test_an_attack_resumes_from_the_tokens_of_an_earlier_one():
     template = ChatTemplate(tokenizer, None)
     prompts = [template.around(behavior.request) for behavior in behaviors()[:2]]
     options = {"n_candidates": 8, "top_k": 16, "n_attack_tokens": 4, "candidate_rng": "per_example"}
-    first = attack(lm, tokenizer, prompts, ["Sure"] * 2, n_iterations=3, **options)
+    three, single = (AttackSettings(kind="gcg", n_iterations=n, **options) for n in (3, 1))
+    first = run_attack(three, lm, tokenizer, prompts, ["Sure"] * 2)
     tokens = [first[0].tokens, None]
-    one, two = attack(lm, tokenizer, prompts, ["Sure"] * 2, n_iterations=1, init_tokens=tokens, seed=1, **options)
+    one, two = run_attack(single, lm, tokenizer, prompts, ["Sure"] * 2, starts=tokens, seed=1)
     changed = sum(a != b for a, b in zip(one.tokens, first[0].tokens, strict=True))
     assert changed <= 1  # one iteration replaces one token
-    [alone] = attack(
-        lm, tokenizer, prompts[1:], ["Sure"], n_iterations=1, init_tokens=None, keys=[1], seed=1, **options
-    )
+    [alone] = run_attack(single, lm, tokenizer, prompts[1:], ["Sure"], keys=[1], seed=1)
     assert two.tokens == alone.tokens
+
+
+def test_a_step_searches_with_the_settings_of_the_defense():
+    defense = R2D2(kind="r2d2", gcg_steps=3, n_candidates=7, top_k=11, n_attack_tokens=4, allowed="any")
+    search = defense.search()
+    assert (search.kind, search.n_iterations, search.n_candidates, search.top_k) == ("gcg", 3, 7, 11)
+    assert (search.n_attack_tokens, search.allowed, search.held) == (4, "any", "last")
+    assert search.candidate_rng == "per_example" and search.gradient and not search.early_stop
+    # A search that cannot go on from tokens says so instead of beginning anew.
+    with pytest.raises(AttackError, match="starts: found with beast"):
+        run_attack(Beast(kind="beast"), tiny_lm(), chat_tokenizer(), [("a", "b")], ["c"], starts=[[1]])
 
 
 def test_what_is_published(unbroken):

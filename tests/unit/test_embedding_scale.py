@@ -10,7 +10,8 @@ from architectures import classifier, language_model
 
 from hardscale.attacks.perturb import embedding_factor, mean_embedding_norm, perturb
 from hardscale.evaluation.attack_spec import eps_facts
-from hardscale.settings.attacks import EmbeddingAttack, InnerAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack
+from hardscale.settings.perturbation import InnerAttack, Perturbation
 from hardscale.training.continuous.history import History
 from hardscale.training.continuous.rows import Triple
 from hardscale.training.continuous.scored_lm import ScoredLM

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.chat_text import render
 from hardscale.attacks.codec import Codec
 from hardscale.evaluation.chat_replies import attacked_prompt, replies
 from hardscale.evaluation.judges.ask import prompt_tokens
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.attacks import Prefill
+from hardscale.settings.attacks import Direct, Prefill
 from hardscale.tasks.chat import Behavior
 from hardscale.training.continuous.encode import triples_of
 from real_attacks import REQUESTS, plain, read, target_tokens
@@ -194,16 +194,16 @@ def test_an_opening_that_the_model_writes_is_a_success(pair: Pair) -> None:
     tokenizer, (model, request, text) = tokenizer_of(pair), greedily(pair, 3)
     frame = ChatTemplate(tokenizer).request(request) if pair.template else None
     prompt = (frame.before + frame.text, frame.after) if frame else (request, "")
-    for method, own in (("direct", None), ("prefill", Prefill(kind="prefill", n_prefill_tokens=1))):
+    for block in (Direct(kind="direct"), Prefill(kind="prefill", n_prefill_tokens=1)):
         for target, wins in ((text, True), (text + " indeed", False), (" Sure, here", False)):
-            [result] = attack(model, tokenizer, [prompt], [target], method=method, own=own, n_iterations=1)
+            [result] = run_attack(block, model, tokenizer, [prompt], [target])
             given = int(result.notes.get("n_prefilled", 0))
             ids, wanted = read(tokenizer, "".join(prompt)), target_tokens(tokenizer, "".join(prompt), target)
             loss, success = plain(model, [*ids, *wanted[:given]], wanted[given:])
             assert result.losses == pytest.approx([loss], abs=1e-4)
             assert result.successes == [success]
             assert success is wins or target == " Sure, here"
-            assert result.prompt_text == "".join(prompt) + result.text and (method == "direct" or given == 1)
+            assert result.prompt_text == "".join(prompt) + result.text and (block.kind == "direct" or given == 1)
             if frame and given and wins:
                 begun = attacked_prompt(0, ChatTemplate(tokenizer), frame, result)
                 [reply] = replies(model, tokenizer, [begun], 3 - given, "test")

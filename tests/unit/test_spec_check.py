@@ -8,7 +8,7 @@ import pytest
 from hardscale.errors import StudyError
 from hardscale.evaluation.spec_check import check_keys, check_settings
 from hardscale.models.window import window
-from hardscale.settings.attacks import Perturbation
+from hardscale.settings.perturbation import Perturbation
 
 KEYS = frozenset({"cell", "settings"})
 

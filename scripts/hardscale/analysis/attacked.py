@@ -14,6 +14,7 @@ from hardscale.artifacts.manifest import MANIFEST, open_artifact
 from hardscale.artifacts.schemas import ATTACK, CLEAN
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
+from hardscale.settings.study_attacks import attack_facts
 
 MODEL = ("task", "family", "scale", "seed", "defense", "round")
 _ROWS = ["example_id", "successes", "forward_tokens", "backward_tokens"]
@@ -28,7 +29,7 @@ class AttackRows:
         attack: its name in the study.
         kind: attack kind.
         position: of the attack text.
-        gradient: whether candidates were chosen by gradient (GCG).
+        gradient: whether candidates were chosen by gradient, where its kind can.
         rows: ``example_id successes forward_tokens backward_tokens``, the last three as lists over iterations.
     """
 
@@ -40,14 +41,19 @@ class AttackRows:
     rows: pd.DataFrame
 
     @property
-    def is_gcg(self) -> bool:
-        """Whether it is GCG in full."""
-        return self.kind == "gcg" and self.gradient
+    def is_guided(self) -> bool:
+        """Whether it ranks tokens by gradient."""
+        return bool(attack_facts(self.kind).ranks) and self.gradient
 
     @property
     def is_control(self) -> bool:
-        """Whether it is GCG without its gradient."""
-        return self.kind == "gcg" and not self.gradient
+        """Whether it is such an attack without its gradient."""
+        return bool(attack_facts(self.kind).ranks) and not self.gradient
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it draws tokens whatever the model says."""
+        return attack_facts(self.kind).blind
 
     @property
     def iterations(self) -> int:

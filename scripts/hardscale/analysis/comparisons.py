@@ -51,9 +51,9 @@ def of_attacks(attacks: Sequence[AttackRows]) -> Iterator[Comparison]:
     of_model = _grouped(attacks, MODEL)
     for about, wanted, pick in (
         ("gradient", lambda a: a.is_control, _last_common),
-        ("random", lambda a: a.kind == "random_token", equal_compute),
+        ("random", lambda a: a.is_blind, equal_compute),
     ):
-        for first in filter(lambda a: a.is_gcg, attacks):
+        for first in filter(lambda a: a.is_guided, attacks):
             for second in of_model[tuple(first.model[name] for name in MODEL)]:
                 if wanted(second) and first.position == second.position:
                     yield from _pair(about, first, second, pick(first, second), _stands(first.model, last))

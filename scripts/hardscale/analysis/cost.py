@@ -24,6 +24,7 @@ from hardscale.errors import DataError
 from hardscale.models.flops import continuous_passes, r2d2_passes
 from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.study import UNDEFENDED
+from hardscale.settings.study_attacks import attack_facts
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
 #: Columns of tables/cost.parquet; null where a defense has no such number or nobody knows it.
@@ -214,9 +215,9 @@ def _rounds(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int)
     attack = settings["attack"]
     span = settings["rounds"] + (attack.get("ramp_end") == "one_later")
     iterations = [ramp(i, span, attack["n_iterations"], attack["n_iterations_end"]) for i in range(n_rounds)]
-    is_gcg = attack["kind"] == "gcg"
-    gradients = 1 if is_gcg and attack["gradient"] else 0
-    forwards = attack["n_candidates"] + gradients if is_gcg else 1
+    facts = attack_facts(attack["kind"])
+    gradients = 1 if facts.ranks and attack["gradient"] else 0
+    forwards = attack[facts.replaces] + gradients if facts.replaces else 1
     mean = sum(iterations) / n_rounds
     generation = settings["n_new_examples"] * sum(iterations) * (forwards + gradients)
     whole = float(generation + 2 * sum(examples))

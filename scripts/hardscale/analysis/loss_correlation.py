@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from hardscale.analysis.intervals import normal_quantile
 from hardscale.errors import DataError
+from hardscale.settings.study_attacks import attack_kinds
 
 _str, _f64 = pa.string(), pa.float64()
 #: Columns of tables/correlations.*: of the losses of models under an attack in embedding space and under GCG.
@@ -33,20 +34,21 @@ FEWEST_FOR_INTERVAL = 6
 
 
 def paired_losses(losses: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and attack in embedding space: its loss ``continuous`` and the loss ``gcg``, by ``other``.
+    """One row a model and attack in embedding space: its loss ``continuous`` and GCG's ``discrete``, by ``other``.
 
-    Losses are means over behaviors after the last iteration of either attack. Of several GCG attacks the first by name
-    is taken.
+    Losses are means over behaviors after the last iteration of either attack. Of several GCG attacks (any that rank
+    tokens by gradient) the first by name is taken.
 
     Args:
         losses: rows of tables/losses.
     """
     curve = [*_MODEL, "attack"]
     last = losses.sort_values("iteration", kind="stable").drop_duplicates(curve, keep="last")
-    gcg = last[last["attack_kind"] == "gcg"].sort_values("attack", kind="stable").drop_duplicates(_MODEL)
-    gcg = gcg[[*_MODEL, "attack", "loss"]].rename(columns={"attack": "other", "loss": "gcg"})
-    continuous = last[last["attack_kind"] == "embedding"][[*curve, "eps", "loss"]]
-    joined = continuous.rename(columns={"loss": "continuous"}).merge(gcg, on=_MODEL)
+    ranking, shifting = attack_kinds(lambda a: bool(a.ranks)), attack_kinds(lambda a: a.space == "embeddings")
+    discrete = last[last["attack_kind"].isin(ranking)].sort_values("attack", kind="stable").drop_duplicates(_MODEL)
+    discrete = discrete[[*_MODEL, "attack", "loss"]].rename(columns={"attack": "other", "loss": "discrete"})
+    continuous = last[last["attack_kind"].isin(shifting)][[*curve, "attack_kind", "eps", "loss"]]
+    joined = continuous.rename(columns={"loss": "continuous"}).merge(discrete, on=_MODEL)
     return joined.sort_values(curve, kind="stable", ignore_index=True)
 
 
@@ -55,7 +57,7 @@ def correlations(losses: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (task, attack, other), part in paired_losses(losses).groupby(["task", "attack", "other"], sort=True):
         for method, correlate in _METHODS.items():
-            found = correlate(part["continuous"], part["gcg"])
+            found = correlate(part["continuous"], part["discrete"])
             numbers = {"value": found.value, "ci_low": found.low, "ci_high": found.high, "p": found.p}
             place = {"task": task, "attack": attack, "other": other, "method": method}
             rows.append({**place, **numbers, "n_models": found.n})

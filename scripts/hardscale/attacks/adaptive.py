@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests, chat_victim
 from hardscale.attacks.codec import Codec
@@ -20,10 +21,8 @@ from hardscale.attacks.frames import ADAPTIVE, framed
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.places import Layout, Place, laid, stands
 from hardscale.attacks.reading import Reading, read, read_fitting
-from hardscale.attacks.results import AttackResult, Callback, Options, Record
-from hardscale.attacks.starts import start_notes
-from hardscale.attacks.victim import Victim
-from hardscale.models.flops import ModelShape
+from hardscale.attacks.results import AttackResult, Record
+from hardscale.attacks.starts import FIRST_TEXT, start_notes
 from hardscale.settings.attacks import Adaptive
 
 #: Blocks drawn at a time, and at most, for one that is read as itself.
@@ -49,15 +48,7 @@ class _State:
         return self.layout.place
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: Adaptive, call: Call) -> list[AttackResult]:
     """Try ``n_iterations`` suffixes for every prompt; see :func:`hardscale.attacks.base.attack`.
 
     The first iteration scores the initial suffix. Losses never rise. A suffix is scored as its text is read; one that
@@ -68,32 +59,28 @@ def run(
     Raises:
         AttackError: the victim is a classifier; with the template, there are no requests.
     """
-    own = options.own or Adaptive(kind="adaptive")
-    model = chat_victim("adaptive", victim)
-    around = _around(model, options) if own.template else prompts
+    model, codec = chat_victim(settings.kind, call.victim), call.codec
+    around = _around(settings, call) if settings.template else call.prompts
     layouts = [
-        initial_layout(
-            codec, before, after, options.initial_text, own.n_attack_tokens, _rng(options, "initial", key), name
-        )
-        for (before, after), key, name in zip(around, keys, model.names, strict=True)
+        initial_layout(codec, before, after, FIRST_TEXT, settings.n_attack_tokens, _rng(call, "initial", key), name)
+        for (before, after), key, name in zip(around, call.keys, model.names, strict=True)
     ]
     model.check_lengths([layout.n_tokens for layout in layouts])
     model.remember([layout.head for layout in layouts])
     states = []
-    for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
-        record = Record(layout.before, layout.after, model.ledger(i, shape))
-        states.append(_State(i, layout, record, _rng(options, "adaptive", key), list(layout.attack)))
-    for iteration in range(1, options.n_iterations + 1):
+    for i, (layout, key) in enumerate(zip(layouts, call.keys, strict=True)):
+        record = Record(layout.before, layout.after, model.ledger(i, call.shape))
+        states.append(_State(i, layout, record, _rng(call, "adaptive", key), list(layout.attack)))
+    for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
-        n_replaced = 0 if iteration == 1 else block_size(own.n_replaced, iteration, options.n_iterations)
+        n_replaced = 0 if iteration == 1 else block_size(settings.n_replaced, iteration, settings.n_iterations)
         _step(model, codec, states, n_replaced)
-        if callback:
-            callback(iteration, len(states), time.monotonic() - began)
+        call.note(iteration, len(states), time.monotonic() - began)
     return [_result(state) for state in states]
 
 
-def _rng(options: Options, role: str, key: int) -> random.Random:
-    return random.Random(derive_seed(options.seed, role, key))
+def _rng(call: Call, role: str, key: int) -> random.Random:
+    return random.Random(derive_seed(call.seed, role, key))
 
 
 def _result(state: _State) -> AttackResult:
@@ -108,9 +95,9 @@ def block_size(first: int, iteration: int, n_iterations: int) -> int:
     return max(first >> phase, 1)
 
 
-def _around(model: LanguageVictim, options: Options) -> list[tuple[str, str]]:
+def _around(settings: Adaptive, call: Call) -> list[tuple[str, str]]:
     """The template with each request and opening; the suffix ends the user's turn."""
-    _, requests = chat_requests("adaptive", model, options)
+    model, requests = chat_requests(settings.kind, call)
     openings = [text.strip() for text in model.targets]
     return [
         (request.before + framed(ADAPTIVE, request.text, opening), request.after)

@@ -24,15 +24,15 @@ from hardscale.attacks.autodan_words import (
     spin,
     word_scores,
 )
+from hardscale.attacks.call import Call
 from hardscale.attacks.chat_generator import Answer, ChatGenerator, charge
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.prefixes import COMMON, OWN_POOL, PrefixPool, first_population, read_pool
 from hardscale.attacks.reading import Reading, read
-from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
+from hardscale.attacks.results import AttackResult, Record, Request
 from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
-from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.settings.attacks import AutoDan
 
@@ -59,33 +59,23 @@ class _State:
         return self.request.before + " ".join(prefix) + _GAP + self.request.text + self.request.after
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],  # noqa: ARG001 - the requests say more
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: AutoDan, call: Call) -> list[AttackResult]:
     """Attack every request, with the helper ``mutator`` if set so; see :func:`hardscale.attacks.base.attack`.
 
     Raises:
         AttackError: a classifier, a helper that is missing, or a request that does not fit with one sentence.
     """
-    victim, requests = chat_requests("autodan", victim, options)
-    settings = options.own or AutoDan(kind="autodan")
-    pool = read_pool(options.texts["pool"]) if "pool" in options.texts else OWN_POOL
+    victim, requests = chat_requests(settings.kind, call)
+    codec = call.codec
+    pool = read_pool(call.texts["pool"]) if "pool" in call.texts else OWN_POOL
     mutator: Mutator = RuleMutator(pool.sentences)
     if settings.mutator != "rules":
-        if "mutator" not in options.helpers:
+        if "mutator" not in call.helpers:
             raise AttackError("autodan: no model given as mutator; give helpers['mutator'], or set mutator: rules")
-        mutator = ModelMutator(
-            ChatGenerator(options.helpers["mutator"], victim.model), victim.tokenizer, pool.sentences
-        )
+        mutator = ModelMutator(ChatGenerator(call.helpers["mutator"], victim.model), victim.tokenizer, pool.sentences)
     synonyms = Synonyms(victim, codec, never=COMMON) if settings.hierarchical else None
-    states = alive = _start(victim, codec, keys, shape, options.seed, requests, settings, pool)
-    for iteration in range(1, options.n_iterations + 1):
+    states = alive = _start(call, requests, settings, pool)
+    for iteration in range(1, settings.n_iterations + 1):
         if not alive:
             break
         began = time.monotonic()
@@ -96,29 +86,19 @@ def run(
         counts = _score(victim, codec, alive)
         for state, count in zip(alive, counts, strict=True):
             _close(codec, state, count)
-        if callback:
-            callback(iteration, len(alive), time.monotonic() - began)
-        alive = [state for state in alive if not _is_left(state, settings.patience, options.early_stop)]
+        call.note(iteration, len(alive), time.monotonic() - began)
+        alive = [state for state in alive if not _is_left(state, settings.patience)]
     return [_result(state) for state in states]
 
 
-def _start(
-    victim: Victim,
-    codec: Codec,
-    keys: Sequence[int],
-    shape: ModelShape,
-    seed: int,
-    requests: Sequence[Request],
-    settings: AutoDan,
-    pool: PrefixPool,
-) -> list[_State]:
-    victim.remember(codec.encode_prompts([request.before for request in requests]))
+def _start(call: Call, requests: Sequence[Request], settings: AutoDan, pool: PrefixPool) -> list[_State]:
+    call.victim.remember(call.codec.encode_prompts([request.before for request in requests]))
     # One pool for all examples, so that its success rate is a number about the pool.
-    first = first_population(settings.population, random.Random(derive_seed(seed, "autodan", "pool")), pool)
+    first = first_population(settings.population, random.Random(derive_seed(call.seed, "autodan", "pool")), pool)
     states = []
-    for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
-        ledger = victim.ledger(i, shape)
-        search = Search(random.Random(derive_seed(seed, "autodan", key)), list(first))
+    for i, (request, key) in enumerate(zip(requests, call.keys, strict=True)):
+        ledger = call.victim.ledger(i, call.shape)
+        search = Search(random.Random(derive_seed(call.seed, "autodan", key)), list(first))
         record = Record(request.before, request.text + request.after, ledger)
         states.append(_State(i, request, search, record, notes={"pool_sha256": pool.number, "n_trimmed": 0}))
     return states
@@ -179,9 +159,8 @@ def _close(codec: Codec, state: _State, n_evaluated: int) -> None:
     state.record.close_iteration(*state.held, state.best.loss, state.best.success, n_evaluated)
 
 
-def _is_left(state: _State, patience: int | None, early_stop: bool) -> bool:
-    assert state.best is not None
-    return (early_stop and state.best.success) or (patience is not None and state.waited >= patience)
+def _is_left(state: _State, patience: int | None) -> bool:
+    return patience is not None and state.waited >= patience
 
 
 def _result(state: _State) -> AttackResult:

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.places import Place, gaps, laid, stands
 from hardscale.attacks.reading import Reading, read, read_fitting
-from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.results import AttackResult, Record
 from hardscale.attacks.sampler import Sampler, SamplingRequest
 from hardscale.attacks.victim import Victim
-from hardscale.models.flops import ModelShape
 from hardscale.settings.attacks import Beast
 
 #: With ``read_back``: draws looked at, at most, for each child wanted, and for each at a time.
@@ -70,15 +69,7 @@ class _Family:
         self.grown = [[*self.beam, token] for token in self.draws[:n]]
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: Beast, call: Call) -> list[AttackResult]:
     """Search ``n_iterations`` tokens for every prompt; see :func:`hardscale.attacks.base.attack`.
 
     The text held after an iteration is the one with the lowest loss so far (elitist), which may have fewer tokens.
@@ -90,36 +81,35 @@ def run(
     Raises:
         AttackError: a classifier without a sampler, or a sampler with other tokens.
     """
-    own = (options.own or Beast(kind="beast")).for_victim(chat=isinstance(victim, LanguageVictim))
-    helpers = {} if own.sampler == "victim" else options.helpers
-    sampler = Sampler(victim, codec, helpers, own.top_p)
-    around = gaps(codec, prompts)
-    victim.check_lengths([len(gap.head) + options.n_iterations + len(gap.tail) for gap in around])
+    victim, codec = call.victim, call.codec
+    helpers = {} if settings.sampler == "victim" else call.helpers
+    sampler = Sampler(victim, codec, helpers, settings.top_p)
+    around = gaps(codec, call.prompts)
+    victim.check_lengths([len(gap.head) + settings.n_iterations + len(gap.tail) for gap in around])
     victim.remember([gap.head for gap in around])
     sampler.remember([gap.head for gap in around])
     states = []
-    for i, (gap, key) in enumerate(zip(around, keys, strict=True)):
-        ledger = victim.ledger(i, shape)
+    for i, (gap, key) in enumerate(zip(around, call.keys, strict=True)):
+        ledger = victim.ledger(i, call.shape)
         sampler.pay_prefix(i, ledger)
         states.append(_State(i, key, gap, Record(gap.before, gap.after, ledger)))
-    for iteration in range(1, options.n_iterations + 1):
+    for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
-        _step(victim, codec, sampler, states, own, options.seed, iteration)
-        if callback:
-            callback(iteration, len(states), time.monotonic() - began)
+        _step(victim, codec, sampler, states, settings, call.seed, iteration)
+        call.note(iteration, len(states), time.monotonic() - began)
     return [_result(state) for state in states]
 
 
 def _step(
-    victim: Victim, codec: Codec, sampler: Sampler, states: Sequence[_State], own: Beast, seed: int, iteration: int
+    victim: Victim, codec: Codec, sampler: Sampler, states: Sequence[_State], settings: Beast, seed: int, iteration: int
 ) -> None:
     """Grow the beams of every example by a token."""
-    n_children = own.beam if iteration == 1 else own.branching
+    n_children = settings.beam if iteration == 1 else settings.branching
     wishes = [
         SamplingRequest(
             state.example,
             torch.tensor([[*state.gap.head, *beam] for beam in state.beams]),
-            n_children * (_MOST_DRAWS if own.read_back else 1),
+            n_children * (_MOST_DRAWS if settings.read_back else 1),
             [derive_seed(seed, "beast", state.key, iteration, row) for row in range(len(state.beams))],
         )
         for state in states
@@ -128,7 +118,7 @@ def _step(
     for state, wish, children in zip(states, wishes, sampler.propose(wishes), strict=True):
         state.sampler_tokens += sampler.pay(wish, state.record.ledger)
         families += [_Family(state, beam, few) for beam, few in zip(state.beams, children, strict=True)]
-    if own.read_back:
+    if settings.read_back:
         _pass_over(codec, families, n_children)
     drawn = [(family.state, tokens) for family in families for tokens in family.grown]
     for family in families:
@@ -144,7 +134,7 @@ def _step(
             state, tokens = drawn[i]
             scored[state.example].append((texts[i], tokens, reading))
     for state in states:
-        _select(codec, state, scored[state.example], own.beam)
+        _select(codec, state, scored[state.example], settings.beam)
 
 
 def _pass_over(codec: Codec, families: Sequence[_Family], n_children: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from hardscale.attacks.places import Layout, laid_alone, places
 from hardscale.attacks.vocabulary import vocabulary_of
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.attacks import Allowed
+from hardscale.settings.attack_base import Allowed
 
 
 class Codec:

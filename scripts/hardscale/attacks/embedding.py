@@ -19,19 +19,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.candidates import initial_layout
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.classifier_victim import ClassifierVictim
-from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import MicroBatch
 from hardscale.attacks.perturb import Perturbed, embedding_factor, mean_embedding_norm, perturb
-from hardscale.attacks.results import AttackResult, Callback, Options, Record
-from hardscale.attacks.starts import start_notes
+from hardscale.attacks.results import AttackResult, Record
+from hardscale.attacks.starts import FIRST_TEXT, start_notes
 from hardscale.attacks.victim import GRADIENT_SHARE, Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.flops import ModelShape
 from hardscale.models.prompt_tokens import PromptTokens
-from hardscale.settings.attacks import EmbeddingAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack
+from hardscale.settings.perturbation import Perturbation
 
 
 @dataclass(frozen=True)
@@ -69,31 +70,22 @@ class _Search:
     notes: dict[str, float]
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: EmbeddingAttack, call: Call) -> list[AttackResult]:
     """Attack every prompt with ``n_iterations`` gradient steps; see :func:`hardscale.attacks.base.attack`.
 
     An iteration costs the gradient of one iterate and the loss of the next; the first one also the loss without attack.
     """
-    own = options.own or EmbeddingAttack(kind="embedding")
-    settings: Perturbation = own.perturbation
-    made = _prompts(victim, codec, prompts, keys, options, settings)
+    victim, search = call.victim, settings.perturbation
+    made = _prompts(call, search)
     for name, prompt in zip(victim.names, made, strict=True):
         if prompt.first >= prompt.stop:
-            raise AttackError(f"example {name}: no tokens to perturb with positions {settings.positions}; leave it out")
+            raise AttackError(f"example {name}: no tokens to perturb with positions {search.positions}; leave it out")
     victim.check_lengths([len(prompt.ids) for prompt in made])
     victim.remember([prompt.ids[: prompt.first] for prompt in made])
-    seeds = [derive_seed(options.seed, "embedding", key) for key in keys]
-    found = _search(victim, made, seeds, settings, options.n_iterations, callback)
+    seeds = [derive_seed(call.seed, "embedding", key) for key in call.keys]
+    found = _search(call, made, seeds, search, settings.n_iterations)
     return [
-        _result(victim, example, made[example], shape, found[example], settings.keep == "best")
+        _result(victim, example, made[example], call.shape, found[example], search.keep == "best")
         for example in range(len(made))
     ]
 
@@ -101,37 +93,22 @@ def run(
 # --- which tokens ---------------------------------------------------------------------------------------------------
 
 
-def _prompts(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    options: Options,
-    settings: Perturbation,
-) -> list[_Prompt]:
+def _prompts(call: Call, settings: Perturbation) -> list[_Prompt]:
     if settings.positions == "suffix":
-        return _with_suffixes(victim, codec, prompts, keys, options, settings.n_suffix_tokens)
+        return _with_suffixes(call, settings.n_suffix_tokens)
     if settings.positions == "user":
-        return _with_user_tokens(victim, options)
-    texts = [before + after for before, after in prompts]
-    return [
-        _Prompt(text, "", "", ids, 0, len(ids)) for text, ids in zip(texts, codec.encode_prompts(texts), strict=True)
-    ]
+        return _with_user_tokens(call)
+    texts = [before + after for before, after in call.prompts]
+    encoded = call.codec.encode_prompts(texts)
+    return [_Prompt(text, "", "", ids, 0, len(ids)) for text, ids in zip(texts, encoded, strict=True)]
 
 
-def _with_suffixes(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    options: Options,
-    n_tokens: int,
-) -> list[_Prompt]:
+def _with_suffixes(call: Call, n_tokens: int) -> list[_Prompt]:
     """Prompts with added tokens, which alone are perturbed; they stand where any attack's text stands."""
     made = []
-    for (before, after), key, name in zip(prompts, keys, victim.names, strict=True):
-        rng = random.Random(derive_seed(options.seed, "initial", key))
-        layout = initial_layout(codec, before, after, options.initial_text, n_tokens, rng, name)
+    for (before, after), key, name in zip(call.prompts, call.keys, call.victim.names, strict=True):
+        rng = random.Random(derive_seed(call.seed, "initial", key))
+        layout = initial_layout(call.codec, before, after, FIRST_TEXT, n_tokens, rng, name)
         ids = [*layout.head, *layout.attack, *layout.tail]
         made.append(
             _Prompt(before, layout.text, after, ids, len(layout.head), len(layout.head) + n_tokens, start_notes(layout))
@@ -139,9 +116,9 @@ def _with_suffixes(
     return made
 
 
-def _with_user_tokens(victim: Victim, options: Options) -> list[_Prompt]:
+def _with_user_tokens(call: Call) -> list[_Prompt]:
     """Prompts of which the tokens that hold the user's words are perturbed."""
-    model, requests = chat_requests("embedding (positions: user)", victim, options)
+    model, requests = chat_requests("embedding (positions: user)", call)
     tokens, made = PromptTokens(model.tokenizer), []
     for request in requests:
         text = request.before + request.text + request.after
@@ -157,14 +134,14 @@ def _with_user_tokens(victim: Victim, options: Options) -> list[_Prompt]:
 
 
 def _search(
-    victim: Victim,
+    call: Call,
     prompts: Sequence[_Prompt],
     seeds: Sequence[int],
     settings: Perturbation,
     n_iterations: int,
-    callback: Callback | None,
 ) -> dict[int, _Search]:
     """The whole search of every example, micro-batch by micro-batch."""
+    victim = call.victim
     endings = victim.endings_after(
         [(i, prompt.before + prompt.text + prompt.after) for i, prompt in enumerate(prompts)]
     )
@@ -193,8 +170,8 @@ def _search(
         def note(step: int, losses: Tensor) -> None:  # noqa: ARG001
             nonlocal began
             fresh = [example for example in inputs.examples if reached[example] < step]
-            if callback and fresh:  # after memory ran out, steps are taken again
-                callback(step, len(fresh), time.monotonic() - began)
+            if fresh:  # after memory ran out, steps are taken again
+                call.note(step, len(fresh), time.monotonic() - began)
             for example in fresh:
                 reached[example] = step
             began = time.monotonic()

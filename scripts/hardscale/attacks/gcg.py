@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.candidates import initial_layout, ranked_tokens, sample_replacements, surviving
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.followed import score_texts
 from hardscale.attacks.places import Layout
-from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.results import AttackResult, Record
 from hardscale.attacks.starts import given_layout, start_notes
 from hardscale.attacks.victim import Victim, whole_weight
-from hardscale.models.flops import ModelShape
+from hardscale.settings.attacks import AttackSettings
 
 
 @dataclass
@@ -58,59 +59,44 @@ class _State:
         return torch.cat([head, attack, tail], dim=1)
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
     """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.attack`.
 
     ``notes``: 1 at ``n_start_said``, ``n_start_separated``, ``n_start_built`` or ``n_start_given``: how the first text
     came about (:mod:`hardscale.attacks.starts`).
     """
-    states = _start(victim, codec, prompts, keys, shape, options)
+    states = _start(settings, call)
     alive = states
-    for iteration in range(1, options.n_iterations + 1):
+    for iteration in range(1, settings.n_iterations + 1):
         if not alive:
             break
         began = time.monotonic()
-        _step(victim, codec, alive, options)
-        if callback:
-            callback(iteration, len(alive), time.monotonic() - began)
-        if options.early_stop:
+        _step(call.victim, call.codec, alive, settings)
+        call.note(iteration, len(alive), time.monotonic() - began)
+        if settings.early_stop:
             alive = [state for state in alive if not state.record.successes[-1]]
     return [replace(state.record.result(), notes=start_notes(state.layout)) for state in states]
 
 
-def _start(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-) -> list[_State]:
+def _start(settings: AttackSettings, call: Call) -> list[_State]:
+    victim, codec = call.victim, call.codec
     layouts = []
-    held = options.initial_tokens or [None] * len(prompts)
-    for (before, after), tokens, key, name in zip(prompts, held, keys, victim.names, strict=True):
-        rng = random.Random(_seed(options, "initial", key))
+    held = call.starts or [None] * len(call.prompts)
+    for (before, after), tokens, key, name in zip(call.prompts, held, call.keys, victim.names, strict=True):
+        rng = random.Random(_seed(settings, call.seed, "initial", key))
         known = given_layout(codec, before, after, tokens) if tokens is not None else None
         layouts.append(
-            known or initial_layout(codec, before, after, options.initial_text, options.n_attack_tokens, rng, name)
+            known or initial_layout(codec, before, after, settings.initial_text, settings.n_attack_tokens, rng, name)
         )
     victim.check_lengths([layout.n_tokens for layout in layouts])
     victim.remember([layout.head for layout in layouts])
     states = []
-    for i, (layout, key) in enumerate(zip(layouts, keys, strict=True)):
-        ledger = victim.ledger(i, shape)
-        record = Record(layout.before, layout.after, ledger, keeps_best=options.held == "best")
-        rng = random.Random(_seed(options, "candidates", key))
+    for i, (layout, key) in enumerate(zip(layouts, call.keys, strict=True)):
+        ledger = victim.ledger(i, call.shape)
+        record = Record(layout.before, layout.after, ledger, keeps_best=settings.held == "best")
+        rng = random.Random(_seed(settings, call.seed, "candidates", key))
         states.append(_State(i, layout, list(layout.attack), layout.text, rng, record))
-    if not options.gradient:
+    if not settings.gradient:
         # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
         scores = score_texts(victim, [(s.example, s.whole(torch.tensor([s.tokens])), [s.prompt]) for s in states])
         for state, score in zip(states, scores, strict=True):
@@ -118,16 +104,16 @@ def _start(
     return states
 
 
-def _seed(options: Options, role: str, key: int) -> int:
+def _seed(settings: AttackSettings, seed: int, role: str, key: int) -> int:
     """Restarted for every example as published, or a stream of its own for each."""
-    return derive_seed(options.seed, role, *([key] if options.candidate_rng == "per_example" else []))
+    return derive_seed(seed, role, *([key] if settings.candidate_rng == "per_example" else []))
 
 
-def _step(victim: Victim, codec: Codec, states: Sequence[_State], options: Options) -> None:
+def _step(victim: Victim, codec: Codec, states: Sequence[_State], settings: AttackSettings) -> None:
     """One iteration of every example."""
-    pools = _ranked_pools(victim, codec, states, options) if options.gradient else _open_pools(codec, states)
+    pools = _ranked_pools(victim, codec, states, settings) if settings.gradient else _open_pools(codec, states)
     drawn = [
-        sample_replacements(state.tokens, pool, options.n_candidates, state.rng)
+        sample_replacements(state.tokens, pool, settings.n_candidates, state.rng)
         for state, pool in zip(states, pools, strict=True)
     ]
     kept, texts = surviving(codec, [state.layout for state in states], [state.tokens for state in states], drawn)
@@ -152,7 +138,9 @@ def _open_pools(codec: Codec, states: Sequence[_State]) -> list[torch.Tensor]:
     return [allowed.expand(len(state.tokens), -1) for state in states]
 
 
-def _ranked_pools(victim: Victim, codec: Codec, states: Sequence[_State], options: Options) -> list[torch.Tensor]:
+def _ranked_pools(
+    victim: Victim, codec: Codec, states: Sequence[_State], settings: AttackSettings
+) -> list[torch.Tensor]:
     """The ``top_k`` tokens of every position by gradient; notes each example's present loss on the way."""
     endings = victim.endings_after([(state.example, state.prompt) for state in states])
     blocks = [
@@ -169,4 +157,4 @@ def _ranked_pools(victim: Victim, codec: Codec, states: Sequence[_State], option
     with whole_weight(victim.embedding.weight) as embeddings:
         allowed = torch.zeros(embeddings.shape[0], dtype=torch.bool, device=embeddings.device)
         allowed[torch.tensor(codec.allowed, device=embeddings.device)] = True
-        return list(ranked_tokens(torch.stack(rows), embeddings, allowed, options.top_k))
+        return list(ranked_tokens(torch.stack(rows), embeddings, allowed, settings.top_k))

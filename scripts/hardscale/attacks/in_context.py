@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.results import AttackResult, Callback, Options, Request
+from hardscale.attacks.results import AttackResult, Request
 from hardscale.attacks.try_texts import try_texts
-from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
-from hardscale.models.flops import ModelShape
 from hardscale.models.window import window
 from hardscale.settings.attacks import InContext
 
@@ -26,39 +25,32 @@ _ASKED, _ANSWERED = "Question: ", "\nAnswer:"
 Shot = tuple[str, str]
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    _prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: InContext, call: Call) -> list[AttackResult]:
     """Draw earlier turns for every request, anew in each iteration, and keep the best.
 
-    An example's draw depends on the seed, its key and ``options.shots``, not on the examples beside it. In the results
+    An example's draw depends on the seed, its key and ``call.known``, not on the examples beside it. In the results
     ``text`` is the user's whole turn; ``notes`` has the loss and success of each draw and how many turns were shown.
 
     Raises:
         AttackError: the victim is a classifier, there are no requests, or no other request can be shown.
     """
-    model, requests = chat_requests("in_context", victim, options)
-    own = options.own or InContext(kind="in_context")
+    model, requests = chat_requests(settings.kind, call)
     texts: list[list[str]] = []
     shown: list[dict[str, float]] = []
-    for example, (request, key) in enumerate(zip(requests, keys, strict=True)):
-        pool = others(request.text, options.shots)
+    for example, (request, key) in enumerate(zip(requests, call.keys, strict=True)):
+        pool = others(request.text, call.known)
         if not pool:
-            raise AttackError(f"example {model.names[example]}: no other request to show; give `shots` or more prompts")
+            raise AttackError(f"example {model.names[example]}: no other request to show; give `known` or more prompts")
         drawn = []
-        for iteration in range(1, options.n_iterations + 1):
-            rng = random.Random(derive_seed(options.seed, "in_context", key, iteration))
-            drawn.append(_fitting(model, codec, example, request, rng.sample(pool, min(own.shots, len(pool)))))
+        for iteration in range(1, settings.n_iterations + 1):
+            rng = random.Random(derive_seed(call.seed, "in_context", key, iteration))
+            drawn.append(
+                _fitting(model, call.codec, example, request, rng.sample(pool, min(settings.shots, len(pool))))
+            )
         texts.append([transcript(shots, request.text) for shots in drawn])
         shown.append({f"n_shots_{i}": float(len(shots)) for i, shots in enumerate(drawn, start=1)})
     around = [(request.before, request.after) for request in requests]
-    results = try_texts(model, codec, around, texts, shape, callback)
+    results = try_texts(model, call, around, texts)
     return [replace(result, notes={**result.notes, **note}) for result, note in zip(results, shown, strict=True)]
 
 

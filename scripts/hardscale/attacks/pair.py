@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.chat_generator import Answer, ChatGenerator, charge
 from hardscale.attacks.chat_only import chat_requests
 from hardscale.attacks.chat_text import Message, inert
@@ -24,10 +25,8 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.pair_attacker import Ask, Attacker, GrammarAttacker, ModelAttacker, Proposal, Turn
 from hardscale.attacks.reading import Reading, read
-from hardscale.attacks.results import AttackResult, Callback, Options, Record, Request
-from hardscale.attacks.victim import Victim
+from hardscale.attacks.results import AttackResult, Record, Request
 from hardscale.errors import AttackError
-from hardscale.models.flops import ModelShape
 from hardscale.models.generate import reply
 from hardscale.models.refusal import rule_judge
 from hardscale.models.window import window
@@ -72,15 +71,7 @@ class _Try:
     answer: str = ""
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],  # noqa: ARG001 - the requests say more
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: Pair, call: Call) -> list[AttackResult]:
     """Attack every request, with the helpers ``attacker`` and ``judge`` if set so.
 
     See :func:`hardscale.attacks.base.attack`.
@@ -88,47 +79,46 @@ def run(
     Raises:
         AttackError: a classifier, a helper that is missing, or a request that does not fit by itself.
     """
-    victim, requests = chat_requests("pair", victim, options)
-    settings = options.own or Pair(kind="pair")
-    attacker, judge = _attacker(settings, options, victim), _judge(settings, options, victim)
+    victim, requests = chat_requests(settings.kind, call)
+    codec = call.codec
+    attacker, judge = _attacker(settings, call, victim), _judge(settings, call, victim)
     victim.remember(codec.encode_prompts([request.before for request in requests]))
     states = []
-    for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
+    for i, (request, key) in enumerate(zip(requests, call.keys, strict=True)):
         [alone] = codec.encode_prompts([request.before + request.text + request.after])
         victim.check_length(i, len(alone))
-        ledger = victim.ledger(i, shape)
+        ledger = victim.ledger(i, call.shape)
         target = victim.targets[i].strip()
         record = Record(request.before, request.after, ledger)
         states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))
     alive = states
-    for iteration in range(1, options.n_iterations + 1):
+    for iteration in range(1, settings.n_iterations + 1):
         if not alive:
             break
         began = time.monotonic()
-        _round(victim, codec, alive, iteration, attacker, judge, settings, options.seed)
-        if callback:
-            callback(iteration, len(alive), time.monotonic() - began)
+        _round(victim, codec, alive, iteration, attacker, judge, settings, call.seed)
+        call.note(iteration, len(alive), time.monotonic() - began)
         alive = [state for state in alive if not state.record.successes[-1]]
     return [_result(state) for state in states]
 
 
-def _attacker(settings: Pair, options: Options, victim: LanguageVictim) -> Attacker:
+def _attacker(settings: Pair, call: Call, victim: LanguageVictim) -> Attacker:
     if settings.attacker == "grammar":
         return GrammarAttacker()
-    return ModelAttacker(_talker("attacker", "grammar", options, victim), settings)
+    return ModelAttacker(_talker("attacker", "grammar", call, victim), settings)
 
 
-def _judge(settings: Pair, options: Options, victim: LanguageVictim) -> PairJudge:
+def _judge(settings: Pair, call: Call, victim: LanguageVictim) -> PairJudge:
     if settings.judge == "rules":
         return RuleJudge()
-    same = settings.judge == settings.attacker and "judge" not in options.helpers
-    return ModelJudge(_talker("attacker" if same else "judge", "rules", options, victim), rating_words(options.texts))
+    same = settings.judge == settings.attacker and "judge" not in call.helpers
+    return ModelJudge(_talker("attacker" if same else "judge", "rules", call, victim), rating_words(call.texts))
 
 
-def _talker(role: str, otherwise: str, options: Options, victim: LanguageVictim) -> ChatGenerator:
-    if role not in options.helpers:
+def _talker(role: str, otherwise: str, call: Call, victim: LanguageVictim) -> ChatGenerator:
+    if role not in call.helpers:
         raise AttackError(f"pair: no model given as {role}; give helpers[{role!r}], or set {role}: {otherwise}")
-    return ChatGenerator(options.helpers[role], victim.model)
+    return ChatGenerator(call.helpers[role], victim.model)
 
 
 def _round(

@@ -17,7 +17,7 @@ from hardscale.attacks.victim import whole_weight
 from hardscale.errors import AttackError
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import is_pinned
-from hardscale.settings.attacks import Perturbation
+from hardscale.settings.perturbation import Perturbation
 
 #: Rows of the vocabulary whose embeddings are measured at once.
 _VOCABULARY_ROWS = 8_192

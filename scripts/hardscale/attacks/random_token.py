@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import torch
 
 from hardscale.artifacts.seeds import derive_seed
+from hardscale.attacks.call import Call
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.places import Place, places
-from hardscale.attacks.results import AttackResult, Callback, Options, Record
+from hardscale.attacks.results import AttackResult, Record
 from hardscale.attacks.victim import Scores, Victim
 from hardscale.errors import AttackError
-from hardscale.models.flops import ModelShape
+from hardscale.settings.attacks import AttackSettings
 
 #: Iterations scored at once: few while most examples may still fall, more once the hard ones are left.
 _FIRST_SPAN, _LONGEST_SPAN = 4, 64
@@ -52,40 +53,32 @@ class _Draw:
     n_ending: int
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    prompts: Sequence[tuple[str, str]],
-    keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
+def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
     """Attack every prompt with ``n_iterations`` texts; see :func:`hardscale.attacks.base.attack`.
 
     The texts of an example depend on the seed and its key alone: they are independent draws over examples too.
     """
-    heads = codec.encode_prompts([before for before, _ in prompts])
+    victim, codec = call.victim, call.codec
+    heads = codec.encode_prompts([before for before, _ in call.prompts])
     victim.remember([head[: len(head) - codec.n_closing] for head in heads])
     states = []
-    for i, ((before, after), key) in enumerate(zip(prompts, keys, strict=True)):
-        ledger = victim.ledger(i, shape)
-        rng = random.Random(derive_seed(options.seed, "random_token", key))
+    for i, ((before, after), key) in enumerate(zip(call.prompts, call.keys, strict=True)):
+        ledger = victim.ledger(i, call.shape)
+        rng = random.Random(derive_seed(call.seed, "random_token", key))
         # As published, the text goes where it goes, whatever stands before it.
         place = places(codec, before, after)[0]
         states.append(_State(i, place, rng, Record(before, after, ledger)))
     done, span = 0, _FIRST_SPAN
-    while done < options.n_iterations:
-        span = min(span, options.n_iterations - done)
+    while done < settings.n_iterations:
+        span = min(span, settings.n_iterations - done)
         began = time.monotonic()
-        draws = _draw(victim, codec, states, options.n_attack_tokens, span)
+        draws = _draw(victim, codec, states, settings.n_attack_tokens, span)
         active = [state for state in states if not state.success]
         scored = _score(victim, active, draws)
         alive = _note(states, draws, scored)
         seconds = time.monotonic() - began
         for step, count in enumerate(alive, start=done + 1):
-            if callback:
-                callback(step, count, seconds / span)
+            call.note(step, count, seconds / span)
         done, span = done + span, min(2 * span, _LONGEST_SPAN)
     return [state.record.result() for state in states]
 

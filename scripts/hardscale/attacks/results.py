@@ -1,14 +1,13 @@
-"""What every attack takes and gives back."""
+"""What every attack gives back, and the record that it keeps on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.request import Request as Request  # attacks know it by this module
-from hardscale.settings.attacks import Held
 
 #: ``callback(iteration, alive, seconds)``: examples worked on in this iteration and the wall time it took.
 Callback = Callable[[int, int, float], None]
@@ -20,38 +19,6 @@ class Helper:
 
     model: Any
     tokenizer: Any
-
-
-@dataclass(frozen=True)
-class Options:
-    """Settings that attacks share; see :func:`hardscale.attacks.base.attack`.
-
-    Attributes:
-        held: GCG: which text counts after an iteration.
-        initial_tokens: GCG: tokens that each prompt's attack begins with; None: of ``initial_text``.
-        own: the settings block of the attack itself, where it has one of its own.
-        requests: of a chat victim, one a prompt.
-        helpers: further models by role: ``sampler``, ``mutator``, ``attacker``, ``judge``.
-        shots: requests and openings that an attack may show as answered earlier.
-        texts: words of others that an attack uses, by role.
-    """
-
-    n_iterations: int
-    n_candidates: int
-    top_k: int
-    n_attack_tokens: int
-    initial_text: str
-    gradient: bool
-    candidate_rng: Literal["restart", "per_example"]
-    seed: int
-    early_stop: bool
-    held: Held = "last"
-    initial_tokens: Sequence[Sequence[int] | None] | None = None
-    own: Any = None
-    requests: Sequence[Request] | None = None
-    helpers: Mapping[str, Helper] = field(default_factory=dict)
-    shots: Sequence[tuple[str, str]] = ()
-    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from hardscale.attacks.places import Layout, Place, laid, laid_alone, places, su
 #: token, or the tokens that the caller gave.
 Start = Literal["said", "separated", "built", "given"]
 
+#: What a search begins from where its settings say nothing else.
+FIRST_TEXT = "@&"
 #: Prompts read at most while a first text is built (appendix on attacks of arXiv 2407.18213: so many tries).
 MOST_TRIES = 10_000
 #: Tokens proposed at once for the next position.

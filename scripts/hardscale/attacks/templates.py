@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from hardscale.attacks.call import Call
 from hardscale.attacks.chat_only import chat_requests
-from hardscale.attacks.codec import Codec
 from hardscale.attacks.frames import FRAMES, framed
-from hardscale.attacks.results import AttackResult, Callback, Options
+from hardscale.attacks.results import AttackResult
 from hardscale.attacks.try_texts import try_texts
-from hardscale.attacks.victim import Victim
-from hardscale.models.flops import ModelShape
+from hardscale.settings.attacks import Templates
 
 
-def run(
-    victim: Victim,
-    codec: Codec,
-    _prompts: Sequence[tuple[str, str]],
-    _keys: Sequence[int],
-    shape: ModelShape,
-    options: Options,
-    callback: Callback | None,
-) -> list[AttackResult]:
-    """Put every request into the first ``n_iterations`` frames, at most all there are, and keep the best.
+def run(settings: Templates, call: Call) -> list[AttackResult]:
+    """Put every request into the first ``n_iterations`` frames and keep the best.
 
     In the results ``text`` is the user's whole turn; ``notes`` has the loss and success of each frame by its number.
 
     Raises:
         AttackError: the victim is a classifier, or there are no requests.
     """
-    model, requests = chat_requests("templates", victim, options)
+    model, requests = chat_requests(settings.kind, call)
     openings = [text.strip() for text in model.targets]
     texts = [
-        [framed(frame, request.text, opening) for frame in FRAMES[: options.n_iterations]]
+        [framed(frame, request.text, opening) for frame in FRAMES[: settings.n_iterations]]
         for request, opening in zip(requests, openings, strict=True)
     ]
     around = [(request.before, request.after) for request in requests]
-    return try_texts(model, codec, around, texts, shape, callback)
+    return try_texts(model, call, around, texts)

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hardscale.errors import AttackError
-from hardscale.settings.attacks import Allowed
+from hardscale.settings.attack_base import Allowed
 
 #: One of these stands before tokens whose text is asked for: some decoders drop a space at the start of a text.
 _ANCHORS = ("a", "x", "0")

@@ -15,16 +15,16 @@ from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, TIMING
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.classifier_victim import classify
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
-from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_facts, search_options
+from hardscale.evaluation.attack_spec import check_spec, eps_facts, load_helpers, search_facts
 from hardscale.models.load import load_classifier
 from hardscale.models.outputs import embeddings_as
 from hardscale.runtime.console import say
 from hardscale.runtime.memory import Budget
-from hardscale.settings.attacks import AttackBase, AttackSettings
+from hardscale.settings.attack_base import AttackBase
 from hardscale.tasks.data import load_split, load_task
 from hardscale.tasks.example import Example
 
@@ -117,10 +117,10 @@ def run_attack_job(
 
 
 def _filtered_share(settings: AttackBase, results: Sequence[AttackResult]) -> float | None:
-    """GCG: share of the candidates drawn that were other tokens when read from text."""
-    if not isinstance(settings, AttackSettings) or settings.kind != "gcg":
+    """Share of the replacements drawn that were other tokens when read from text; None where none are drawn."""
+    if not settings.facts.replaces:
         return None
-    n_drawn = sum(len(result.n_evaluated) for result in results) * settings.n_candidates
+    n_drawn = sum(len(result.n_evaluated) for result in results) * settings.value(settings.facts.replaces)
     return 1 - sum(sum(result.n_evaluated) for result in results) / n_drawn if n_drawn else None
 
 
@@ -155,16 +155,15 @@ def _attack(
         for one in mine
     ]
     clock = Clock(settings.n_iterations, len(mine), name)
-    results = attack(
+    results = run_attack(
+        settings,
         model,
         tokenizer,
         prompts,
         [one.target for one in mine],
         labels=[one.example.label for one in mine],
         keys=[one.example.example_id for one in mine],
-        n_iterations=settings.n_iterations,
         seed=seed,
-        **search_options(settings),
         helpers=helpers,
         tokens_per_batch=budget,
         callback=clock.note,

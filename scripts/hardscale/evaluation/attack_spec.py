@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from hardscale.artifacts.manifest import artifact_folder
-from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import Helper
 from hardscale.errors import AttackError
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.spec_check import check_keys
-from hardscale.settings.attacks import AttackBase, AttackSettings, EmbeddingAttack
+from hardscale.settings.attack_base import AttackBase
+from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.words import first_problem
 from hardscale.tasks.wordings import read_named
@@ -44,16 +44,9 @@ def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:
         raise AttackError(f"--spec: settings.{problem}; see docs/study.md") from error
 
 
-def search_options(settings: AttackBase) -> dict[str, Any]:
-    """Keyword arguments of :func:`hardscale.attacks.base.attack` for settings of any kind."""
-    if isinstance(settings, AttackSettings):
-        return attack_options(settings)
-    return {"method": settings.kind, "own": settings}
-
-
 def search_facts(settings: AttackBase) -> dict[str, Any]:
     """What an attack did by the kind of its victim where the study was silent; nothing of attacks without such."""
-    return {key: getattr(settings, key) for key in ("allowed", "held", "read_back") if hasattr(settings, key)}
+    return {key: settings.value(key) for key in settings.facts.by_victim}
 
 
 def eps_facts(settings: AttackBase, notes: Mapping[str, float] | None = None) -> dict[str, Any]:

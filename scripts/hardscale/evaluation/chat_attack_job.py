@@ -18,7 +18,7 @@ from hardscale.artifacts.publish import publishing
 from hardscale.artifacts.schemas import ATTACK, REPLIES, TIMING
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.artifacts.tables import write_table
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.results import AttackResult, Helper
 from hardscale.errors import AttackError, ModelError
 from hardscale.evaluation.attack_rows import Clock, attack_row, summed_notes, timing_rows
@@ -29,7 +29,6 @@ from hardscale.evaluation.attack_spec import (
     load_helpers,
     read_texts,
     search_facts,
-    search_options,
 )
 from hardscale.evaluation.chat_replies import (
     Prompt,
@@ -48,7 +47,7 @@ from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import Sampling
 from hardscale.runtime.console import say
 from hardscale.runtime.memory import Budget
-from hardscale.settings.attacks import AttackBase
+from hardscale.settings.attack_base import AttackBase
 from hardscale.tasks.chat import Behavior, ChatTask, load_chat_task, private_texts
 from hardscale.tasks.wordings import digest
 from hardscale.untrusted.redaction import withholding
@@ -232,20 +231,19 @@ def _attack(
     budget: Budget,
 ) -> tuple[list[AttackResult], Clock]:
     clock = Clock(job.settings.n_iterations, len(mine), job.spec["attack"])
-    results = attack(
+    results = run_attack(
+        job.settings,
         job.model,
         job.tokenizer,
         [job.template.around(one.request, job.position) for one in mine],
         [job.opening(one) for one in mine],
         keys=[one.row_id for one in mine],
-        n_iterations=job.settings.n_iterations,
         seed=job.spec["seed"],
-        **search_options(job.settings),
         requests=[job.template.request(one.request) for one in mine],
         helpers=helpers,
         texts=texts,
         # The same in every shard, and no request of the test where the task has others.
-        shots=[(one.request, job.opening(one)) for one in (job.chat.train or selection.kept)],
+        known=[(one.request, job.opening(one)) for one in (job.chat.train or selection.kept)],
         tokens_per_batch=budget,
         callback=clock.note,
     )

@@ -19,6 +19,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.replies import clean_losses
 from hardscale.settings.study import UNDEFENDED
+from hardscale.settings.study_attacks import attack_facts
 
 HARMLESS, PERPLEXITY = "harmless_answered", "utility_perplexity"
 #: A model that answers fewer harmless requests than this, or has a perplexity on ordinary chat of more than this times
@@ -176,7 +177,7 @@ def worst_table(attacks: Sequence[ChatAttack]) -> pa.Table:
     """
     models: dict[tuple[Any, ...], list[ChatAttack]] = {}
     for attack in attacks:
-        if attack.attack["attack_kind"] != "embedding":
+        if attack_facts(attack.attack["attack_kind"]).space == "text":
             models.setdefault(tuple(attack.model.values()), []).append(attack)
     rows = []
     for of_model in models.values():

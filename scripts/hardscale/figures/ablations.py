@@ -23,6 +23,7 @@ from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
 from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
+from hardscale.settings.study_attacks import attack_kinds
 
 ABOUT = About(place=90, victims="chat", tables=("utility", "losses", "cost"))
 
@@ -150,7 +151,8 @@ def _label(setting: str, part: pd.DataFrame) -> str:
 def _measures(last: pd.DataFrame, utility: pd.DataFrame) -> pd.DataFrame:
     """Rows ``_CELL, defense, round, measure, value, low, high, collapsed`` of every model."""
     keys = [*_CELL, "defense", "round"]
-    gcg = last[last["attack_kind"] == "gcg"].sort_values("attack", kind="stable").drop_duplicates(keys)
+    ranking = attack_kinds(lambda attack: bool(attack.ranks))
+    gcg = last[last["attack_kind"].isin(ranking)].sort_values("attack", kind="stable").drop_duplicates(keys)
     gcg = gcg.rename(columns={"loss": "value", "ci_low": "low", "ci_high": "high"}).assign(measure=_GCG)
     other = utility[utility["metric"].isin(_MEASURES) & utility["value"].notna()]
     other = other.rename(columns={"metric": "measure", "ci_low": "low", "ci_high": "high"})

@@ -16,6 +16,7 @@ from hardscale.figures.frame import Entry, interval_key
 from hardscale.figures.series import wilson
 from hardscale.figures.style import MARKERS, plain
 from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
+from hardscale.settings.study_attacks import attack_facts, attack_kinds
 
 #: Table stem -> rows.
 Tables = Mapping[str, pd.DataFrame]
@@ -201,13 +202,18 @@ def of_defense(rows: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
     return rows[(rows["defense"] == key[0]) & (rows["round"] == key[1])]
 
 
+def in_embeddings(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of attacks in embedding space."""
+    return rows[rows["attack_kind"].isin(attack_kinds(lambda attack: attack.space == "embeddings"))]
+
+
 def attack_label(rows: pd.DataFrame) -> str:
     """The attack of some rows as it is written in a figure; of one in embedding space whether it is bounded, and how.
 
     Models that are attacked in the balls of their trainings may have one each: then the smallest and the largest.
     """
     label = data.attack_name(rows["attack"].iloc[0])
-    if rows["attack_kind"].iloc[0] != "embedding":
+    if attack_facts(rows["attack_kind"].iloc[0]).space == "text":
         return label
     radii = sorted(set(rows["eps"].astype(float).fillna(math.inf)))
     ends = [radii[0], radii[-1]] if len(radii) > 1 else radii

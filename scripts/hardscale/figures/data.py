@@ -14,6 +14,7 @@ from hardscale.figures.axes import count_label
 from hardscale.figures.series import Look
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import MARKERS, plain, scale_colors
+from hardscale.settings.study_attacks import attack_facts
 
 #: Above this number of scales in a family a panel is crowded.
 CROWD = 6
@@ -30,23 +31,8 @@ _TASKS = {
     "helpful": "Helpful",
     "harmless": "Harmless",
 }
-_ATTACKS = {
-    "gcg": "GCG",
-    "gcg-control": "GCG without gradient",
-    "random_token": "RandomToken",
-    "random-token": "RandomToken",
-    "beast": "BEAST",
-    "autodan": "AutoDAN",
-    "pair": "PAIR",
-    "embedding": "Embedding",
-    "direct": "Direct request",
-    "prefill": "Prefilling",
-    "in_context": "In-context",
-    "in-context": "In-context",
-    "adaptive": "Adaptive",
-    "templates": "Templates",
-}
-_KINDS = ("gcg", "beast", "autodan", "pair", "embedding", "random_token")
+#: End of the name of an attack's control.
+_CONTROL = "-control"
 
 
 def task_name(task: object) -> str:
@@ -56,8 +42,16 @@ def task_name(task: object) -> str:
 
 def attack_name(attack: object, position: object = "suffix") -> str:
     """An attack as it is written in a figure; the position is named unless it is the suffix."""
-    name = _ATTACKS.get(str(attack)) or plain(attack, 28)
+    name = _label(str(attack)) or plain(attack, 28)
     return name if position == "suffix" else f"{name}, {plain(position, 12)}"
+
+
+def _label(attack: str) -> str:
+    """The label of the kind that an attack is called like; of its control what that lacks; else empty."""
+    facts = attack_facts(attack.removesuffix(_CONTROL).replace("-", "_"))
+    if not attack.endswith(_CONTROL):
+        return facts.label
+    return f"{facts.label} without gradient" if facts.ranks else ""
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
@@ -122,8 +116,7 @@ def ordered_tasks(rows: pd.DataFrame) -> list[str]:
 def ordered_attacks(rows: pd.DataFrame, column: str = "attack") -> list[tuple[str, str]]:
     """Pairs of attack and position: by kind (gradient attacks first), then by name."""
     pairs = rows[[column, "position", "attack_kind"]].drop_duplicates([column, "position"])
-    rank = {kind: i for i, kind in enumerate(_KINDS)}
-    found = [(rank.get(kind, len(rank)), str(a), str(p)) for a, p, kind in pairs.itertuples(index=False, name=None)]
+    found = [(attack_facts(kind).place, str(a), str(p)) for a, p, kind in pairs.itertuples(index=False, name=None)]
     return [(attack, position) for _, attack, position in sorted(found)]
 
 

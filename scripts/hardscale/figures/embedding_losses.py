@@ -25,8 +25,7 @@ def draw(
     tables: chat.Tables | None = None,
 ) -> Figure:
     """Means over behaviors; see workflow/report/embedding_losses.rst."""
-    rows = chat.table(tables, "losses", LOSSES)
-    rows = rows[rows["attack_kind"] == "embedding"]
+    rows = chat.in_embeddings(chat.table(tables, "losses", LOSSES))
     if rows.empty:
         return message_figure("No attack in embedding space on a chat model has been measured, so there is no loss.")
     defenses = chat.Defenses(rows)

@@ -41,16 +41,13 @@ def draw(
     models = list(sizes[["family", "scale"]].itertuples(index=False, name=None))
     groups = list(points.groupby(["task", "attack"], sort=True))
     several = points["task"].nunique() > 1
-    titles = [
-        [task_name(task) if several else "", chat.attack_label(part.assign(attack_kind="embedding"))]
-        for (task, _), part in groups
-    ]
+    titles = [[task_name(task) if several else "", chat.attack_label(part)] for (task, _), part in groups]
     panels = Panels(len(groups), _entries(defenses, models, points, broken), min(len(groups), 2), titles)
     for ax, (_, part) in zip(panels.axes, groups, strict=True):
         _draw(ax, part, defenses, models, broken)
-        found = [f(part["continuous"], part["gcg"]) for f in (spearman, pearson)]
+        found = [f(part["continuous"], part["discrete"]) for f in (spearman, pearson)]
         # Two points of one loss have room above them for what is said of all.
-        low, high = float(part["gcg"].min()), float(part["gcg"].max())
+        low, high = float(part["discrete"].min()), float(part["discrete"].max())
         ax.set_ylim(low - 0.08 * max(high - low, 0.2), high + 0.42 * max(high - low, 0.2))
         ax.margins(x=0.08)
         ax.text(0.03, 0.97, _said(found), transform=ax.transAxes, va="top", fontsize=7.5, color="0.2")
@@ -72,7 +69,7 @@ def _draw(
         hollow = (row.task, row.family, row.scale, *key) in broken
         ax.plot(
             [row.continuous],
-            [row.gcg],
+            [row.discrete],
             linestyle="",
             marker=_marker(defenses, key, models, (row.family, row.scale)),
             markersize=5.2,

@@ -136,7 +136,7 @@ def _attack_bars(rates: pd.DataFrame, worst: pd.DataFrame, utility: pd.DataFrame
     if len(polite):
         found.append(("asked\npolitely", {key: _share(part) for key, part in parts.items() if len(part)}))
     last = chat.last_iterations(rates[rates["iteration"] > 0])
-    embedded = set(last.loc[last["attack_kind"] == "embedding", "attack"])
+    embedded = set(chat.in_embeddings(last)["attack"])
     for attack, position in ordered_attacks(last):
         part = last[(last["attack"] == attack) & (last["position"] == position)]
         bars = _folded(chat.attack_label(part)), _bars(part, defenses)

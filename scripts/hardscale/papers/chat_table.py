@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from hardscale.papers import values
 from hardscale.papers.deviations import named_model, run_of, shown
 from hardscale.papers.values import PublishedBlock
-from hardscale.settings.attacks import EmbeddingAttack, Perturbation
+from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
 from hardscale.settings.defenses import DEFENSE_KINDS
+from hardscale.settings.perturbation import Perturbation
 from hardscale.settings.study import Study
 from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings, UtilitySettings

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from hardscale.papers import unsettled, values
 from hardscale.papers.values import Between, Model, Published, PublishedBlock, Run, StudyFile
-from hardscale.settings.attacks import AttackBase, EmbeddingAttack
+from hardscale.settings.attack_base import AttackBase
+from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.defenses import AdversarialRounds, CAdvIPO, CAdvUL

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hardscale.models.fit import Demand, LengthDemand, Ranked, packed
+from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
 from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous, External
@@ -127,9 +128,8 @@ class Demands:
         if isinstance(form, R2D2):
             yield Ranked(f"{key}.top_k", form.top_k)
         if isinstance(form, AdversarialRounds):
-            yield self._text(task, (form.attack.n_attack_tokens, f"{key}.attack.n_attack_tokens"))
-            if form.attack.kind == "gcg" and form.attack.gradient:
-                yield Ranked(f"{key}.attack.top_k", form.attack.top_k)
+            yield self._text(task, _attack_tokens(f"{key}.attack", form.attack))
+            yield from _ranked(f"{key}.attack", form.attack)
         if isinstance(form, AdversarialRounds | CAt):
             yield self._text(task, _exposed(key, form.exposure))
 
@@ -139,18 +139,17 @@ class Demands:
             attacked = [cell for cell in cells if defense in row.defenses and row.where.matches(*cell)]
             for name in row.attacks if attacked else ():
                 for form in forms(self._study.attacks[name], attacked):
-                    yield from self._attack(task, f"attacks.{name}", form)
+                    yield from self._attack(task, f"attacks.{name}", form)  # type: ignore[arg-type]
 
-    def _attack(self, task: str, key: str, form: Any) -> Iterator[Demand]:
+    def _attack(self, task: str, key: str, form: AttackBase) -> Iterator[Demand]:
         settings = self._study.tasks[task]
         reply = []
         if isinstance(settings, ChatTaskSettings):
             reply.append((settings.max_new_tokens, f"tasks.{task}.max_new_tokens"))
         yield self._text(task, *reply, _attack_tokens(key, form))
-        if form.kind == "pair":
-            yield self._text(task, (form.max_reply_tokens, f"{key}.max_reply_tokens"))
-        if form.kind == "gcg" and form.gradient:
-            yield Ranked(f"{key}.top_k", form.top_k)
+        if replies := form.facts.replies:
+            yield self._text(task, (form.value(replies), f"{key}.{replies}"))
+        yield from _ranked(key, form)
 
     # --- other models -----------------------------------------------------------------------------------------------
 
@@ -161,7 +160,7 @@ class Demands:
             yield LengthDemand(f"families.{family}.pretrain.max_tokens", form.max_tokens, _CUT)
 
     def _roles(self, family: str, scale: str) -> Iterator[Demand]:
-        """What is asked of a model as an attacker, a judge or a sampler of proposals."""
+        """What is asked of a model in attacks on others, and as a judge."""
 
         def is_it(other: Any) -> bool:
             return isinstance(other, ModelName) and (other.family, other.scale) == (family, scale)
@@ -171,18 +170,16 @@ class Demands:
                 yield LengthDemand(f"judges.{i}.max_completion_tokens", judge.max_completion_tokens + 1, _CUT)
         for name, block in self._study.attacks.items():
             for form in self._study.forms(block):
-                key = f"attacks.{name}"
-                if is_it(getattr(form, "attacker", None)):
-                    yield LengthDemand(f"{key}.max_attacker_tokens", form.max_attacker_tokens + 1, _CUT)
-                if is_it(getattr(form, "judge", None)):
-                    yield LengthDemand(f"{key}.max_reply_tokens", form.max_reply_tokens + 1, _CUT)
-                if is_it(getattr(form, "sampler", None)):
-                    yield from self._proposals(name, form)
+                for role, does in form.facts.roles.items():
+                    if is_it(getattr(form, role)) and does.writes:
+                        yield LengthDemand(f"attacks.{name}.{does.writes}", form.value(does.writes) + 1, _CUT)
+                    if is_it(getattr(form, role)) and does.continues:
+                        yield from self._proposals(name, form)
         bench = self._study.utility.mt_bench if self._study.utility else None
         if bench is not None and is_it(bench.judge):
             yield LengthDemand("utility.mt_bench.max_reply_tokens", bench.max_reply_tokens + 1, _CUT)
 
-    def _proposals(self, attack: str, form: Any) -> Iterator[Demand]:
+    def _proposals(self, attack: str, form: AttackBase) -> Iterator[Demand]:
         """A sampler reads what the attack has of each task so far."""
         for task in dict.fromkeys(place[0] for place in self._places):
             if any(attack in row.attacks for row in self._study.evaluate):
@@ -207,14 +204,13 @@ def _exposed(key: str, exposure: ExposureSettings) -> tuple[int, str]:
     return (exposure.max_tokens if exposure.probability else 0), f"{key}.exposure.max_tokens"
 
 
-def _attack_tokens(key: str, form: Any) -> tuple[int, str]:
+def _attack_tokens(key: str, form: AttackBase) -> tuple[int, str]:
     """Tokens that an attack puts beside a text, and the setting that says so; none where no setting does."""
-    if form.kind == "beast":
-        return form.n_iterations, f"{key}.n_iterations"
-    if form.kind == "embedding":
-        added = form.perturbation.n_suffix_tokens if form.perturbation.positions == "suffix" else 0
-        return added, f"{key}.perturbation.n_suffix_tokens"
-    for name in ("n_attack_tokens", "n_prefill_tokens"):
-        if hasattr(form, name):
-            return getattr(form, name), f"{key}.{name}"
-    return 0, key
+    setting, n_tokens = form.added_tokens()
+    return n_tokens, f"{key}.{setting}"
+
+
+def _ranked(key: str, form: AttackBase) -> Iterator[Ranked]:
+    """How many tokens of a vocabulary an attack ranks, where it does."""
+    if form.ranking:
+        yield Ranked(f"{key}.{form.ranking}", form.value(form.ranking))

@@ -10,10 +10,8 @@ from typing import Any
 from hardscale.plan import estimates
 from hardscale.plan.grid import StudyGrid
 from hardscale.plan.paths import Lineage, manifests, parse_part
+from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.chat import ModelName
-
-#: Attack field that names another model -> its role in the attack.
-_ROLES = ("sampler", "mutator", "attacker", "judge")
 
 
 class AttackHelpers:
@@ -53,8 +51,8 @@ class AttackHelpers:
             return {}
         settings = self._grid.attack_settings(attack, cell)
         found: dict[str, tuple[str, str]] = {}
-        for role in _ROLES:
-            asked = getattr(settings, role, None)
+        for role in settings.facts.roles:
+            asked = getattr(settings, role)
             if isinstance(asked, ModelName):
                 found[role] = (asked.family, asked.scale)
             elif asked == "smallest" and not chat:
@@ -74,7 +72,7 @@ class AttackHelpers:
         return any(judge.model is not None for judge in self._study.judges)
 
 
-def _asks(attack: Any) -> bool:
+def _asks(attack: AttackBase) -> bool:
     """Whether another model plays a role in an attack."""
-    asked = [getattr(attack, role, None) for role in _ROLES]
+    asked = [getattr(attack, role) for role in attack.facts.roles]
     return any(isinstance(role, ModelName) or role == "smallest" for role in asked)

@@ -1,12 +1,17 @@
-"""The blocks of a study for the attacks of the scaling study: GCG and random tokens."""
+"""The blocks of a study for its attacks: settings, and what others may ask of an attack by its kind.
+
+Every class here that has ``kinds`` is an attack that studies may name, under these kinds
+(:mod:`hardscale.settings.study_attacks`), and no other module knows them by name.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hardscale.settings.blocks import Overridable, Settings
+from hardscale.settings.attack_base import VOCABULARY, Allowed, AttackBase, Facts, Held, Role
 from hardscale.settings.bounds import (
     AttackTokens,
     Count,
@@ -15,54 +20,46 @@ from hardscale.settings.bounds import (
     Fraction,
     FractionBelowOne,
     Iterations,
-    PositiveFactor,
     PositiveFraction,
     Real,
-    Seed,
     Tokens,
     TopK,
     Whole,
 )
 from hardscale.settings.chat import ModelName
+from hardscale.settings.perturbation import BALL, Perturbation
 from hardscale.settings.wordings import Named, RatingForms, Source, named
 
-Position = Literal["suffix", "infix90", "prefix"]
-#: Tokens that an attack may insert; special tokens are none of them.
-Allowed = Literal["printable_ascii", "any"]
-#: Which text counts after an iteration of GCG.
-Held = Literal["last", "best"]
-
-
-#: Settings of a perturbation that say which vectors it may be.
-BALL = ("eps", "eps_mode", "norm")
-
-
-class AttackBase(Overridable):
-    """What every named attack has."""
-
-    kind: str
-    position: Position | None = Field(
-        None, description="Where in the modifiable chunk the attack writes; the task's `position` when absent."
-    )
-    n_iterations: Iterations
-    seed: Seed | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Of the attack's random choices, the same on every model, as published (0); derived from the "
-        "study's seed, the model's cell and the attack's name when absent.",
-    )
-
-    def texts(self, key: str) -> dict[str, Named]:  # noqa: ARG002 - most attacks have none
-        """Texts of others that the attack reads, by role; ``key`` is its place in the study."""
-        return {}
-
-    def for_victim(self, chat: bool) -> Self:  # noqa: ARG002 - most attacks are the same for both
-        """The block with every default filled in that depends on the kind of victim: a chat model or a classifier."""
-        return self
+#: The attack of a caller that names none.
+DEFAULT_KIND = "gcg"
 
 
 class AttackSettings(AttackBase):
     """A named attack. Defaults are the paper's (appendix on attacks): 10 tokens, 128 candidates, top-256."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "gcg": Facts(
+            "GCG",
+            "hardscale.attacks.gcg:run",
+            place=0,
+            ranks="top_k",
+            replaces="n_candidates",
+            resumes=True,
+            adds="n_attack_tokens",
+            ascii_on_chat=True,
+            best_on_chat=True,
+            by_victim=("allowed", "held"),
+        ),
+        "random_token": Facts(
+            "RandomToken",
+            "hardscale.attacks.random_token:run",
+            place=5,
+            blind=True,
+            adds="n_attack_tokens",
+            ascii_on_chat=True,
+            by_victim=("allowed", "held"),
+        ),
+    }
 
     kind: Literal["gcg", "random_token"]
     n_attack_tokens: AttackTokens = 10
@@ -86,24 +83,45 @@ class AttackSettings(AttackBase):
     )
 
     def for_victim(self, chat: bool) -> Self:
-        """With the tokens allowed and the text held as published for this kind of victim where the study is silent."""
-        allowed, held = published_search(self.kind, chat)
-        return self.model_copy(update={"allowed": self.allowed or allowed, "held": self.held or held})
+        """With the tokens allowed and the text held as published for this kind of victim where the study is silent.
 
+        GCG on chat models keeps to printable ASCII and to its best suffix (arXiv 2307.15043 and its code); on
+        classifiers it takes any token and its last text (arXiv 2407.18213). RandomToken draws from GCG's tokens.
+        """
+        held = self.held or ("best" if chat and self.facts.best_on_chat else "last")
+        return self.model_copy(update={"allowed": self.pool(chat), "held": held})
 
-def published_search(kind: str, chat: bool) -> tuple[Allowed, Held]:
-    """``allowed`` and ``held`` of an attack where nobody says otherwise.
+    def pool(self, chat: bool) -> Allowed:
+        """Those of the study, where it says which."""
+        return self.allowed or super().pool(chat)
 
-    GCG on chat models keeps to printable ASCII and to its best suffix (arXiv 2307.15043 and its code); on classifiers
-    it takes any token and its last text (arXiv 2407.18213). RandomToken draws from GCG's tokens, and the first text of
-    an attack in embedding space is built of them. BEAST and the adaptive search draw from all tokens, as published.
-    """
-    ascii_only = chat and kind in ("gcg", "random_token", "embedding")
-    return "printable_ascii" if ascii_only else "any", "best" if chat and kind == "gcg" else "last"
+    @property
+    def ranking(self) -> str:
+        """None without the gradient."""
+        return super().ranking if self.gradient else ""
+
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Tokens drawn blindly have no candidates to choose from."""
+        if self.facts.blind:
+            keys = ("n_candidates", "top_k", "gradient", "initial_text", "candidate_rng", "held")
+            yield keys, f"kind: {self.kind} draws its tokens"
+        yield from super().unread()
 
 
 class Beast(AttackBase):
     """BEAST: beam search over the sampler's own continuations. An iteration adds a token. (arXiv 2402.15570)."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "beast": Facts(
+            "BEAST",
+            "hardscale.attacks.beast:run",
+            place=1,
+            adds="n_iterations",
+            within={"branching": VOCABULARY},
+            roles={"sampler": Role(continues=True)},
+            by_victim=("read_back",),
+        )
+    }
 
     kind: Literal["beast"]
     n_iterations: AttackTokens = Field(40, description="Attack tokens; 25 in the scaling study.")
@@ -132,6 +150,17 @@ class AutoDan(AttackBase):
     The published pool of prefixes and the mutator's prompt are not this repository's: it has its own.
     """
 
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "autodan": Facts(
+            "AutoDAN",
+            "hardscale.attacks.autodan:run",
+            place=2,
+            chat_only=True,
+            rewrites=True,
+            roles={"mutator": Role()},
+        )
+    }
+
     kind: Literal["autodan"]
     n_iterations: Iterations = 100
     population: Annotated[int, Whole(2, 100_000)] = 64
@@ -157,12 +186,30 @@ class AutoDan(AttackBase):
         """The pool."""
         return {"pool": Named(f"{key}.pool_file", self.pool_file, whole=True)} if self.pool_file else {}
 
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Settings of steps on words."""
+        yield from super().unread()
+        if not self.hierarchical:
+            yield ("paragraph_every", "n_words"), "hierarchical is false"
+
 
 class Pair(AttackBase):
     """PAIR: an attacker model rewrites the prompt from the judge's score (arXiv 2310.08419), HarmBench's constants.
 
     The published prompts of attacker and judge are not this repository's: it has its own.
     """
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "pair": Facts(
+            "PAIR",
+            "hardscale.attacks.pair:run",
+            place=3,
+            chat_only=True,
+            rewrites=True,
+            replies="max_reply_tokens",
+            roles={"attacker": Role("max_attacker_tokens"), "judge": Role("max_reply_tokens")},
+        )
+    }
 
     kind: Literal["pair"]
     n_iterations: Iterations = Field(3, description="Rounds of each stream.")
@@ -202,98 +249,19 @@ class Pair(AttackBase):
         return {f"judge_{text.key.rpartition('.')[2]}": text for text in found}
 
 
-class Direct(AttackBase):
-    """The behavior as it is."""
-
-    kind: Literal["direct"]
-    n_iterations: Annotated[int, Whole(1, 1)] = 1
-
-
-class Prefill(AttackBase):
-    """The reply is begun with the first tokens of the opening aimed at."""
-
-    kind: Literal["prefill"]
-    n_iterations: Annotated[int, Whole(1, 1)] = 1
-    n_prefill_tokens: AttackTokens = Field(10, description="At most; the opening's last token is left to be scored.")
-
-
-class InContext(AttackBase):
-    """Other behaviors answered with their openings stand before the question."""
-
-    kind: Literal["in_context"]
-    n_iterations: Iterations = Field(1, description="Draws of the turns shown; the best is kept.")
-    shots: Annotated[int, Whole(1, 1_000)] = Field(
-        4, description="Earlier turns; fewer where they do not fit the model."
-    )
-
-
-class Adaptive(AttackBase):
-    """A template and random search over a suffix on the log-probability of the opening (arXiv 2404.02151)."""
-
-    kind: Literal["adaptive"]
-    n_iterations: Iterations = Field(1_000, description="Texts tried, the first suffix included.")
-    n_attack_tokens: AttackTokens = 25
-    n_replaced: AttackTokens = Field(4, description="Tokens replaced in one try, halved as the search goes on.")
-    template: Flag = Field(True, description="false: the suffix alone, where the task's position puts it.")
-
-
-class Templates(AttackBase):
-    """Own human-written frames around the behavior; an iteration is a frame."""
-
-    kind: Literal["templates"]
-    n_iterations: Annotated[int, Whole(1, 7)] = Field(7, description="Frames tried, in order; there are 7.")
-
-
-class Perturbation(Settings):
-    """A search for vectors added to prompt embeddings (section 3). Defaults are those of C-AdvUL's configuration."""
-
-    step_size: PositiveFactor = 1e-4
-    step_size_mode: Literal["absolute", "relative_eps", "relative_norm"] = Field(
-        "absolute",
-        description="absolute: in the embedding table's own units, whatever the model scales them by; relative_eps: "
-        "times eps; relative_norm: times the mean embedding norm.",
-    )
-    eps: PositiveFactor | None = Field(0.05, description="Radius of the ball around each token; null for none.")
-    eps_mode: Literal["absolute", "relative_norm"] = Field(
-        "relative_norm",
-        description="absolute: in the embedding table's own units; relative_norm: times the mean L2 norm of the "
-        "vocabulary's embeddings.",
-    )
-    norm: Literal["l2", "linf"] = Field("l2", description="Of the ball around each token.")
-    step_rule: Literal["sign", "l2", "adam"] = Field("sign", description="l2: the gradient scaled to length 1.")
-    init: Literal["zero", "uniform_ball"] = "zero"
-    positions: Literal["prompt", "user", "suffix"] = Field(
-        "prompt", description="prompt: all tokens before the answer, template included; suffix: added tokens alone."
-    )
-    n_suffix_tokens: AttackTokens = Field(20, description="positions: suffix.")
-    keep: Literal["last", "best"] = Field("last", description="Iterate that is used.")
-
-    @property
-    def eps_projects_only(self) -> bool:
-        """Whether ``eps`` only puts back vectors that left the ball: neither start nor steps depend on it."""
-        return self.eps is not None and not self.needs_ball
-
-    @property
-    def needs_ball(self) -> bool:
-        """Whether the start or the steps are measured by the ball."""
-        return self.step_size_mode == "relative_eps" or self.init == "uniform_ball"
-
-    @model_validator(mode="after")
-    def _ball_where_needed(self) -> Perturbation:
-        for key, value in (("step_size_mode", "relative_eps"), ("init", "uniform_ball")):
-            if self.eps is None and getattr(self, key) == value:
-                raise ValueError(f"{key}: {value} needs a ball; give eps")
-        return self
-
-
-class InnerAttack(Perturbation):
-    """The attack of every training step."""
-
-    steps: Iterations = 10
-
-
 class EmbeddingAttack(AttackBase):
     """The attack in embedding space at test: an upper bound, and a check for masked gradients."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "embedding": Facts(
+            "Embedding",
+            "hardscale.attacks.embedding:run",
+            place=4,
+            space="embeddings",
+            adds="perturbation.n_suffix_tokens",
+            ascii_on_chat=True,
+        )
+    }
 
     kind: Literal["embedding"]
     n_iterations: Iterations = 100
@@ -321,3 +289,93 @@ class EmbeddingAttack(AttackBase):
         ball = {name: getattr(training, name) for name in BALL}
         perturbation = Perturbation.model_validate({**self.perturbation.model_dump(), **ball})
         return self.model_copy(update={"perturbation": perturbation})
+
+    def added_tokens(self) -> tuple[str, int]:
+        """Those of a suffix; the other positions are tokens of the text."""
+        key, n_tokens = super().added_tokens()
+        return key, n_tokens if self.perturbation.positions == "suffix" else 0
+
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """A position is that of a suffix."""
+        if self.perturbation.positions != "suffix":
+            yield ("position",), "perturbation.positions is no suffix"
+
+
+class Direct(AttackBase):
+    """The behavior as it is."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "direct": Facts("Direct request", "hardscale.attacks.direct:run", chat_only=True, rewrites=True)
+    }
+
+    kind: Literal["direct"]
+    n_iterations: Annotated[int, Whole(1, 1)] = 1
+
+
+class Prefill(AttackBase):
+    """The reply is begun with the first tokens of the opening aimed at."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "prefill": Facts(
+            "Prefilling",
+            "hardscale.attacks.prefill:run",
+            chat_only=True,
+            rewrites=True,
+            adds="n_prefill_tokens",
+            begins_reply=True,
+        )
+    }
+
+    kind: Literal["prefill"]
+    n_iterations: Annotated[int, Whole(1, 1)] = 1
+    n_prefill_tokens: AttackTokens = Field(10, description="At most; the opening's last token is left to be scored.")
+
+
+class InContext(AttackBase):
+    """Other behaviors answered with their openings stand before the question."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "in_context": Facts("In-context", "hardscale.attacks.in_context:run", chat_only=True, rewrites=True)
+    }
+
+    kind: Literal["in_context"]
+    n_iterations: Iterations = Field(1, description="Draws of the turns shown; the best is kept.")
+    shots: Annotated[int, Whole(1, 1_000)] = Field(
+        4, description="Earlier turns; fewer where they do not fit the model."
+    )
+
+
+class Adaptive(AttackBase):
+    """A template and random search over a suffix on the log-probability of the opening (arXiv 2404.02151)."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "adaptive": Facts(
+            "Adaptive",
+            "hardscale.attacks.adaptive:run",
+            chat_only=True,
+            adds="n_attack_tokens",
+            within={"n_replaced": "n_attack_tokens"},
+        )
+    }
+
+    kind: Literal["adaptive"]
+    n_iterations: Iterations = Field(1_000, description="Texts tried, the first suffix included.")
+    n_attack_tokens: AttackTokens = 25
+    n_replaced: AttackTokens = Field(4, description="Tokens replaced in one try, halved as the search goes on.")
+    template: Flag = Field(True, description="false: the suffix alone, where the task's position puts it.")
+
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The template has a place of its own."""
+        if self.template:
+            yield ("position",), "template is true"
+
+
+class Templates(AttackBase):
+    """Own human-written frames around the behavior; an iteration is a frame."""
+
+    kinds: ClassVar[Mapping[str, Facts]] = {
+        "templates": Facts("Templates", "hardscale.attacks.templates:run", chat_only=True, rewrites=True)
+    }
+
+    kind: Literal["templates"]
+    n_iterations: Annotated[int, Whole(1, 7)] = Field(7, description="Frames tried, in order; there are 7.")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from hardscale.artifacts.rounds_plan import ramp
-from hardscale.settings.attacks import Allowed, AttackSettings, InnerAttack
+from hardscale.settings.attack_base import Allowed
+from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.blocks import Overridable, Settings
 from hardscale.settings.bounds import (
     AttackTokens,
@@ -36,6 +37,7 @@ from hardscale.settings.bounds import (
     Whole,
     size,
 )
+from hardscale.settings.perturbation import InnerAttack
 from hardscale.settings.training import ExposureSettings, OptimizerSettings
 from hardscale.settings.words import found
 
@@ -248,9 +250,22 @@ class R2D2(Defense):
     )
 
     @property
-    def attacks_with(self) -> str:
+    def attacks_with(self) -> Literal["gcg"]:
         """Its suffixes are GCG's."""
         return "gcg"
+
+    def search(self) -> AttackSettings:
+        """The attack of a step."""
+        return AttackSettings(
+            kind=self.attacks_with,
+            n_iterations=self.gcg_steps,
+            n_candidates=self.n_candidates,
+            top_k=self.top_k,
+            n_attack_tokens=self.n_attack_tokens,
+            candidate_rng="per_example",
+            allowed=self.allowed,
+            held="last",  # a step of training resumes from the last suffix, as published
+        )
 
 
 class CAt(Defense):

@@ -21,7 +21,7 @@ from hardscale.settings.checks.finals import attacked_cells, finals
 from hardscale.settings.defenses import AnyDefense
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings, EvaluateRow, GridRow
-from hardscale.settings.study_attacks import CHAT_ONLY, AnyAttack, AnyTask
+from hardscale.settings.study_attacks import AnyAttack, AnyTask
 from hardscale.settings.study_file import read_yaml
 from hardscale.settings.tasks import DataSettings
 from hardscale.settings.training import FinetuneSettings
@@ -128,7 +128,7 @@ class Study(Settings):
 
     def fits(self, task: str, attack: str | None = None, defense: str = UNDEFENDED) -> bool:
         """Whether an attack and a defense have a meaning for a task's kind of model."""
-        if attack is not None and not self.is_chat(task) and self.attacks[attack].kind in CHAT_ONLY:
+        if attack is not None and not self.is_chat(task) and self.attacks[attack].facts.chat_only:
             return False
         return defense == UNDEFENDED or (self.defenses[defense].victims == "chat") == self.is_chat(task)
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.codec import Codec
-from hardscale.attacks.options import attack_options
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
 from hardscale.models.counts import model_shape
@@ -187,7 +186,8 @@ class Generation:
 
     def _chunk_of_a_rank(self, module: nn.Module) -> int:
         """Examples of one rank that cost about as much as may be lost: the same number on every rank."""
-        n_rows = self.settings.n_candidates if self.settings.kind == "gcg" else 1
+        replaces = self.settings.facts.replaces
+        n_rows = self.settings.value(replaces) if replaces else 1
         n_tokens = self.n_iterations * n_rows * 2 * self.settings.n_attack_tokens  # the answer prompt is about as long
         work = forward_flops(sum(parameter.numel() for parameter in module.parameters()), n_tokens)
         wanted = _CHUNK_FLOPS.get(self.session.group.device.type, _CHUNK_FLOPS["cuda"]) / work
@@ -195,17 +195,16 @@ class Generation:
 
     def _attack(self, module: nn.Module, targets: Sequence[int], mine: range) -> list[Outcome]:
         examples = [self.examples[i] for i in mine]
-        results = attack(
+        results = run_attack(
+            self.settings.model_copy(update={"n_iterations": self.n_iterations}),
             module,
             self.tokenizer,
             [example.around(self.settings.position) for example in examples],
             [targets[i] for i in mine],
             labels=[example.label for example in examples],
             keys=[example.example_id for example in examples],
-            n_iterations=self.n_iterations,
             seed=self.seed,
             tokens_per_batch=self.budget,
-            **attack_options(self.settings),
             callback=self._stop_if_told,
         )
         return [_outcome(result) for result in results]

@@ -5,54 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hardscale.settings.attacks import (
-    Adaptive,
-    AttackSettings,
-    AutoDan,
-    Direct,
-    EmbeddingAttack,
-    InContext,
-    Pair,
-    Perturbation,
-    Prefill,
-    Templates,
-)
+from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.blocks import Override, Settings
 from hardscale.settings.chat import JudgeSettings
 from hardscale.settings.checks.finals import every_final
 from hardscale.settings.checks.names import overridable
 from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import CAdvIPO, CAdvUL, CAt, Continuous
+from hardscale.settings.perturbation import Perturbation
 from hardscale.settings.tasks import TaskSettings
 from hardscale.settings.training import FinetuneSettings, OptimizerSettings
 
 if TYPE_CHECKING:
     from hardscale.settings.study import Study
 
-#: Attacks that write no text at a place of their own.
-_OF_REQUESTS = (AutoDan, Pair, Direct, Prefill, InContext, Templates)
-#: Block, when, its keys that then nothing looks at, and why.
+#: Block, when, its keys that then nothing looks at, and why; attacks say it of themselves.
 _RULES: tuple[tuple[type[Settings] | tuple[type[Settings], ...], Callable[[Any], bool], tuple[str, ...], str], ...] = (
     ((FinetuneSettings, Continuous, CAt), lambda b: b.steps is not None, ("epochs",), "steps is given"),
     (OptimizerSettings, lambda b: b.kind != "adamw", ("betas",), "kind: adafactor has none"),
     (OptimizerSettings, lambda b: b.kind == "adamw", ("factored",), "kind: adamw has nothing to factor"),
-    (
-        AttackSettings,
-        lambda b: b.kind == "random_token",
-        ("n_candidates", "top_k", "gradient", "initial_text", "candidate_rng", "held"),
-        "kind: random_token draws its tokens",
-    ),
     (Perturbation, lambda b: b.positions != "suffix", ("n_suffix_tokens",), "positions is no suffix"),
     (Perturbation, lambda b: b.eps is None, ("eps_mode", "norm"), "eps: null is no ball"),
-    (_OF_REQUESTS, lambda _: True, ("position",), "an attack of this kind rewrites whole requests"),
-    (Adaptive, lambda b: b.template, ("position",), "template is true"),
-    (
-        EmbeddingAttack,
-        lambda b: b.perturbation.positions != "suffix",
-        ("position",),
-        "perturbation.positions is no suffix",
-    ),
-    (AutoDan, lambda b: not b.hierarchical, ("paragraph_every", "n_words"), "hierarchical is false"),
     ((CAdvUL, CAdvIPO), lambda b: b.attack is None, ("dropout_in_attack",), "attack: null is no attack"),
     (CAdvUL, lambda b: b.away_weight == 0, ("away_loss", "away_cutoff"), "away_weight is 0"),
     (CAdvUL, lambda b: b.toward_weight == 0, ("toward_cutoff",), "toward_weight is 0"),
@@ -99,6 +72,8 @@ def _without_reader(block: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for kind, applies, names, why in _RULES:
             if isinstance(one, kind) and applies(one):
                 yield from (((*place, name), why) for name in names if _asks(one, name))
+        for names, why in one.unread() if isinstance(one, AttackBase) else ():
+            yield from (((*place, name), why) for name in names if _asks(one, name))
 
 
 def _asks(block: Settings, name: str) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hardscale.settings.attacks import BALL, EmbeddingAttack
+from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.finals import every_final, finals, row_cells, trained_cells
 from hardscale.settings.defenses import R2D2, Continuous, training_attack
+from hardscale.settings.perturbation import BALL
 from hardscale.settings.selection import UNDEFENDED
 from hardscale.settings.words import quoted
 

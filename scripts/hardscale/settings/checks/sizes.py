@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hardscale.models.ladder import BUILTIN_FAMILIES
-from hardscale.settings.attacks import Adaptive, AttackSettings, Beast, EmbeddingAttack
+from hardscale.settings.attack_base import PROMPT, VOCABULARY, AttackBase
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.finals import every_final, finals, row_cells
 from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous
@@ -54,7 +54,7 @@ def _limits(study: Study, form: Any, cell: Cell) -> Iterator[tuple[str, int, int
     elif isinstance(form, PretrainSettings):
         if "warmup_steps" in form.model_fields_set:
             yield "warmup_steps", form.warmup_steps, form.steps, "its steps"
-    else:
+    elif isinstance(form, AttackBase):
         yield from _attack_text(study, "", form, cell)
 
 
@@ -89,20 +89,15 @@ def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str
         yield "attack.n_suffix_tokens", form.attack.n_suffix_tokens, form.max_tokens - 1, "fewer than its max_tokens"
 
 
-def _attack_text(study: Study, key: str, form: Any, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
+def _attack_text(study: Study, key: str, form: AttackBase, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
     """What an attack writes must be shorter than a prompt may be; it takes no more tokens than there are."""
-    longest, what = _longest(study, cell) - 1, _FEWER
-    if isinstance(form, AttackSettings | Adaptive):
-        yield f"{key}n_attack_tokens", form.n_attack_tokens, longest, what
-    if isinstance(form, AttackSettings) and form.kind == "gcg" and form.gradient:
-        yield f"{key}top_k", form.top_k, _vocabulary(study, cell), "the model's vocabulary"
-    if isinstance(form, Beast):
-        yield f"{key}n_iterations", form.n_iterations, longest, what
-        yield f"{key}branching", form.branching, _vocabulary(study, cell), "the model's vocabulary"
-    if isinstance(form, Adaptive):
-        yield f"{key}n_replaced", form.n_replaced, form.n_attack_tokens, "its n_attack_tokens"
-    if isinstance(form, EmbeddingAttack) and form.perturbation.positions == "suffix":
-        yield f"{key}perturbation.n_suffix_tokens", form.perturbation.n_suffix_tokens, longest, what
+    for name, value, bound in form.limits():
+        if bound == PROMPT:
+            yield f"{key}{name}", value, _longest(study, cell) - 1, _FEWER
+        elif bound == VOCABULARY:
+            yield f"{key}{name}", value, _vocabulary(study, cell), "the model's vocabulary"
+        else:
+            yield f"{key}{name}", value, form.value(bound), f"its {bound}"
 
 
 def _n_train(study: Study, cell: Cell) -> int:

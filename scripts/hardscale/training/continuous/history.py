@@ -9,7 +9,7 @@ from typing import Any
 
 from hardscale.models.flop_counter import PassCounts
 from hardscale.runtime.console import Progress, say
-from hardscale.settings.attacks import InnerAttack
+from hardscale.settings.perturbation import InnerAttack
 from hardscale.training.engine import Engine
 from hardscale.training.session import Session
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.attacks.base import attack
+from hardscale.attacks.base import run_attack
 from hardscale.attacks.results import AttackResult
 from hardscale.attacks.starts import start_of
 from hardscale.errors import TrainingError
@@ -181,24 +181,17 @@ class _R2D2(ContinuousTraining):
 
     def _improve(self, places: Sequence[int], step: int) -> list[AttackResult]:
         """Some steps of GCG on cases, from the suffixes that they have."""
-        goals = [self._goal(place) for place in places]
+        goals, search = [self._goal(place) for place in places], self._own.search()
         with self._lent() as lm:
-            return attack(
+            return run_attack(
+                search,
                 lm,
                 self.tokenizer,
                 [self.data.around(goal) for goal in goals],
                 [self.data.template.opening(goal.text) for goal in goals],
-                method="gcg",
                 keys=places,
-                n_iterations=self._own.gcg_steps,
-                n_candidates=self._own.n_candidates,
-                top_k=self._own.top_k,
-                n_attack_tokens=self._own.n_attack_tokens,
-                init_tokens=[self._pool.cases[place].tokens for place in places],
-                candidate_rng="per_example",
-                allowed=self._own.allowed,
-                held="last",  # a step of training resumes from the last suffix, as published
-                seed=derive_seed(self.seed, "gcg", step),
+                starts=[self._pool.cases[place].tokens for place in places],
+                seed=derive_seed(self.seed, search.kind, step),
                 callback=lambda *_: pulse.beat(),
             )
 

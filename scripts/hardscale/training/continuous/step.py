@@ -13,8 +13,8 @@ from torch import Tensor
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.attacks.perturb import perturb
 from hardscale.models.flop_counter import FlopCounter, Length, PassCounts
-from hardscale.settings.attacks import InnerAttack
 from hardscale.settings.defenses import CAdvIPO, CAdvUL
+from hardscale.settings.perturbation import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.objective import NAMES, ContinuousObjective
 from hardscale.training.continuous.packing import PackedBatch, Term, answered, pack_batch, scatter, sequences_of
