@@ -324,10 +324,10 @@ def test_jobs_that_slurm_still_has_of_an_ended_run_are_cancelled(monkeypatch: py
 
 def test_a_run_that_ends_while_slurm_is_silent_says_what_goes_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def jobs(name: str) -> list[SlurmJob]:
-        raise queue.NoAnswer(f"squeue: no contact, asked for {name}")
+        raise slurm_queue.NoAnswer(f"squeue: no contact, asked for {name}")
 
-    monkeypatch.setattr(queue, "available", lambda: True)
-    monkeypatch.setattr(queue, "jobs", jobs)
+    monkeypatch.setattr(slurm_queue, "available", lambda: True)
+    monkeypatch.setattr(slurm_queue, "jobs", jobs)
     cancel_left(SimpleNamespace(scheduler=SimpleNamespace(_executor=SimpleNamespace(run_uuid="uuid-1"))))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Slurm does not answer (squeue: no contact, asked for uuid-1): jobs that it has go on")
