@@ -23,20 +23,17 @@ from hardscale.launch.arrays import mend_arrays
 from hardscale.launch.queue import cancel_waiting_orphans
 from hardscale.launch.state import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
-from hardscale.plan.paths import manifests
 from hardscale.plan.jobs import Jobs
 from hardscale.ops.preflight import check_plan, check_sources
-from hardscale.plan.estimates import ResourceEstimates
 
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
-NEEDS = ResourceEstimates(STUDY, others=JOBS.helpers.beside)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
 ROOT = str(JOBS.layout.root)
 STUDY_FILES = study_files(workflow)
 CPU = environment_file(workflow.basedir, "cpu")
 LM_EVAL = environment_file(workflow.basedir, "lm-eval")
-check_plan(JOBS.grid, LAUNCH, NEEDS)
+check_plan(JOBS, LAUNCH)
 mend_arrays()
 if workflow.is_main_process:
     claim()

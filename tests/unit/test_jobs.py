@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 from hardscale.artifacts.digest import versions_digest
-from hardscale.plan.estimates import ResourceEstimates
 from hardscale.plan.jobs import Jobs
 from hardscale.settings.study import parse_study
 
@@ -80,13 +79,6 @@ def test_a_block_declares_the_rounds_that_stay_and_no_others():
     )
     assert [(block.name, block.kept) for block in some.grid.blocks] == [("adversarial_rounds_01_03", (2, 3))]
     assert [block.kept for block in everything.grid.blocks] == [(1, 2, 3)]
-
-
-def test_rules_see_the_arguments_of_a_method_at_once():
-    jobs = Jobs(parse_study(STUDY, "s.yaml"))
-    assert list(jobs.specs.attack.__signature__.parameters) == ["wildcards"]
-    assert jobs.specs.attack is jobs.specs.attack
-    assert list(ResourceEstimates(jobs.study).mem_mb.__signature__.parameters) == ["wildcards", "attempt"]
 
 
 def test_versions_of_libraries_count_where_the_study_says_so_and_nowhere_else(monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 
 from hardscale.errors import StudyError
 from hardscale.ops.preflight import check_plan, optimizer_problems
+from hardscale.plan import table
 from hardscale.plan.estimates import ResourceEstimates, n_moments, n_parameters, training_bytes, zero_stage
-from hardscale.plan.grid import StudyGrid
+from hardscale.plan.jobs import Jobs
 from hardscale.plan.launching import Launch
 from hardscale.plan.site import Correction, Site, read_site
 from hardscale.settings.models import FamilySettings
@@ -34,6 +35,11 @@ def cell(scale):
 
 def attack(scale):
     return SimpleNamespace(lineage=f"password_match/pythia/{scale}/s0/none", round="00", part="gcg")
+
+
+def estimates(study, site):
+    """Of finetuning."""
+    return ResourceEstimates(study, table.FINETUNE, site)
 
 
 def test_training_bytes_with_two_moments_are_sixteen_a_parameter_shared_by_stage():
@@ -75,15 +81,16 @@ def large(optimizer=None, overrides=(), **finetune):
 
 
 def test_the_stage_follows_the_optimizer_of_the_phase_and_the_cell():
-    stages = [
-        ResourceEstimates(large({"kind": kind}), Site()).zero_stage(cell("6.9b")) for kind in ("adamw", "adafactor")
-    ]
+    kinds = ("adamw", "adafactor")
+    stages = [estimates(large({"kind": kind}), Site()).zero_stage(cell("6.9b")) for kind in kinds]
     assert stages == [1, 0]  # 110 and 55 GB
-    needs = ResourceEstimates(large(overrides=[OVERRIDE]), Site())
+    needs = estimates(large(overrides=[OVERRIDE]), Site())
     assert [needs.optimizer(cell(scale)).kind for scale in ("6.9b", "12b")] == ["adafactor", "adamw"]
     defended = SimpleNamespace(lineage="password_match/pythia/12b/s0/rounds")
-    assert (needs.optimizer(defended).kind, needs.zero_stage(defended)) == ("adamw", 2)
-    assert needs.optimizer(SimpleNamespace(family="pythia", scale="12b")).kind == "adamw"  # language modeling
+    rounds = needs.of(table.ROUNDS)
+    assert (rounds.optimizer(defended).kind, rounds.zero_stage(defended)) == ("adamw", 2)
+    model = SimpleNamespace(family="pythia", scale="12b")
+    assert needs.of(table.PRETRAIN).optimizer(model).kind == "adamw"  # language modeling
 
 
 SLURM = Launch("slurm")
@@ -102,12 +109,12 @@ SLURM = Launch("slurm")
     ],
 )
 def test_factored_adafactor_that_needs_zero_is_refused_before_any_job(study, site, launch, refused, capsys):
-    grid, needs = StudyGrid(study), ResourceEstimates(study, site)
+    jobs = Jobs(study, site)
     if not refused:
-        check_plan(grid, launch, needs)
+        check_plan(jobs, launch)
         return
     with pytest.raises(SystemExit) as left:
-        check_plan(grid, launch, needs)
+        check_plan(jobs, launch)
     lines = capsys.readouterr().err.splitlines()
     assert left.value.code == 1
     assert [line.split(".optimizer")[0] for line in lines] == [f"error: {block}" for block in refused]
@@ -126,9 +133,7 @@ def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
     def corrected(*stages):
         where = {"scale": ["1b"]}
         rules = [Correction.model_validate({"where": where, "set": {"zero_stage": stage}}) for stage in stages]
-        return optimizer_problems(
-            StudyGrid(STUDY), ResourceEstimates(STUDY, Site(gpu_memory_gb=141, corrections=rules))
-        )
+        return optimizer_problems(Jobs(STUDY, Site(gpu_memory_gb=141, corrections=rules)))
 
     [line] = corrected(1)
     assert "pythia 1b" in line and "the correction zero_stage: 0" in line
@@ -136,22 +141,22 @@ def test_a_corrected_stage_is_refused_and_may_be_corrected_back():
 
 
 def test_geometry_follows_size_ranks_and_site():
-    needs = ResourceEstimates(STUDY, Site())
+    needs = estimates(STUDY, Site())
     assert [needs.gpu(cell(scale)) for scale in ("14m", "1b", "6.9b", "12b")] == [1, 1, 4, 8]
     assert [needs.nodes(cell(scale)) for scale in ("14m", "12b")] == [1, 1]
-    assert needs.gpu(attack("12b")) == 1
-    small = ResourceEstimates(STUDY, Site(gpus_per_node=4))
+    assert needs.of(table.ATTACK).gpu(attack("12b")) == 1
+    small = estimates(STUDY, Site(gpus_per_node=4))
     assert small.nodes(cell("12b")) == 2
     assert (
-        ResourceEstimates(STUDY, Site(gpus_per_node=3)).nodes(cell("12b")) == 4
+        estimates(STUDY, Site(gpus_per_node=3)).nodes(cell("12b")) == 4
     )  # eight ranks on three a node: two on each of four
-    bare = ResourceEstimates(STUDY, Site(gpus_per_node=0))
+    bare = estimates(STUDY, Site(gpus_per_node=0))
     assert (bare.gpu(cell("12b")), bare.nodes(cell("12b")), bare.zero_stage(cell("12b"))) == (0, 1, 0)
-    assert ResourceEstimates(STUDY, Site(gpus_per_node=0, ranks_per_node=1)).nodes(cell("12b")) == 8
+    assert estimates(STUDY, Site(gpus_per_node=0, ranks_per_node=1)).nodes(cell("12b")) == 8
 
 
 def test_a_retry_asks_for_half_as_much_again():
-    needs = ResourceEstimates(STUDY, Site())
+    needs = estimates(STUDY, Site())
     assert needs.mem_mb(cell("1b"), 2) == int(needs.mem_mb(cell("1b"), 1) * 1.5)
     assert needs.runtime(cell("1b"), 3) == int(needs.runtime(cell("1b"), 1) * 2.25)
 
@@ -161,10 +166,10 @@ def test_corrections_are_for_what_they_name_and_the_last_wins():
         {"where": {"phase": ["finetune"]}, "set": {"runtime": 10}},
         {"where": {"phase": ["finetune"], "scale": ["12b"]}, "set": {"runtime": 99, "gpu": 16}},
     ]
-    needs = ResourceEstimates(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
-    plain = ResourceEstimates(STUDY, Site())
+    needs = estimates(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    plain = estimates(STUDY, Site())
     assert (needs.runtime(cell("1b"), 1), needs.runtime(cell("12b"), 1), needs.gpu(cell("12b"))) == (10, 99, 16)
-    assert needs.runtime(attack("12b"), 1) == plain.runtime(attack("12b"), 1)
+    assert needs.of(table.ATTACK).runtime(attack("12b"), 1) == plain.of(table.ATTACK).runtime(attack("12b"), 1)
     assert needs.mem_mb(cell("12b"), 1) == plain.mem_mb(cell("12b"), 1)
 
 
@@ -173,16 +178,18 @@ def test_pretraining_is_corrected_apart_from_preparing_the_model():
         {"where": {"phase": ["pretrain"]}, "set": {"runtime": 77}},
         {"where": {"phase": ["prepare_model"]}, "set": {"runtime": 5}},
     ]
-    needs = ResourceEstimates(STUDY, Site(corrections=[Correction.model_validate(rule) for rule in rules]))
+    site = Site(corrections=[Correction.model_validate(rule) for rule in rules])
+    needs = ResourceEstimates(STUDY, table.PREPARE_MODEL, site)
+    pretrain = needs.of(table.PRETRAIN)
     model = SimpleNamespace(family="pythia", scale="1b")  # the wildcards of both rules
-    assert (needs.runtime(model, 1), needs.of("pretrain").runtime(model, 1)) == (5, 77)
-    assert needs.of("pretrain").optimizer(model).kind == "adamw"
-    assert needs.of("pretrain").gpu(model) == needs.gpu(model) == 1
+    assert (needs.runtime(model, 1), pretrain.runtime(model, 1)) == (5, 77)
+    assert pretrain.optimizer(model).kind == "adamw"
+    assert pretrain.gpu(model) == needs.gpu(model) == 1
 
 
 def test_utility_is_one_process_however_many_ranks_train():
     measured = SimpleNamespace(lineage="password_match/pythia/12b/s0/none", round="00")
-    assert ResourceEstimates(STUDY, Site()).gpu(measured) == 1
+    assert ResourceEstimates(STUDY, table.UTILITY, Site()).gpu(measured) == 1
 
 
 @pytest.mark.parametrize(
@@ -194,6 +201,14 @@ def test_a_wrong_site_file_is_refused(text, words, tmp_path):
     path.write_text(text)
     with pytest.raises(StudyError, match=words):
         read_site(path)
+
+
+def test_a_site_file_corrects_the_phases_of_the_job_table_and_no_others():
+    for kind in table.TABLE.values():
+        if kind.estimates:
+            assert Correction.model_validate({"where": {"phase": [kind.estimates]}, "set": {"gpu": 1}})
+    with pytest.raises(ValueError, match="found 'finetuning', allowed are prepare_model, pretrain, finetune"):
+        Correction.model_validate({"where": {"phase": ["finetuning"]}, "set": {"gpu": 1}})
 
 
 def test_the_example_site_is_valid(request):

@@ -9,7 +9,8 @@ from upkeep_kit import jobs_of, make, publish_one, quick_publishing, write
 
 from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.steps import PHASES, plan
+from hardscale.plan.steps import plan
+from hardscale.plan.table import PHASES
 from study_runs import ROOT, StudyRun
 
 _JOB = re.compile(r"^Reason: (.*)\nShell command: (.*)$", re.MULTILINE)

@@ -2,38 +2,35 @@
 
 # Rounds are known from the study, so each distinct block of rounds is a rule with the rounds that stay as outputs:
 # deleting one of them reruns its block and what depends on it. Of the other rounds only the record is kept, for people.
-for block in JOBS.grid.blocks:
+for block in JOBS.adversarial_rounds:
 
     rule:
         name:
-            block.name
+            block.rule
         input:
-            start=JOBS.inputs.block_start(block.first),
-            task=JOBS.inputs.cell_task,
+            start=block.inputs.start,
+            task=block.inputs.task,
         output:
-            rounds=[
-                f"{ROOT}/models/{{lineage}}/r{number:02d}/manifest.json"
-                for number in block.kept
-            ],
+            rounds=block.outputs.rounds,
         log:
-            f"{ROOT}/logs/adversarial_rounds/{{lineage}}/r{block.first:02d}.log",
+            block.log,
         benchmark:
-            f"{ROOT}/benchmarks/adversarial_rounds/{{lineage}}/r{block.first:02d}.tsv"
+            block.benchmark
         wildcard_constraints:
             lineage=JOBS.grid.lineage_pattern(block.lineages),
         localrule: True
         conda:
             CPU
-        threads: LAUNCH.threads(NEEDS)
+        threads: LAUNCH.threads(JOBS.needs(block))
         resources:
-            **LAUNCH.resources(NEEDS),
+            **LAUNCH.resources(JOBS.needs(block)),
         params:
-            spec=JOBS.specs.rounds(block),
-            state=f"{ROOT}/state/{{lineage}}/r{block.first:02d}",
-            code=JOBS.codes.rounds,
-            models=f"{ROOT}/models/{{lineage}}",
+            spec=block.spec,
+            state=block.state,
+            code=block.code,
+            models=block.models,
         message:
-            f"adversarial rounds {block.first} to {block.last} of {{wildcards.lineage}}"
+            f"adversarial rounds {block.rounds.first} to {block.rounds.last} of {{wildcards.lineage}}"
         shell:
             'python "$HARDSCALE_SCRIPTS"/adversarial_rounds.py --spec {params.spec:q} --start {input.start:q}'
             " --task {input.task:q} --state {params.state:q}"

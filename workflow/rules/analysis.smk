@@ -4,14 +4,14 @@
 rule collect:
     input:
         # An attack is rerun when its model changes, so it stands for the facts of its model too.
-        attacks=manifests(JOBS.grid.attack_folders()),
+        attacks=JOBS.collect.inputs.attacks,
     output:
-        runs=f"{ROOT}/tables/runs.parquet",
-        csv=f"{ROOT}/tables/runs.csv",
+        runs=JOBS.collect.outputs.runs,
+        csv=JOBS.collect.outputs.csv,
     log:
-        f"{ROOT}/logs/collect.log",
+        JOBS.collect.log,
     benchmark:
-        f"{ROOT}/benchmarks/collect.tsv"
+        JOBS.collect.benchmark
     conda:
         CPU
     resources:
@@ -19,9 +19,9 @@ rule collect:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.specs.collect,
-        root=subpath(output.runs, ancestor=2),
-        code=JOBS.codes.of("hardscale.evaluation.collect"),
+        spec=JOBS.collect.spec,
+        root=ROOT,
+        code=JOBS.collect.code,
     message:
         "collect all runs"
     shell:
@@ -31,14 +31,14 @@ rule collect:
 
 rule fit:
     input:
-        runs=f"{ROOT}/tables/runs.parquet",
+        runs=JOBS.fit.inputs.runs,
     output:
-        fits=f"{ROOT}/tables/fits.parquet",
-        csv=f"{ROOT}/tables/fits.csv",
+        fits=JOBS.fit.outputs.fits,
+        csv=JOBS.fit.outputs.csv,
     log:
-        f"{ROOT}/logs/fit.log",
+        JOBS.fit.log,
     benchmark:
-        f"{ROOT}/benchmarks/fit.tsv"
+        JOBS.fit.benchmark
     conda:
         CPU
     resources:
@@ -46,9 +46,9 @@ rule fit:
         runtime=60,
         head=1,
     params:
-        headline=JOBS.specs.headline,
+        headline=JOBS.fit.spec,
         targets=STUDY.analysis.target_asr,
-        code=JOBS.codes.of("hardscale.analysis.fit"),
+        code=JOBS.fit.code,
     message:
         "fit scaling laws"
     shell:
@@ -59,14 +59,14 @@ rule fit:
 rule claims:
     input:
         # The table names a digest of every attack's rows, so it changes when any of them does.
-        runs=f"{ROOT}/tables/runs.parquet",
+        runs=JOBS.claims.inputs.runs,
     output:
-        claims=f"{ROOT}/tables/claims.parquet",
-        csv=f"{ROOT}/tables/claims.csv",
+        claims=JOBS.claims.outputs.claims,
+        csv=JOBS.claims.outputs.csv,
     log:
-        f"{ROOT}/logs/claims.log",
+        JOBS.claims.log,
     benchmark:
-        f"{ROOT}/benchmarks/claims.tsv"
+        JOBS.claims.benchmark
     conda:
         CPU
     resources:
@@ -74,27 +74,28 @@ rule claims:
         runtime=60,
         head=1,
     params:
-        root=subpath(output.claims, ancestor=2),
-        headline=JOBS.specs.headline,
-        code=JOBS.codes.of("hardscale.analysis.claims"),
+        attacks=JOBS.attack.folder,
+        models=JOBS.finetune.folder,
+        headline=JOBS.claims.spec,
+        code=JOBS.claims.code,
     message:
         "test the study's claims"
     shell:
-        'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.root:q}/attacks'
-        " --models {params.root:q}/models --headline {params.headline:q}"
+        'python "$HARDSCALE_SCRIPTS"/claims.py --runs {input.runs:q} --attacks {params.attacks:q}'
+        " --models {params.models:q} --headline {params.headline:q}"
         " --out {output.claims:q} --csv {output.csv:q} --log {log:q}"
 
 
 rule cost:
     input:
-        models=JOBS.grid.defended_models(),
+        models=JOBS.cost.inputs.models,
     output:
-        cost=f"{ROOT}/tables/cost.parquet",
-        csv=f"{ROOT}/tables/cost.csv",
+        cost=JOBS.cost.outputs.cost,
+        csv=JOBS.cost.outputs.csv,
     log:
-        f"{ROOT}/logs/cost.log",
+        JOBS.cost.log,
     benchmark:
-        f"{ROOT}/benchmarks/cost.tsv"
+        JOBS.cost.benchmark
     conda:
         CPU
     resources:
@@ -102,9 +103,9 @@ rule cost:
         runtime=30,
         head=1,
     params:
-        spec=JOBS.specs.collect,
-        root=subpath(output.cost, ancestor=2),
-        code=JOBS.codes.of("hardscale.analysis.cost"),
+        spec=JOBS.cost.spec,
+        root=ROOT,
+        code=JOBS.cost.code,
     message:
         "add up the cost of the defenses"
     shell:
@@ -114,17 +115,17 @@ rule cost:
 
 rule summary:
     input:
-        runs=f"{ROOT}/tables/runs.parquet",
+        runs=JOBS.summary.inputs.runs,
     output:
         table=report(
-            f"{ROOT}/tables/summary.md",
+            JOBS.summary.outputs.table,
             caption="../report/summary.rst",
             category="Tables",
         ),
     log:
-        f"{ROOT}/logs/summary.log",
+        JOBS.summary.log,
     benchmark:
-        f"{ROOT}/benchmarks/summary.tsv"
+        JOBS.summary.benchmark
     conda:
         CPU
     resources:
@@ -132,9 +133,9 @@ rule summary:
         runtime=10,
         head=1,
     params:
-        spec=JOBS.specs.analysis,
+        spec=JOBS.summary.spec,
         deviations=JOBS.specs.all_deviations,
-        code=JOBS.codes.of("hardscale.analysis.summary"),
+        code=JOBS.summary.code,
     message:
         "summarize the study"
     shell:

@@ -3,25 +3,25 @@
 
 rule attack:
     input:
-        victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-        task=JOBS.inputs.cell_task,
+        victim=JOBS.attack.inputs.victim,
+        task=JOBS.attack.inputs.task,
         helpers=JOBS.helpers.models,
-        texts=JOBS.inputs.attack_files,
+        texts=JOBS.attack.files.texts,
     output:
-        manifest=f"{ROOT}/attacks/{{lineage}}/r{{round}}/{{part}}/manifest.json",
+        manifest=JOBS.attack.outputs.manifest,
     log:
-        f"{ROOT}/logs/attack/{{lineage}}/r{{round}}/{{part}}.log",
+        JOBS.attack.log,
     benchmark:
-        f"{ROOT}/benchmarks/attack/{{lineage}}/r{{round}}/{{part}}.tsv"
+        JOBS.attack.benchmark
     conda:
         CPU
     threads: 1
     resources:
-        **LAUNCH.device(NEEDS),
+        **LAUNCH.device(JOBS.needs(JOBS.attack)),
     params:
-        spec=JOBS.specs.attack,
-        code=JOBS.codes.attack,
-        leases=f"{ROOT}/state/leases",
+        spec=JOBS.attack.spec,
+        code=JOBS.attack.code,
+        leases=JOBS.leases,
         helpers=JOBS.helpers.roles,
     message:
         "attack {wildcards.lineage} round {wildcards.round} with {wildcards.part}"

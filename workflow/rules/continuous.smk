@@ -4,14 +4,14 @@
 rule import_model:
     """A chat model becomes round 0 of its cell as it is; nothing is trained."""
     input:
-        base=JOBS.inputs.cell_base,
-        task=JOBS.inputs.cell_task,
+        base=JOBS.import_model.inputs.base,
+        task=JOBS.import_model.inputs.task,
     output:
-        manifest=f"{ROOT}/models/{{cell}}/none/r00/manifest.json",
+        manifest=JOBS.import_model.outputs.manifest,
     log:
-        f"{ROOT}/logs/adopt/{{cell}}.log",
+        JOBS.import_model.log,
     benchmark:
-        f"{ROOT}/benchmarks/adopt/{{cell}}.tsv"
+        JOBS.import_model.benchmark
     wildcard_constraints:
         cell=JOBS.grid.cell_pattern(chat=True),
     localrule: True
@@ -22,8 +22,8 @@ rule import_model:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.specs.import_model,
-        code=JOBS.codes.of("hardscale.training.import_model"),
+        spec=JOBS.import_model.spec,
+        code=JOBS.import_model.code,
     message:
         "take {wildcards.cell} as it is"
     shell:
@@ -34,26 +34,26 @@ rule import_model:
 rule import_external:
     """A defense that somebody else trained."""
     input:
-        base=JOBS.inputs.cell_base,
-        task=JOBS.inputs.cell_task,
+        base=JOBS.import_external.inputs.base,
+        task=JOBS.import_external.inputs.task,
     output:
-        manifest=f"{ROOT}/models/{{lineage}}/r01/manifest.json",
+        manifest=JOBS.import_external.outputs.manifest,
     log:
-        f"{ROOT}/logs/adopt/{{lineage}}.log",
+        JOBS.import_external.log,
     benchmark:
-        f"{ROOT}/benchmarks/adopt/{{lineage}}.tsv"
+        JOBS.import_external.benchmark
     wildcard_constraints:
-        lineage=JOBS.grid.lineage_pattern(JOBS.chat.external()),
+        lineage=JOBS.grid.lineage_pattern(JOBS.import_external.lineages),
     localrule: True
     conda:
         CPU
     resources:
-        mem_mb=NEEDS.mem_mb,
-        runtime=NEEDS.runtime,
+        mem_mb=JOBS.needs(JOBS.import_external).mem_mb,
+        runtime=JOBS.needs(JOBS.import_external).runtime,
         head=1,
     params:
-        spec=JOBS.specs.import_model,
-        code=JOBS.codes.of("hardscale.training.import_model"),
+        spec=JOBS.import_external.spec,
+        code=JOBS.import_external.code,
     message:
         "take over {wildcards.lineage}"
     shell:
@@ -64,26 +64,26 @@ rule import_external:
 rule continuous:
     """C-AdvUL, C-AdvIPO, R2D2 and what is compared with them."""
     input:
-        start=JOBS.inputs.block_start(1),
-        task=JOBS.inputs.cell_task,
+        start=JOBS.continuous.inputs.start,
+        task=JOBS.continuous.inputs.task,
     output:
-        manifest=f"{ROOT}/models/{{lineage}}/r01/manifest.json",
+        manifest=JOBS.continuous.outputs.manifest,
     log:
-        f"{ROOT}/logs/continuous/{{lineage}}.log",
+        JOBS.continuous.log,
     benchmark:
-        f"{ROOT}/benchmarks/continuous/{{lineage}}.tsv"
+        JOBS.continuous.benchmark
     wildcard_constraints:
-        lineage=JOBS.grid.lineage_pattern(JOBS.chat.trained()),
+        lineage=JOBS.grid.lineage_pattern(JOBS.continuous.lineages),
     localrule: True
     conda:
         CPU
-    threads: LAUNCH.threads(NEEDS)
+    threads: LAUNCH.threads(JOBS.needs(JOBS.continuous))
     resources:
-        **LAUNCH.resources(NEEDS),
+        **LAUNCH.resources(JOBS.needs(JOBS.continuous)),
     params:
-        spec=JOBS.specs.continuous,
-        state=f"{ROOT}/state/{{lineage}}",
-        code=JOBS.codes.continuous,
+        spec=JOBS.continuous.spec,
+        state=JOBS.continuous.state,
+        code=JOBS.continuous.code,
     message:
         "train {wildcards.lineage}"
     shell:
@@ -94,36 +94,33 @@ rule continuous:
 
 
 # Continuous adversarial training of classifiers publishes equal stages of one training, all of them outputs.
-for block in JOBS.chat.c_at_blocks:
+for block in JOBS.c_at:
 
     rule:
         name:
-            block.name
+            block.rule
         input:
-            start=JOBS.inputs.block_start(1),
-            task=JOBS.inputs.cell_task,
+            start=block.inputs.start,
+            task=block.inputs.task,
         output:
-            stages=[
-                f"{ROOT}/models/{{lineage}}/r{number:02d}/manifest.json"
-                for number in block.kept
-            ],
+            stages=block.outputs.stages,
         log:
-            f"{ROOT}/logs/c_at/{{lineage}}.log",
+            block.log,
         benchmark:
-            f"{ROOT}/benchmarks/c_at/{{lineage}}.tsv"
+            block.benchmark
         wildcard_constraints:
             lineage=JOBS.grid.lineage_pattern(block.lineages),
         localrule: True
         conda:
             CPU
-        threads: LAUNCH.threads(NEEDS)
+        threads: LAUNCH.threads(JOBS.needs(block))
         resources:
-            **LAUNCH.resources(NEEDS),
+            **LAUNCH.resources(JOBS.needs(block)),
         params:
-            spec=JOBS.specs.c_at,
-            state=f"{ROOT}/state/{{lineage}}",
-            code=JOBS.codes.of("hardscale.training.c_at"),
-            models=f"{ROOT}/models/{{lineage}}",
+            spec=block.spec,
+            state=block.state,
+            code=block.code,
+            models=block.models,
         message:
             "continuous adversarial training of {wildcards.lineage}"
         shell:

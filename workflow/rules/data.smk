@@ -3,13 +3,13 @@
 
 rule prepare_task:
     input:
-        files=JOBS.inputs.task_files,
+        files=JOBS.prepare_task.files.files,
     output:
-        manifest=f"{ROOT}/tasks/{{task}}/manifest.json",
+        manifest=JOBS.prepare_task.outputs.manifest,
     log:
-        f"{ROOT}/logs/prepare_task/{{task}}.log",
+        JOBS.prepare_task.log,
     benchmark:
-        f"{ROOT}/benchmarks/prepare_task/{{task}}.tsv"
+        JOBS.prepare_task.benchmark
     conda:
         CPU
     resources:
@@ -17,8 +17,8 @@ rule prepare_task:
         runtime=60,
         head=1,
     params:
-        spec=JOBS.specs.task,
-        code=JOBS.codes.task,
+        spec=JOBS.prepare_task.spec,
+        code=JOBS.prepare_task.code,
     message:
         "prepare task {wildcards.task}"
     shell:

@@ -1,29 +1,29 @@
 """Figures: one module each, drawn from the tables alone."""
 
 # The path of a caption cannot hold a wildcard, so every figure is a rule of its own.
-for figure_name in JOBS.outputs_of.figure_names:
+for figure in JOBS.figures:
 
     rule:
         name:
-            f"figure_{figure_name}"
+            figure.rule
         input:
-            runs=f"{ROOT}/tables/runs.parquet",
-            fits=f"{ROOT}/tables/fits.parquet",
-            tables=JOBS.outputs_of.tables_of(figure_name),
+            runs=figure.inputs.runs,
+            fits=figure.inputs.fits,
+            tables=figure.inputs.tables,
         output:
             png=report(
-                f"{ROOT}/figures/{{figure}}.png",
-                caption=f"../report/{figure_name}.rst",
+                figure.outputs.png,
+                caption=f"../report/{figure.name}.rst",
                 category="Figures",
                 labels={"figure": "{figure}"},
             ),
-            svg=f"{ROOT}/figures/{{figure}}.svg",
+            svg=figure.outputs.svg,
         log:
-            f"{ROOT}/logs/figure/{{figure}}.log",
+            figure.log,
         benchmark:
-            f"{ROOT}/benchmarks/figure/{{figure}}.tsv"
+            figure.benchmark
         wildcard_constraints:
-            figure=figure_name,
+            figure=figure.name,
         localrule: True
         conda:
             CPU
@@ -32,11 +32,11 @@ for figure_name in JOBS.outputs_of.figure_names:
             runtime=10,
             head=1,
         params:
-            spec=JOBS.specs.analysis,
+            spec=figure.spec,
             caption_note=JOBS.specs.caption_note,
             deviations=JOBS.specs.deviations,
             scratch_families=JOBS.specs.scratch_families,
-            code=JOBS.codes.figure,
+            code=figure.code,
         message:
             "draw {wildcards.figure}"
         shell:

@@ -3,25 +3,25 @@
 
 rule prepare_model:
     input:
-        files=JOBS.inputs.model_files,
-        tasks=JOBS.inputs.base_tasks,
+        files=JOBS.prepare_model.files.files,
+        tasks=JOBS.prepare_model.inputs.tasks,
     output:
-        manifest=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
+        manifest=JOBS.prepare_model.outputs.manifest,
     log:
-        f"{ROOT}/logs/prepare_model/{{family}}/{{scale}}.log",
+        JOBS.prepare_model.log,
     benchmark:
-        f"{ROOT}/benchmarks/prepare_model/{{family}}/{{scale}}.tsv"
+        JOBS.prepare_model.benchmark
     conda:
         CPU
     resources:
-        mem_mb=NEEDS.mem_mb,
-        runtime=NEEDS.runtime,
+        mem_mb=JOBS.needs(JOBS.prepare_model).mem_mb,
+        runtime=JOBS.needs(JOBS.prepare_model).runtime,
         head=1,
         # Not among params: what a study asks of a model never makes it anew.
         demands=JOBS.demands.of_model,
     params:
-        spec=JOBS.specs.model,
-        code=JOBS.codes.of("hardscale.models.prepare"),
+        spec=JOBS.prepare_model.spec,
+        code=JOBS.prepare_model.code,
     message:
         "prepare model {wildcards.family} {wildcards.scale}"
     shell:
@@ -31,23 +31,23 @@ rule prepare_model:
 
 rule pretrain:
     input:
-        base=f"{ROOT}/base/{{family}}/{{scale}}/manifest.json",
-        tasks=JOBS.inputs.base_tasks,
+        base=JOBS.pretrain.inputs.base,
+        tasks=JOBS.pretrain.inputs.tasks,
     output:
-        manifest=f"{ROOT}/pretrained/{{family}}/{{scale}}/manifest.json",
+        manifest=JOBS.pretrain.outputs.manifest,
     log:
-        f"{ROOT}/logs/pretrain/{{family}}/{{scale}}.log",
+        JOBS.pretrain.log,
     benchmark:
-        f"{ROOT}/benchmarks/pretrain/{{family}}/{{scale}}.tsv"
+        JOBS.pretrain.benchmark
     conda:
         CPU
-    threads: LAUNCH.threads(NEEDS)
+    threads: LAUNCH.threads(JOBS.needs(JOBS.pretrain))
     resources:
-        **LAUNCH.resources(NEEDS.of("pretrain")),
+        **LAUNCH.resources(JOBS.needs(JOBS.pretrain)),
     params:
-        spec=JOBS.specs.pretrain,
-        state=f"{ROOT}/state/pretrained/{{family}}/{{scale}}",
-        code=JOBS.codes.of("hardscale.training.pretrain"),
+        spec=JOBS.pretrain.spec,
+        state=JOBS.pretrain.state,
+        code=JOBS.pretrain.code,
     message:
         "pretrain {wildcards.family} {wildcards.scale}"
     shell:

@@ -18,7 +18,7 @@ localrules:
 rule verify:
     """Re-hash every published artifact, name what is damaged and the command that builds it again."""
     log:
-        f"{ROOT}/logs/verify.log",
+        JOBS.log_of("verify"),
     conda:
         CPU
     params:

@@ -3,25 +3,25 @@
 
 rule finetune:
     input:
-        base=JOBS.inputs.cell_base,
-        task=JOBS.inputs.cell_task,
+        base=JOBS.finetune.inputs.base,
+        task=JOBS.finetune.inputs.task,
     output:
-        manifest=f"{ROOT}/models/{{cell}}/none/r00/manifest.json",
+        manifest=JOBS.finetune.outputs.manifest,
     log:
-        f"{ROOT}/logs/finetune/{{cell}}.log",
+        JOBS.finetune.log,
     benchmark:
-        f"{ROOT}/benchmarks/finetune/{{cell}}.tsv"
+        JOBS.finetune.benchmark
     wildcard_constraints:
         cell=JOBS.grid.cell_pattern(chat=False),
     conda:
         CPU
-    threads: LAUNCH.threads(NEEDS)
+    threads: LAUNCH.threads(JOBS.needs(JOBS.finetune))
     resources:
-        **LAUNCH.resources(NEEDS),
+        **LAUNCH.resources(JOBS.needs(JOBS.finetune)),
     params:
-        spec=JOBS.specs.finetune,
-        state=f"{ROOT}/state/{{cell}}/none",
-        code=JOBS.codes.of("hardscale.training.finetune"),
+        spec=JOBS.finetune.spec,
+        state=JOBS.finetune.state,
+        code=JOBS.finetune.code,
     message:
         "finetune {wildcards.cell}"
     shell:

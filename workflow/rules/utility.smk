@@ -3,22 +3,22 @@
 
 rule utility:
     input:
-        victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-        task=JOBS.inputs.cell_task,
+        victim=JOBS.utility.inputs.victim,
+        task=JOBS.utility.inputs.task,
     output:
-        manifest=f"{ROOT}/utility/{{lineage}}/r{{round}}/manifest.json",
+        manifest=JOBS.utility.outputs.manifest,
     log:
-        f"{ROOT}/logs/utility/{{lineage}}/r{{round}}.log",
+        JOBS.utility.log,
     benchmark:
-        f"{ROOT}/benchmarks/utility/{{lineage}}/r{{round}}.tsv"
+        JOBS.utility.benchmark
     conda:
         CPU
     threads: 1
     resources:
-        **LAUNCH.device(NEEDS),
+        **LAUNCH.device(JOBS.needs(JOBS.utility)),
     params:
-        spec=JOBS.specs.utility,
-        code=JOBS.codes.of("hardscale.evaluation.utility_job"),
+        spec=JOBS.utility.spec,
+        code=JOBS.utility.code,
     message:
         "measure the utility of {wildcards.lineage} round {wildcards.round}"
     shell:
@@ -33,26 +33,23 @@ if "lm_eval" in JOBS.measures.kinds:
     rule lm_eval:
         """Benchmarks by lm-evaluation-harness, in an interpreter of its own."""
         input:
-            victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-            task=JOBS.inputs.cell_task,
-            files=JOBS.measures.lm_eval_files(),
+            victim=JOBS.lm_eval.inputs.victim,
+            task=JOBS.lm_eval.inputs.task,
+            files=JOBS.lm_eval.files.files,
         output:
-            manifest=f"{ROOT}/lm_eval/{{lineage}}/r{{round}}/manifest.json",
+            manifest=JOBS.lm_eval.outputs.manifest,
         log:
-            f"{ROOT}/logs/lm_eval/{{lineage}}/r{{round}}.log",
+            JOBS.lm_eval.log,
         benchmark:
-            f"{ROOT}/benchmarks/lm_eval/{{lineage}}/r{{round}}.tsv"
+            JOBS.lm_eval.benchmark
         conda:
             LM_EVAL
         threads: 1
         resources:
-            **LAUNCH.device(NEEDS),
+            **LAUNCH.device(JOBS.needs(JOBS.lm_eval)),
         params:
-            spec=JOBS.measures.lm_eval_spec,
-            code=JOBS.codes.of(
-                "hardscale.evaluation.lm_eval_job",
-                "hardscale.evaluation.lm_eval_worker",
-            ),
+            spec=JOBS.lm_eval.spec,
+            code=JOBS.lm_eval.code,
         message:
             "measure {wildcards.lineage} round {wildcards.round} with lm_eval"
         shell:
@@ -65,24 +62,24 @@ if "mt_bench" in JOBS.measures.kinds:
     rule mt_bench:
         """Conversations of two turns, rated by another model."""
         input:
-            victim=f"{ROOT}/models/{{lineage}}/r{{round}}/manifest.json",
-            task=JOBS.inputs.cell_task,
-            judge=JOBS.measures.rating_models(),
-            files=JOBS.measures.mt_bench_files(),
+            victim=JOBS.mt_bench.inputs.victim,
+            task=JOBS.mt_bench.inputs.task,
+            judge=JOBS.mt_bench.inputs.judge,
+            files=JOBS.mt_bench.files.files,
         output:
-            manifest=f"{ROOT}/mt_bench/{{lineage}}/r{{round}}/manifest.json",
+            manifest=JOBS.mt_bench.outputs.manifest,
         log:
-            f"{ROOT}/logs/mt_bench/{{lineage}}/r{{round}}.log",
+            JOBS.mt_bench.log,
         benchmark:
-            f"{ROOT}/benchmarks/mt_bench/{{lineage}}/r{{round}}.tsv"
+            JOBS.mt_bench.benchmark
         conda:
             CPU
         threads: 1
         resources:
-            **LAUNCH.device(NEEDS.beside(JOBS.measures.raters)),
+            **LAUNCH.device(JOBS.needs(JOBS.mt_bench)),
         params:
-            spec=JOBS.measures.mt_bench_spec,
-            code=JOBS.codes.of("hardscale.evaluation.mt_bench_job"),
+            spec=JOBS.mt_bench.spec,
+            code=JOBS.mt_bench.code,
         message:
             "MT-Bench of {wildcards.lineage} round {wildcards.round}"
         shell:
@@ -94,15 +91,15 @@ if JOBS.chat.cells:
 
     rule collect_utility:
         input:
-            attacks=manifests(JOBS.chat.attack_folders()),
-            utility=manifests(JOBS.chat.utility_folders()),
-            measures=manifests(JOBS.measures.folders()),
+            attacks=JOBS.collect_utility.inputs.attacks,
+            utility=JOBS.collect_utility.inputs.utility,
+            measures=JOBS.collect_utility.inputs.measures,
         output:
             tables=JOBS.outputs_of.chat_tables(),
         log:
-            f"{ROOT}/logs/collect_utility.log",
+            JOBS.collect_utility.log,
         benchmark:
-            f"{ROOT}/benchmarks/collect_utility.tsv"
+            JOBS.collect_utility.benchmark
         localrule: True
         conda:
             CPU
@@ -111,13 +108,9 @@ if JOBS.chat.cells:
             runtime=60,
             head=1,
         params:
-            spec=JOBS.specs.collect,
+            spec=JOBS.collect_utility.spec,
             root=ROOT,
-            code=JOBS.codes.of(
-                "hardscale.evaluation.chat_tables",
-                "hardscale.analysis.gains",
-                "hardscale.analysis.loss_correlation",
-            ),
+            code=JOBS.collect_utility.code,
         message:
             "collect utility and losses"
         shell:

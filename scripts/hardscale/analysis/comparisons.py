@@ -11,10 +11,12 @@ import pandas as pd
 
 from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows, matrix
 from hardscale.analysis.points import UNDEFENDED
+from hardscale.settings.defenses import defenses_that_train_on
 
 CELL = ("task", "family", "scale", "seed")
 ROUND_ZERO = "round 0"
-_DISCRETE, _CONTINUOUS = frozenset({"adversarial_rounds"}), frozenset({"c_at"})
+_DISCRETE = defenses_that_train_on("discrete", "classifiers")
+_CONTINUOUS = defenses_that_train_on("continuous", "classifiers")
 
 
 @dataclass(frozen=True)

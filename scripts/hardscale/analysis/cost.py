@@ -7,8 +7,7 @@ continuous attacks counts them (section on efficiency); *counted* is what its tr
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.rounds_plan import ramp
 from hardscale.artifacts.schemas import METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
+from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.study import UNDEFENDED
 from hardscale.training.continuous.passes import continuous_passes, r2d2_passes
 
@@ -49,7 +50,6 @@ COST = pa.schema(
 )
 #: Only in cost.csv: it is another one on every run.
 SECONDS = "seconds_per_update"
-_ROUND = re.compile(r"r\d\d+")
 
 
 @dataclass(frozen=True)
@@ -81,26 +81,34 @@ def cost_table(root: Path, defense_kinds: Mapping[str, str]) -> pd.DataFrame:
     Raises:
         ArtifactError: an artifact is unfinished.
     """
-    folders = sorted(path for path in (root / "models").glob("*/*/*/*/*") if path.name in defense_kinds)
-    rows = [row for folder in folders if folder.name != UNDEFENDED for row in _rows(folder, defense_kinds[folder.name])]
+    rows = [
+        row
+        for lineage, models in sorted(_lineages(root).items())
+        if (defense := lineage.rpartition("/")[2]) in defense_kinds and defense != UNDEFENDED
+        for row in _rows(lineage, sorted(models.items()), defense_kinds[defense])
+    ]
     table = pd.DataFrame(rows, columns=[*COST.names, SECONDS])
     whole = ["n_params", "seed", "round", "n_updates", "batch_size", "forward_passes", "backward_passes"]
     return table.astype(dict.fromkeys(whole, "Int64"))
 
 
-def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+def _lineages(root: Path) -> dict[str, dict[int, Path]]:
+    """Lineage -> round -> the folder of its model."""
+    found: dict[str, dict[int, Path]] = {}
+    for path in (root / paths.top(paths.MODEL)).rglob(MANIFEST):
+        if model := paths.parse(paths.MODEL, path.parent.relative_to(root).as_posix()):
+            found.setdefault(model["lineage"], {})[int(model["round"])] = path.parent
+    return found
+
+
+def _rows(lineage: str, rounds: Sequence[tuple[int, Path]], kind: str) -> Iterator[dict[str, Any]]:
     """Rows of one cell's defense."""
-    rounds = sorted(
-        (path.parent for path in folder.glob(f"*/{MANIFEST}") if _ROUND.fullmatch(path.parent.name)),
-        key=lambda path: int(path.name[1:]),
-    )
-    task, family, scale, seed = folder.parts[-5:-1]
+    task, family, scale, seed, defense = lineage.split("/")
     steps: dict[tuple[int, int], tuple[int, float | None]] = {}
-    for place in rounds:
+    for number, place in rounds:
         manifest = open_artifact(place, "model")
         facts, settings = manifest["facts"], manifest["spec"].get("settings") or {}
         steps |= _steps(place)
-        number = int(place.name[1:])
         asked = passes(kind, settings, [n for n, _ in steps.values()], number)
         seconds = [spent for _, spent in steps.values() if spent is not None]
         yield {
@@ -109,7 +117,7 @@ def _rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
             "scale": scale,
             "n_params": facts["n_params"],
             "seed": int(seed[1:]),
-            "defense": folder.name,
+            "defense": defense,
             "defense_kind": kind,
             "attack_space": asked.space if asked else None,
             "round": number,
@@ -166,13 +174,11 @@ def passes(kind: str, settings: Mapping[str, Any], examples: Sequence[int], n_ro
         examples: rows of each update that was made.
         n_rounds: rounds of adversarial training that were made.
     """
-    if kind == "adversarial_rounds":
-        return _rounds(settings, examples, n_rounds)
-    by_kind = {"c_advul": _continuous, "c_advipo": _continuous, "c_at": _classifier, "r2d2": _r2d2}
-    return by_kind[kind](settings, examples) if kind in by_kind else None
+    account = DEFENSE_KINDS[kind].account if kind in DEFENSE_KINDS else None
+    return None if account is None else _ACCOUNTS[account](settings, examples, n_rounds)
 
 
-def _continuous(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+def _continuous(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int) -> Passes:  # noqa: ARG001
     """The mean composition of a batch; a batch itself holds a whole number of adversarial rows, drawn."""
     steps, batch = _inner_steps(settings), int(settings["batch_size"])
     each_adversarial = continuous_passes(1, 1, 0, steps, _n_answers(settings))
@@ -184,19 +190,19 @@ def _continuous(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
 
 def _n_answers(settings: Mapping[str, Any]) -> int:
     """Answers of an adversarial row that are trained on."""
-    if settings["kind"] == "c_advipo":
+    if "preference_weight" in settings:
         return 1 if settings["loss"] == "npo" else 2
     return sum(settings[name] != 0 for name in ("toward_weight", "away_weight"))
 
 
-def _classifier(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+def _classifier(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int) -> Passes:  # noqa: ARG001
     """Every row is attacked, trained on under the attack and, unless its weight is 0, as it is."""
     steps = _inner_steps(settings)
     each = 2 * steps + 2 + (2 if settings["clean_weight"] else 0)
     return Passes("continuous", steps, steps, int(settings["batch_size"]), float(each * sum(examples)))
 
 
-def _r2d2(settings: Mapping[str, Any], examples: Sequence[int]) -> Passes:
+def _r2d2(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int) -> Passes:  # noqa: ARG001
     steps, cases = settings["gcg_steps"], min(settings["cases_per_step"], settings["pool_size"])
     batch = cases + (settings["utility_batch"] if settings["utility_weight"] else 0)
     whole = r2d2_passes(len(examples), cases, batch, steps, settings["n_candidates"])
@@ -219,3 +225,12 @@ def _rounds(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: int)
 
 def _inner_steps(settings: Mapping[str, Any]) -> int:
     return int(settings["attack"]["steps"]) if settings["attack"] else 0
+
+
+#: ``account`` of a defense's block -> its passes.
+_ACCOUNTS: dict[str, Callable[[Mapping[str, Any], Sequence[int], int], Passes]] = {
+    "rounds": _rounds,
+    "continuous": _continuous,
+    "classifier": _classifier,
+    "persistent_suffixes": _r2d2,
+}

@@ -12,9 +12,11 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from hardscale.analysis.intervals import Estimate, mean_interval
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.errors import DataError
 from hardscale.evaluation.chat_tables import ChatAttack
+from hardscale.settings.defenses import defenses_that_train_on
 from hardscale.settings.study import UNDEFENDED
 
 BASE, REFUSAL_SFT, NO_ATTACK = "base", "refusal_sft", "no_attack"
@@ -40,6 +42,7 @@ GAINS = pa.schema(
     ]
 )
 _CELL = ("task", "family", "scale", "seed")
+_CONTINUOUS = defenses_that_train_on("continuous", "chat")
 
 
 def baseline_role(settings: Mapping[str, Any]) -> str | None:
@@ -48,9 +51,9 @@ def baseline_role(settings: Mapping[str, Any]) -> str | None:
     Args:
         settings: of the defense, as its model's manifest holds them.
     """
-    if settings.get("kind") not in ("c_advul", "c_advipo") or settings.get("attack") is not None:
+    if settings.get("kind") not in _CONTINUOUS or settings.get("attack") is not None:
         return None
-    is_sft = settings["kind"] == "c_advul" and settings.get("away_weight") == 0
+    is_sft = settings.get("away_weight") == 0
     return REFUSAL_SFT if is_sft else NO_ATTACK
 
 
@@ -64,7 +67,7 @@ def baseline_roles(root: Path, attacks: Sequence[ChatAttack]) -> dict[tuple[Any,
             roles[key] = BASE
             continue
         cell = f"{model['task']}/{model['family']}/{model['scale']}/s{model['seed']}"
-        folder = root / "models" / cell / model["defense"] / f"r{model['round']:02d}"
+        folder = paths.model(root, f"{cell}/{model['defense']}", int(model["round"]))
         role = baseline_role(open_artifact(folder, "model")["spec"].get("settings") or {})
         if role is not None:
             roles[key] = role

@@ -12,6 +12,7 @@ import pyarrow as pa
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST, open_artifact
 from hardscale.artifacts.schemas import ATTACK, UTILITY
 from hardscale.artifacts.tables import read_table
@@ -100,7 +101,7 @@ def read_attacks(root: Path, study: str, defense_kinds: dict[str, str]) -> list[
         ArtifactError: an artifact is unfinished.
     """
     groups: dict[tuple[Any, ...], list[Path]] = {}
-    for path in sorted((root / "attacks").rglob(MANIFEST)):
+    for path in sorted((root / paths.top(paths.ATTACK)).rglob(MANIFEST)):
         spec = open_artifact(path.parent, "attack")["spec"]
         if "judges" in spec:
             key = (spec["cell"], spec["defense"], spec["round"], spec["attack"])
@@ -195,15 +196,15 @@ def utility_table(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.T
     Raises:
         ArtifactError: an artifact is unfinished.
     """
-    measured: dict[Path, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    for kind, read in _MEASURES.items():
-        for path in sorted((root / kind).rglob(MANIFEST)):
+    measured: dict[tuple[str, int], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    for kind, (template, read) in _MEASURES.items():
+        for path in sorted((root / paths.top(template)).rglob(MANIFEST)):
             spec = open_artifact(path.parent, kind)["spec"]
-            lineage = path.parent.relative_to(root / kind)
-            measured.setdefault(lineage, (spec, []))[1].extend(read(path.parent))
+            key = (f"{spec['cell']}/{spec['defense']}", int(spec["round"]))
+            measured.setdefault(key, (spec, []))[1].extend(read(path.parent))
     found = []
-    for lineage, (spec, measures) in sorted(measured.items()):
-        n_params = int(open_artifact(root / "models" / lineage, "model")["facts"]["n_params"])
+    for (lineage, number), (spec, measures) in sorted(measured.items()):
+        n_params = int(open_artifact(paths.model(root, lineage, number), "model")["facts"]["n_params"])
         model = _model(spec, n_params, study, defense_kinds)
         found.append((spec["cell"], model, measures))
     base = {cell: _values(measures) for cell, model, measures in found if model["defense"] == UNDEFENDED}
@@ -244,11 +245,11 @@ def lm_eval_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"metric": row["task"], "value": value, "n": n, "ci_low": low, "ci_high": high}
 
 
-#: Kind of artifact, which is its folder -> how its measures are read.
-_MEASURES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    "utility": _own_rows,
-    "lm_eval": _lm_eval_rows,
-    "mt_bench": _own_rows,
+#: Kind of artifact -> where they lie, and how their measures are read.
+_MEASURES: dict[str, tuple[str, Callable[[Path], list[dict[str, Any]]]]] = {
+    "utility": (paths.UTILITY, _own_rows),
+    "lm_eval": (paths.LM_EVAL, _lm_eval_rows),
+    "mt_bench": (paths.MT_BENCH, _own_rows),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.schemas import ATTACK, RUNS
 from hardscale.artifacts.tables import read_table
@@ -47,21 +48,22 @@ class AttackedModel:
 
 
 def collect_runs(root: Path, study: str, defense_kinds: dict[str, str]) -> pa.Table:
-    """Rows of schema RUNS for every attack artifact under ``root/attacks``, in a fixed order.
+    """Rows of schema RUNS for every attack artifact, in a fixed order.
 
     Raises:
         ArtifactError: an artifact is unfinished or inconsistent, or shards of one attack are missing.
     """
     victims: dict[str, AttackedModel] = {}
     rows: list[dict[str, Any]] = []
-    for folders in _attacks(root / "attacks"):
+    attacks = root / paths.top(paths.ATTACK)
+    for folders in _attacks(attacks):
         spec = open_artifact(folders[0], "attack")["spec"]
         key = f"{spec['cell']}/{spec['defense']}/r{spec['round']:02d}"
         if key not in victims:
             victims[key] = _victim(root, spec)
         rows.extend(_attack_rows(folders, victims[key], study, defense_kinds[spec["defense"]]))
     rows.sort(key=_order)
-    return pa.Table.from_pylist(rows, schema=RUNS.with_metadata({"attacks": _rows_digest(root / "attacks")}))
+    return pa.Table.from_pylist(rows, schema=RUNS.with_metadata({"attacks": _rows_digest(attacks)}))
 
 
 def _rows_digest(root: Path) -> str:
@@ -93,13 +95,13 @@ def _attacks(root: Path) -> list[list[Path]]:
 
 def _victim(root: Path, spec: dict[str, Any]) -> AttackedModel:
     cell = spec["cell"]
-    facts = open_artifact(root / "models" / cell / spec["defense"] / f"r{spec['round']:02d}", "model")["facts"]
-    finetuned = open_artifact(root / "models" / cell / "none" / "r00", "model")["facts"]
+    facts = open_artifact(paths.model(root, f"{cell}/{spec['defense']}", spec["round"]), "model")["facts"]
+    finetuned = open_artifact(paths.model(root, f"{cell}/none", 0), "model")["facts"]
     _, family, scale, _ = cell.split("/")
-    base = root / "pretrained" / family / scale
-    base_facts = open_artifact(base if (base / MANIFEST).is_file() else root / "base" / family / scale, "base_model")[
-        "facts"
-    ]
+    base = root / paths.fill(paths.PRETRAINED, family=family, scale=scale)
+    if not (base / MANIFEST).is_file():
+        base = root / paths.fill(paths.BASE, family=family, scale=scale)
+    base_facts = open_artifact(base, "base_model")["facts"]
     pretrain = base_facts["pretrain_flops"]
     if base_facts["scratch"]:
         # A model made here has seen nothing but this study: its pretraining is all that came before the defense.

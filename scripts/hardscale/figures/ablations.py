@@ -22,12 +22,13 @@ from hardscale.figures.axes import log_axis
 from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
+from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
 
 ABOUT = About(place=90, victims="chat", tables=("utility", "losses", "cost"))
 
 _CELL = ["task", "family", "scale", "seed"]
 _NAMES = {"eps": "Radius ε of the attack in training", "beta": "Preference strength β"}
-_KINDS = {"c_advul": "C-AdvUL", "c_advipo": "C-AdvIPO"}
+_KINDS = {kind: DEFENSE_KINDS[kind].label for kind in defenses_that_train_on("continuous", "chat")}
 _GCG = "gcg_loss"
 #: Measure -> label of its axis, in the order of the columns.
 _MEASURES = {

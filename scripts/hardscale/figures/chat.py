@@ -15,6 +15,7 @@ from hardscale.figures import data
 from hardscale.figures.frame import Entry, interval_key
 from hardscale.figures.series import wilson
 from hardscale.figures.style import MARKERS, plain
+from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
 
 #: Table stem -> rows.
 Tables = Mapping[str, pd.DataFrame]
@@ -36,9 +37,14 @@ _COLORS = (
     "#44AA99",
     "#AA4499",
 )
-_KINDS = ("none", "external", "r2d2", "c_advul", "c_advipo")
 #: Defenses that attack words in training; the others attack embeddings.
-DISCRETE = ("r2d2", "adversarial_rounds")
+DISCRETE = defenses_that_train_on("discrete")
+
+
+def _ordered() -> list[str]:
+    """Kinds of defense: none, what others trained, then those that train against words, then against embeddings."""
+    sorts = [None, "discrete", "continuous"]
+    return [UNDEFENDED, *sorted(DEFENSE_KINDS, key=lambda kind: sorts.index(DEFENSE_KINDS[kind].trains_on))]
 
 
 def table(tables: Tables | None, name: str, schema: pa.Schema) -> pd.DataFrame:
@@ -165,7 +171,7 @@ class Defenses:
 
     def __init__(self, rows: pd.DataFrame) -> None:
         found = rows[["defense", "defense_kind", "round"]].drop_duplicates().itertuples(index=False, name=None)
-        rank = {kind: i for i, kind in enumerate(_KINDS)}
+        rank = {kind: i for i, kind in enumerate(_ordered())}
         ordered = sorted(found, key=lambda item: (rank.get(item[1], len(rank)), str(item[0]), item[2]))
         self.keys: list[tuple[str, int]] = [(str(defense), int(number)) for defense, _, number in ordered]
         self.kinds = {(str(defense), int(number)): str(kind) for defense, kind, number in ordered}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,13 +16,17 @@ from hardscale.figures.frame import Entry, Panels, line_key, varying
 from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import GREY, in_style, message_figure, plain
+from hardscale.settings.defenses import DEFENSE_KINDS
 
 ABOUT = About(place=140, victims="classifiers", tables=("cost",), only="continuous_classifiers")
 
+#: Perturbations that a defense trains against -> its line and marker.
+_LOOKS: dict[str, tuple[Any, str]] = {"discrete": ("-", "o"), "continuous": ((0, (4, 1.5)), "^")}
 #: Kind -> its name, line and marker.
 _KINDS = {
-    "adversarial_rounds": ("adversarial rounds (discrete)", "-", "o"),
-    "c_at": ("continuous", (0, (4, 1.5)), "^"),
+    kind: (block.label, *_LOOKS[block.trains_on])
+    for kind, block in DEFENSE_KINDS.items()
+    if block.victims == "classifiers" and block.trains_on
 }
 _CONVENTION, _EXACT = "by convention", "counted exactly"
 

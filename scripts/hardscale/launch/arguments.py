@@ -10,36 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import artifact_folder, canonical_json, read_manifest
-from hardscale.artifacts.rounds_plan import round_name
 from hardscale.errors import TrainingError
+from hardscale.plan.table import TABLE, Training
 
 #: Environment variable with the seconds that ranks wait for one that gives no sign of life.
 PATIENCE = "HARDSCALE_PATIENCE_SECONDS"
-
-#: Job -> the artifacts that it reads: option, what it is, how many.
-JOBS: dict[str, dict[str, tuple[str, str | None]]] = {
-    "finetune": {"base": ("base_model artifact", None), "task": ("task artifact", None)},
-    "adversarial_rounds": {"start": ("model artifact of the round before", None), "task": ("task artifact", None)},
-    "continuous": {"start": ("model artifact of round 0", None), "task": ("task artifact of behaviors", None)},
-    "c_at": {"start": ("model artifact of round 0", None), "task": ("task artifact", None)},
-    "pretrain": {"base": ("base_model artifact without weights", None), "task": ("task artifacts", "+")},
-}
-_SEVERAL_OUTS = {"adversarial_rounds", "c_at"}
 
 
 #: Environment variable with the site's defaults for distributed jobs, made from the profile's ``default-resources``.
 SITE = "HARDSCALE_SLURM"
 
 
+def training_of(job: str) -> Training:
+    """What the job table says of a distributed job."""
+    training = TABLE[job].training
+    assert training is not None
+    return training
+
+
 def parser(job: str) -> argparse.ArgumentParser:
     """The options of a job."""
     command = argparse.ArgumentParser(prog=f"{job}.py", allow_abbrev=False)
     command.add_argument("--spec", required=True, help="settings as JSON, or a file with them")
-    for option, (help_text, count) in JOBS[job].items():
+    training = training_of(job)
+    for option, (help_text, count) in training.inputs.items():
         command.add_argument(f"--{option}", required=True, type=artifact_folder, nargs=count, help=help_text)
     command.add_argument("--state", required=True, type=Path, help="private folder for checkpoints, outside of outputs")
-    out_help = "folder of the artifacts of all rounds" if job in _SEVERAL_OUTS else "artifact to publish"
+    out_help = "folder of the artifacts of all rounds" if training.several else "artifact to publish"
     command.add_argument("--out", required=True, type=artifact_folder, help=out_help)
     command.add_argument("--log", type=Path, help="log file; the terminal when absent")
     command.add_argument("--code", default="", help="digest of the code; a state of other code is not resumed")
@@ -64,9 +63,13 @@ def parser(job: str) -> argparse.ArgumentParser:
 
 def outputs(job: str, spec: dict[str, Any], out: Path) -> list[Path]:
     """The artifacts that a job publishes: ``out`` itself, or in it one for each round of the spec."""
-    if job not in _SEVERAL_OUTS:
+    if not training_of(job).several:
         return [out]
-    return [out / round_name(number) for number in range(int(spec["first_round"]), int(spec["last_round"]) + 1)]
+    name = paths.MODEL.rpartition("/")[2]
+    return [
+        out / paths.fill(name, round=paths.round_number(number))
+        for number in range(int(spec["first_round"]), int(spec["last_round"]) + 1)
+    ]
 
 
 def read_spec(text: str) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def identity_of(job: str, spec: dict[str, Any], arguments: argparse.Namespace) -
         ArtifactError: an input is not there or not whole.
     """
     inputs: dict[str, list[str]] = {}
-    for option in JOBS[job]:
+    for option in training_of(job).inputs:
         folders = getattr(arguments, option)
         inputs[option] = [read_manifest(path)["self"] for path in (folders if isinstance(folders, list) else [folders])]
     content = {"job": job, "spec": spec, "inputs": inputs, "code": arguments.code}

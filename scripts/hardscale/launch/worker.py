@@ -5,12 +5,14 @@ Heavy libraries are imported here and below, never in the driver.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from hardscale.launch.arguments import identity_of, outputs, parser, read_spec
+from hardscale.launch.arguments import identity_of, outputs, parser, read_spec, training_of
 from hardscale.launch.state import keep, naming_a_full_disk
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import KEY, PINNED, settle
@@ -20,7 +22,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
     """Run one rank of a job.
 
     Args:
-        job: one of :data:`~hardscale.launch.arguments.JOBS`.
+        job: one of the distributed ones of :data:`hardscale.plan.table.TABLE`.
         argv: the options of the entry.
         meeting: file where the ranks of one machine meet; None: at ``MASTER_ADDR:MASTER_PORT``.
     """
@@ -56,29 +58,24 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
 
 
 def _run(job: str, spec: dict[str, Any], arguments: Any, outs: list[Path], group: Any, options: Any) -> None:
-    if job == "finetune":
-        from hardscale.training.finetune import finetune
+    """Train: by the job's own trainer, or by that which the settings block of its defense names."""
+    training = training_of(job)
+    trainer, withheld = training.trainer, False
+    if trainer is None:
+        from hardscale.settings.defenses import DEFENSE_KINDS
 
-        finetune(spec, arguments.base, arguments.task, arguments.state, arguments.out, group, options)
-    elif job == "adversarial_rounds":
-        from hardscale.training.rounds import adversarial_rounds
+        block = DEFENSE_KINDS[spec["settings"]["kind"]]
+        trainer, withheld = block.trainer, block.victims == "chat"
+    module, _, function = str(trainer).partition(":")
+    train = getattr(importlib.import_module(module), function)
+    inputs = [getattr(arguments, option) for option in training.inputs]
+    with _quotations_withheld(arguments.task) if withheld else contextlib.nullcontext():
+        train(spec, *inputs, arguments.state, outs if training.several else arguments.out, group, options)
 
-        adversarial_rounds(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
-    elif job == "continuous":
-        from hardscale.tasks.chat import texts_withheld
-        from hardscale.untrusted.redaction import withholding_quotations
 
-        if spec["settings"]["kind"] == "r2d2":
-            from hardscale.training.continuous.r2d2 import r2d2 as continuous
-        else:
-            from hardscale.training.continuous.trainer import continuous
-        with withholding_quotations(texts_withheld(arguments.task)):  # the ranks' logs are for everybody
-            continuous(spec, arguments.start, arguments.task, arguments.state, arguments.out, group, options)
-    elif job == "c_at":
-        from hardscale.training.c_at import c_at
+def _quotations_withheld(task: Path) -> contextlib.AbstractContextManager[None]:
+    """No text of a task for chat models in an error: the logs of ranks are for everybody."""
+    from hardscale.tasks.chat import texts_withheld
+    from hardscale.untrusted.redaction import withholding_quotations
 
-        c_at(spec, arguments.start, arguments.task, arguments.state, outs, group, options)
-    else:
-        from hardscale.training.pretrain import pretrain
-
-        pretrain(spec, arguments.base, arguments.task, arguments.state, arguments.out, group, options)
+    return withholding_quotations(texts_withheld(task))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
@@ -15,7 +14,6 @@ from typing import Any
 from hardscale.errors import StudyError
 from hardscale.launch.arguments import SITE
 from hardscale.launch.state import RUN
-from hardscale.plan.for_rules import remember_signature, with_signature
 from hardscale.plan.launching import Launch
 from hardscale.runtime.console import printable
 from hardscale.runtime.instruction_set import KEY, NATIVE, why_not
@@ -52,16 +50,11 @@ def study_of(workflow: Any) -> Study:
 
 def study_files(workflow: Any) -> Any:
     """Params function: the files given by ``--configfile``. A list would be formatted, and a path may hold braces."""
-    return with_signature(lambda wildcards: [str(path) for path in workflow.config_settings.configfiles])  # noqa: ARG005
+    return lambda wildcards: [str(path) for path in workflow.config_settings.configfiles]  # noqa: ARG005
 
 
 def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | None = None) -> None:
     """Let jobs find this interpreter, the entries, the data and the site without an absolute path in any parameter."""
-    from snakemake.resources import Resource
-
-    # A plan is millions of objects that all stay: searching them for garbage over and over costs a tenth of the time.
-    gc.set_threshold(200_000, 50, 100)
-    remember_signature(Resource.evaluate)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["HARDSCALE_SCRIPTS"] = str(Path(basedir) / "scripts")
     if data_root:

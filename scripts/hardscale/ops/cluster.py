@@ -7,14 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from hardscale.launch.queue import NoAnswer
 from hardscale.ops.profile import Profile
 from hardscale.plan.estimates import ResourceEstimates
-from hardscale.plan.jobs import Jobs
+from hardscale.plan.jobs import Job, Jobs
 from hardscale.plan.paths import parse_part
+from hardscale.plan.table import MEASURED
 from hardscale.settings.study import Study
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
@@ -157,6 +157,7 @@ class Demand:
     """What a job asks of Slurm. Memory (MB), CPUs and GPUs are of each node; ``site`` is what the profile adds."""
 
     rule: str
+    kind: str
     label: str
     nodes: int
     tasks: int
@@ -198,8 +199,7 @@ def demands(study: Study, profile: Profile, attempt: int = 1) -> list[Demand]:
     """
     found: dict[tuple[Any, ...], Demand] = {}
     for demand in _all(study, profile, attempt):
-        rule = demand.rule.rstrip("0123456789_")  # blocks of rounds are rules of their own
-        found.setdefault((rule, demand.partition, demand.account, demand.site, demand.size), demand)
+        found.setdefault((demand.kind, demand.partition, demand.account, demand.site, demand.size), demand)
     return [
         demand
         for key, demand in found.items()
@@ -213,81 +213,60 @@ def _covers(large: tuple[int, ...], small: tuple[int, ...]) -> bool:
 
 def disk_mb(study: Study) -> int:
     """About how much disk the whole study takes, MB."""
-    needs = ResourceEstimates(study)
-    return sum(needs.disk_mb(wildcards) for _, wildcards, _ in _distributed(Jobs(study)))
+    jobs = Jobs(study)
+    return sum(
+        jobs.needs(job).disk_mb(wildcards)
+        for job in jobs.all()
+        if job.kind.training is not None
+        for wildcards in job.instances()
+    )
 
 
 def _all(study: Study, profile: Profile, attempt: int) -> Iterator[Demand]:
     jobs = Jobs(study)
-    needs = ResourceEstimates(study, others=jobs.helpers.beside)
-    if profile.launch.how == "slurm":
-        for rule, wildcards, label in _distributed(jobs):
-            yield _distributed_job(rule, wildcards, label, needs, profile, attempt)
-    if profile.values.get("executor") == "slurm":
-        for wildcards, label in _attacks(jobs):
-            yield _single("attack", wildcards, label, needs, profile, attempt)
-        rated = needs.beside(jobs.measures.raters)
-        for rule, wildcards, label in _measures(jobs):
-            yield _single(rule, wildcards, label, rated if rule == "mt_bench" else needs, profile, attempt)
+    for job in jobs.all():
+        estimates = jobs.needs(job)
+        if job.kind.training is not None:
+            if profile.launch.how == "slurm":
+                for wildcards in job.instances():
+                    yield _distributed_job(job, wildcards, estimates, profile, attempt)
+        elif job.kind.phase == MEASURED and profile.values.get("executor") == "slurm":
+            for wildcards in job.instances():
+                yield _single(job, wildcards, estimates, profile, attempt)
 
 
-def _distributed(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
-    """Rule, wildcards and label of every training job."""
-    for family, scale in dict.fromkeys((cell.family, cell.scale) for cell in jobs.grid.cells):
-        if jobs.study.families[family].pretrain is not None:
-            yield "pretrain", SimpleNamespace(family=family, scale=scale), f"{family}/{scale}"
-    for cell in jobs.grid.cells:
-        if not jobs.study.is_chat(cell.task):
-            yield "finetune", SimpleNamespace(cell=cell.key), cell.key
-    for lineage in jobs.chat.trained():
-        yield "continuous", SimpleNamespace(lineage=lineage.key), lineage.key
-    for block in [*jobs.grid.blocks, *jobs.chat.c_at_blocks]:
-        for lineage in block.lineages:
-            yield block.name, SimpleNamespace(lineage=lineage.key), lineage.key
+def _label(job: Job, wildcards: Any) -> str:
+    """What a message calls a job: its first wildcards, and the attack."""
+    values = [getattr(wildcards, name) for name in job.kind.wildcards if name != "part"]
+    if "part" in job.kind.wildcards:
+        return f"{wildcards.lineage} with {parse_part(wildcards.part)[0]}"
+    return "/".join(values[:1] if "round" in job.kind.wildcards else values)
 
 
-def _attacks(jobs: Jobs) -> Iterator[tuple[Any, str]]:
-    root = jobs.layout.root / "attacks"
-    for folder in jobs.grid.attack_folders():
-        *lineage, number, part = folder.relative_to(root).parts
-        wildcards = SimpleNamespace(lineage="/".join(lineage), round=number.removeprefix("r"), part=part)
-        yield wildcards, f"{'/'.join(lineage)} with {parse_part(part)[0]}"
-
-
-def _measures(jobs: Jobs) -> Iterator[tuple[str, Any, str]]:
-    """Rule, wildcards and label of every job that measures the utility of a chat model."""
-    for folder in [*jobs.chat.utility_folders(), *jobs.measures.folders()]:
-        rule, *lineage, number = folder.relative_to(jobs.layout.root).parts
-        wildcards = SimpleNamespace(lineage="/".join(lineage), round=number.removeprefix("r"))
-        yield rule, wildcards, wildcards.lineage
-
-
-def _distributed_job(
-    rule: str, wildcards: Any, label: str, needs: ResourceEstimates, profile: Profile, attempt: int
-) -> Demand:
-    own, site = profile.of_rule(rule), profile.launch.site
-    needs = needs.of("pretrain") if rule == "pretrain" else needs
-    nodes = _whole(own, "nodes", needs.nodes(wildcards))
-    tasks = max(1, needs.ranks(wildcards) // nodes)
+def _distributed_job(job: Job, wildcards: Any, estimates: ResourceEstimates, profile: Profile, attempt: int) -> Demand:
+    own, site = profile.of_rule(job.rule), profile.launch.site
+    nodes = _whole(own, "nodes", estimates.nodes(wildcards))
+    tasks = max(1, estimates.ranks(wildcards) // nodes)
     extra = [f"--{key}" if value is True else f"--{key}={value}" for key, value in (site.get("extra") or {}).items()]
     return Demand(
-        rule=rule,
-        label=label,
+        rule=job.rule,
+        kind=job.kind.name,
+        label=_label(job, wildcards),
         nodes=nodes,
         tasks=tasks,
         cpus=1,
-        mem_mb=_whole(own, "mem_mb", needs.mem_mb(wildcards, attempt)) * tasks,
-        minutes=_whole(own, "runtime", needs.runtime(wildcards, attempt)),
-        gpus=_whole(own, "gpu", needs.gpu(wildcards)) // nodes,
+        mem_mb=_whole(own, "mem_mb", estimates.mem_mb(wildcards, attempt)) * tasks,
+        minutes=_whole(own, "runtime", estimates.runtime(wildcards, attempt)),
+        gpus=_whole(own, "gpu", estimates.gpu(wildcards)) // nodes,
         partition=site.get("partition"),
         account=site.get("account"),
         site=(*([f"--qos={site['qos']}"] if site.get("qos") else []), *extra),
     )
 
 
-def _single(rule: str, wildcards: Any, label: str, needs: ResourceEstimates, profile: Profile, attempt: int) -> Demand:
+def _single(job: Job, wildcards: Any, estimates: ResourceEstimates, profile: Profile, attempt: int) -> Demand:
     """A job of Snakemake's own executor: one task."""
-    set_for_rule = profile.of_rule(rule)
+    set_for_rule = profile.of_rule(job.rule)
     own = {**profile.defaults, **set_for_rule}
     gres = str(own.get("gres") or "").strip("'\"")
     qos = own.get("qos") or profile.values.get("slurm-qos")
@@ -295,14 +274,15 @@ def _single(rule: str, wildcards: Any, label: str, needs: ResourceEstimates, pro
     site = [f"--gres={gres}"] if gres else []
     site += [f"--{key}={value}" for key, value in (("qos", qos), ("constraint", constraint)) if value]
     return Demand(
-        rule=rule,
-        label=label,
+        rule=job.rule,
+        kind=job.kind.name,
+        label=_label(job, wildcards),
         nodes=1,
         tasks=1,
         cpus=_whole(set_for_rule, "cpus_per_task", 1),
-        mem_mb=_whole(set_for_rule, "mem_mb", needs.mem_mb(wildcards, attempt)),
-        minutes=_whole(set_for_rule, "runtime", needs.runtime(wildcards, attempt)),
-        gpus=(gpus_of(gres) or int("gpu" in gres)) if gres else _whole(set_for_rule, "gpu", needs.gpu(wildcards)),
+        mem_mb=_whole(set_for_rule, "mem_mb", estimates.mem_mb(wildcards, attempt)),
+        minutes=_whole(set_for_rule, "runtime", estimates.runtime(wildcards, attempt)),
+        gpus=(gpus_of(gres) or int("gpu" in gres)) if gres else _whole(set_for_rule, "gpu", estimates.gpu(wildcards)),
         partition=own.get("slurm_partition"),
         account=own.get("slurm_account"),
         site=tuple(site),

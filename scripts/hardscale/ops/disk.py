@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
 from hardscale.plan.paths import StudyPaths
+from hardscale.plan.table import CONTINUOUS, FINETUNE, PRETRAIN, ROUNDS
 
-#: Folder under results/<study> -> kind, in the order in which shared bytes are given to one of them.
+#: Template -> kind, in the order in which shared bytes are given to one of them.
 _KINDS = {
-    "tasks": "tasks",
-    "base": "base models",
-    "pretrained": "base models",
-    "models": "models",
-    "attacks": "attacks",
-    "tables": "tables",
-    "figures": "figures",
-    "logs": "logs",
-    "benchmarks": "logs",
-    "state": "state",
+    paths.TASK: "tasks",
+    paths.BASE: "base models",
+    paths.PRETRAINED: "base models",
+    paths.MODEL: "models",
+    paths.ATTACK: "attacks",
+    paths.TABLE: "tables",
+    paths.FIGURE: "figures",
+    paths.LOG: "logs",
+    paths.BENCHMARK: "logs",
+    paths.STATE: "state",
 }
+#: State folders, those first that others' templates fit as well.
+_STATES = [
+    paths.fill(paths.STATE, place=kind.state.replace("{first}", "{round}"))
+    for kind in (PRETRAIN, FINETUNE, ROUNDS, CONTINUOUS)
+    if kind.state is not None
+]
 RANKS, DRAFTS, OTHER, WORKFLOW = "ranks", "drafts", "other", ".snakemake"
 KINDS = (*dict.fromkeys(_KINDS.values()), RANKS, DRAFTS, OTHER, WORKFLOW)
 _RANKS = "ranks"
@@ -104,7 +112,8 @@ def kind_of(path: str, layout: StudyPaths) -> str:
     folders = parts[:-1]
     if any(is_draft(part) for part in folders):
         return DRAFTS
-    kind = _KINDS.get(parts[0], OTHER) if folders else OTHER
+    place = "/".join(folders) + "/"
+    kind = next((kind for template, kind in _KINDS.items() if place.startswith(f"{paths.top(template)}/")), OTHER)
     return RANKS if kind == "state" and _RANKS in folders else kind
 
 
@@ -119,20 +128,23 @@ def _place(path: str, layout: StudyPaths) -> str:
     if not path.startswith(root):
         return "/".join(path.split("/")[:2])
     parts = path.removeprefix(root).split("/")[:-1]
-    depth = {"models": 7, "attacks": 8, "tasks": 2, "base": 3, "pretrained": 3}.get(parts[0] if parts else "", 1)
-    if parts[:2] == ["state", "pretrained"]:
-        depth = 4
-    elif parts[:1] == ["state"]:
-        # Finetuning lives in task/family/scale/seed/none, a block of rounds one level deeper.
-        depth = 6 if parts[5:6] == ["none"] else 7
+    place = "/".join(parts) + "/"
+    depth = next((paths.depth(t) for t in paths.ARTIFACTS if place.startswith(f"{paths.top(t)}/")), 1)
+    if place.startswith(f"{paths.top(paths.STATE)}/"):
+        depth = next((paths.depth(state) for state in _STATES if _within(state, parts)), 7)
     return root + "/".join(parts[:depth])
 
 
-def freed(paths: Iterable[Path]) -> dict[Path, int]:
+def _within(template: str, parts: Sequence[str]) -> bool:
+    """Whether a folder is, or lies in, one of a template."""
+    return paths.parse(template, "/".join(parts[: paths.depth(template)])) is not None
+
+
+def freed(places: Iterable[Path]) -> dict[Path, int]:
     """Bytes that removing each of some paths in turn gives back: a file's when its last name goes."""
     left: dict[tuple[int, int], int] = {}
     found: dict[Path, int] = {}
-    for path in paths:
+    for path in places:
         found[path] = 0
         for file in files(path):
             left[file.inode] = left.get(file.inode, file.links) - 1

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST, read_manifest, self_digest
 from hardscale.errors import ArtifactError
 from hardscale.launch.state import NAME as NOTE
@@ -20,6 +21,7 @@ from hardscale.launch.state import RECORD, read_note
 from hardscale.ops.disk import artifact_folders, files, is_draft
 from hardscale.ops.job_state import DONE, QUEUED, RUNNING, Survey, driven, ranks_here
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
+from hardscale.plan.table import DEFENDED
 
 DRAFT, STATE, WEIGHTS, SLURM_LOG, ORPHAN = "draft", "state", "weights", "Slurm log", "orphan"
 _DRAFT_SECONDS = 3600.0
@@ -29,7 +31,7 @@ _STATE_FOLDERS = ("checkpoints", "finished", "carry", "ranks", "gang")  # the la
 #: What a training job's state folder is known by.
 _STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
 #: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
-_ARTIFACTS = ("attacks", "models", "pretrained", "base", "tasks")
+_ARTIFACTS = tuple(map(paths.top, reversed(paths.ARTIFACTS)))
 
 
 #: ``results/<study>`` and ``.snakemake/slurm_logs`` stay though they be empty.
@@ -134,7 +136,7 @@ def _weights(survey: Survey) -> Iterator[Garbage]:
     """Weights of rounds that nothing evaluates and no block starts from; training itself does not publish such."""
     kept = {str(folder) for folder in survey.jobs.grid.model_folders()}
     for seen in survey.steps(DONE):
-        if seen.step.phase == "rounds":
+        if seen.step.phase == DEFENDED:
             for folder in seen.step.folders:
                 if folder not in kept and Path(folder, "model").is_dir():
                     yield Garbage(WEIGHTS, Path(folder, "model"))
@@ -157,7 +159,7 @@ def _orphan_artifacts(survey: Survey) -> Iterator[Garbage]:
 
 def _orphan_states(survey: Survey) -> Iterator[Garbage]:
     asked = {seen.step.state for seen in survey.seen if seen.step.state}
-    for place, names, found in os.walk(survey.jobs.layout.root / "state"):
+    for place, names, found in os.walk(survey.jobs.layout.root / paths.top(paths.STATE)):
         if place in asked:
             names.clear()
         elif _STATE_PARTS & {*names, *found}:

@@ -19,6 +19,7 @@ from hardscale.launch.state import read_note
 from hardscale.ops import snakemake_metadata
 from hardscale.ops.controller import Controller, find_controller
 from hardscale.ops.snakemake_metadata import last_line
+from hardscale.plan import table
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.steps import PlannedJob, output_folder, plan
 
@@ -131,7 +132,7 @@ class _Look:
 
 def _pruned_victim(step: PlannedJob) -> str | None:
     """Why an attack cannot start: its model's weights were given up when the study did not ask for them."""
-    if step.rule != "attack" or not os.path.exists(step.inputs[0]):  # noqa: PTH110
+    if step.job is not table.ATTACK or not os.path.exists(step.inputs[0]):  # noqa: PTH110
         return None
     folder = Path(output_folder(step.inputs[0]))
     if (folder / "model").is_dir():

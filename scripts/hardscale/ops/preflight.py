@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from hardscale.errors import DataError, ModelError, StudyError
@@ -20,9 +19,11 @@ from hardscale.models.fit import problems as demand_problems
 from hardscale.models.model_config import writing_problem
 from hardscale.plan.demands import Demands
 from hardscale.plan.estimates import ResourceEstimates
-from hardscale.plan.grid import StudyGrid
+from hardscale.plan.jobs import Jobs
 from hardscale.plan.launching import Launch
+from hardscale.plan.paths import Lineage
 from hardscale.plan.site import VARIABLE
+from hardscale.plan.table import FINETUNE, PRETRAIN
 from hardscale.settings.defenses import External
 from hardscale.settings.study import Cell, Study, data_root
 from hardscale.settings.utility import LmEvalSettings, UtilitySettings
@@ -76,37 +77,47 @@ def _unusable(root: Path, reason: str) -> str:
     return f"{root}: results cannot be written here ({reason}); fix it, or choose a place by --directory"
 
 
-def optimizer_problems(grid: StudyGrid, needs: ResourceEstimates) -> list[str]:
+def optimizer_problems(jobs: Jobs) -> list[str]:
     """One line for each scale whose GPUs ask for a ZeRO stage that its factored Adafactor cannot have."""
-    trained: list[tuple[str, Cell, Any]] = [("finetune", cell, SimpleNamespace(cell=cell.key)) for cell in grid.cells]
-    trained += [
-        (f"defenses.{lineage.defense}", lineage.cell, SimpleNamespace(lineage=lineage.key)) for lineage in grid.defended
-    ]
-    scales = {(cell.family, cell.scale) for cell in grid.cells}
-    concerned = {(family, scale) for family, scale in scales if needs.may_need_zero(family, scale)}
     found: dict[tuple[str, str, str], str] = {}
-    for block, cell, wildcards in trained:
-        place = (block, cell.family, cell.scale)
-        if place[1:] not in concerned or place in found or not (stage := needs.zero_stage(wildcards)):
+    concerned: dict[tuple[str, str], bool] = {}
+    for block, cell, wildcards, estimates in _trained(jobs):
+        place, scale = (block, cell.family, cell.scale), (cell.family, cell.scale)
+        if scale not in concerned:
+            concerned[scale] = estimates.may_need_zero(*scale)
+        if not concerned[scale] or place in found or not (stage := estimates.zero_stage(wildcards)):
             continue
-        optimizer = needs.optimizer(wildcards)
+        optimizer = estimates.optimizer(wildcards)
         if optimizer.kind == "adafactor" and optimizer.factored:
             found[place] = (
                 f"{block}.optimizer.factored: found true for {cell.family} {cell.scale}, which needs ZeRO {stage}, "
                 f"where Adafactor has nothing to factor; set optimizer.kind: adamw or optimizer.factored: false "
-                f"for this scale, or {needs.without_zero(wildcards)} in the file of {VARIABLE}"
+                f"for this scale, or {estimates.without_zero(wildcards)} in the file of {VARIABLE}"
             )
     return list(found.values())
 
 
-def check_plan(grid: StudyGrid, launch: Launch, needs: ResourceEstimates) -> None:
+def _trained(jobs: Jobs) -> Iterator[tuple[str, Cell, Any, ResourceEstimates]]:
+    """The settings block, cell, wildcards and estimates of every job that finetunes or defends."""
+    for job in jobs.all():
+        if job.kind.training is not None and job.kind is not PRETRAIN:
+            estimates = jobs.needs(job)
+            for wildcards in job.instances():
+                if job.kind is FINETUNE:
+                    yield "finetune", Cell.parse(wildcards.cell), wildcards, estimates
+                else:
+                    lineage = Lineage.parse(wildcards.lineage)
+                    yield f"defenses.{lineage.defense}", lineage.cell, wildcards, estimates
+
+
+def check_plan(jobs: Jobs, launch: Launch) -> None:
     """Stop before anything is planned where results lie below a file, or where Slurm's GPUs cannot train a scale."""
-    root = grid.layout.root
+    root = jobs.layout.root
     for path in (root, *root.parents):
         if path.exists() and not path.is_dir():
             _stop([_unusable(root, f"{path} is a file")])
     if launch.how != "local":
-        _stop(optimizer_problems(grid, needs))
+        _stop(optimizer_problems(jobs))
 
 
 def check_sources(study: Study, root: Path, conda: bool = False) -> None:

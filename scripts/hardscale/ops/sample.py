@@ -22,8 +22,10 @@ from hardscale.ops.differences import compare_artifacts
 from hardscale.ops.outcome import BROKEN, DIFFERS, FAILED, SAME, Finding, StoppedError
 from hardscale.ops.rates import FALSE_ALARM_RATE, Rates, artifact_rates, compare_rates, paired
 from hardscale.ops.scratch import Workflow, last_error, link_surroundings, provide
+from hardscale.plan import table
 from hardscale.plan.jobs import Jobs
 from hardscale.plan.steps import plan
+from hardscale.plan.table import JobKind
 
 #: Kinds of jobs of which every sample holds one.
 TRAINING, ATTACK, OTHER = "training", "attack", "other"
@@ -162,14 +164,13 @@ class Unit:
 
 def units(jobs: Jobs) -> Iterator[Unit]:
     """Every job of the study that publishes artifacts."""
-    for step in plan(jobs):
-        if all(Path(output).name == MANIFEST for output in step.outputs):
-            yield Unit(step.rule, _kind(step.rule), _folders(step.inputs), _folders(step.outputs))
+    for planned in plan(jobs):
+        if planned.job.artifact:
+            yield Unit(planned.rule, _kind(planned.job), _folders(planned.inputs), _folders(planned.outputs))
 
 
-def _kind(rule: str) -> str:
-    training = rule in ("pretrain", "finetune", "continuous") or rule.startswith(("adversarial_rounds_", "c_at_"))
-    return TRAINING if training else ATTACK if rule == "attack" else OTHER
+def _kind(job: JobKind) -> str:
+    return TRAINING if job.training is not None else ATTACK if job is table.ATTACK else OTHER
 
 
 def _folders(manifests: Sequence[str]) -> tuple[Path, ...]:

@@ -19,8 +19,7 @@ from hardscale.ops import cluster
 from hardscale.ops.cluster import Demand, Partition, demands, disk_mb
 from hardscale.ops.preflight import optimizer_problems
 from hardscale.ops.profile import Profile
-from hardscale.plan.estimates import ResourceEstimates
-from hardscale.plan.grid import StudyGrid
+from hardscale.plan.jobs import Jobs
 from hardscale.settings.study import Study
 from hardscale.untrusted.literal import one_line
 
@@ -100,7 +99,7 @@ def settings(now: CheckedSetup) -> Iterator[CheckResult]:
 def optimizers(now: CheckedSetup) -> Iterator[CheckResult]:
     """The GPUs can train every scale with the optimizer that the study gives it."""
     if now.profile.launch.how != "local":
-        for problem in optimizer_problems(StudyGrid(now.study), ResourceEstimates(now.study)):
+        for problem in optimizer_problems(Jobs(now.study)):
             yield fail("optimizer", problem)
 
 

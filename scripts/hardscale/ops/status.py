@@ -17,14 +17,15 @@ from hardscale.ops.cli import DEFAULT_STUDY, study_from_files
 from hardscale.ops.job_state import DONE, FAILED, QUEUED, RUNNING, STATES, Seen, Survey
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
 from hardscale.plan.jobs import Jobs
-from hardscale.plan.steps import PHASES, PlannedJob
+from hardscale.plan.steps import PlannedJob
+from hardscale.plan.table import FIGURES, PHASES, TABLES, TASKS
 from hardscale.runtime.console import printable
 
 _SHOWN = 20
 
 
 #: Phases whose jobs take seconds to minutes; they are left out.
-_LIGHT = frozenset({"tasks", "tables", "figures"})
+_LIGHT = frozenset({TASKS, TABLES, FIGURES})
 _SHOWN_KINDS = 3
 
 

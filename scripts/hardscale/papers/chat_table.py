@@ -11,8 +11,9 @@ from hardscale.papers.values import PublishedBlock
 from hardscale.settings.attacks import EmbeddingAttack, Perturbation
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
+from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.study import Study
-from hardscale.settings.study_attacks import DEFENSE_KINDS, parse_attack
+from hardscale.settings.study_attacks import parse_attack
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings, UtilitySettings
 from hardscale.untrusted.literal import markdown
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from hardscale.artifacts import paths
+from hardscale.plan import table
 from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.paths import Lineage
 from hardscale.settings.study import Cell
@@ -39,20 +41,21 @@ class ChatGrid:
 
     def trained(self) -> list[Lineage]:
         """Lineages that the continuous rule trains."""
-        return self._grid.defended_by("c_advul", "c_advipo", "r2d2")
+        return self._grid.defended_by(table.CONTINUOUS)
 
     def external(self) -> list[Lineage]:
         """Lineages whose model somebody else trained."""
-        return self._grid.defended_by("external")
+        return self._grid.defended_by(table.IMPORT_EXTERNAL)
 
     @property
     def c_at_blocks(self) -> list[RoundBlock]:
         """Jobs of continuous adversarial training of classifiers, by the number of models that each publishes."""
         found: dict[int, list[Lineage]] = {}
-        for lineage in self._grid.defended_by("c_at"):
+        for lineage in self._grid.defended_by(table.STAGES):
             found.setdefault(self._grid.n_rounds(lineage), []).append(lineage)
         return [
-            RoundBlock(f"c_at_{n:02d}", 1, n, tuple(range(1, n + 1)), lineages) for n, lineages in sorted(found.items())
+            RoundBlock(f"{table.STAGES.name}_{n:02d}", 1, n, tuple(range(1, n + 1)), lineages)
+            for n, lineages in sorted(found.items())
         ]
 
     def evaluated_models(self) -> Iterator[tuple[str, int]]:
@@ -64,11 +67,12 @@ class ChatGrid:
         """The folder of every utility job: one for each evaluated chat model."""
         if self._study.utility is not None:
             for key, number in self.evaluated_models():
-                yield self._layout.utility(key, number)
+                yield self._layout.measure(paths.UTILITY, key, number)
 
     def attack_folders(self) -> Iterator[Path]:
         """The folder of every attack on a chat model."""
-        chats = {cell.task for cell in self.cells}
-        depth = len((self._layout.root / "attacks").parts)
         # A large study of classifiers alone has a quarter of a million attacks to look through in vain.
-        return (path for path in self._grid.attack_folders() if path.parts[depth] in chats) if chats else iter(())
+        if not self.cells:
+            return iter(())
+        attacks = self._grid.attacks()
+        return (self._layout.attack(*attack) for attack in attacks if self._study.is_chat(attack[0].split("/")[0]))

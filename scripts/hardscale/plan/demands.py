@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hardscale.models.fit import Demand, LengthDemand, Ranked, packed
-from hardscale.plan.for_rules import for_rules
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
 from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous, External
@@ -65,7 +64,6 @@ class Demands:
         ]
         return [*own, *self._pretraining(family, scale), *self._roles(family, scale)]
 
-    @for_rules
     def of_model(self, wildcards: Any) -> str:
         """The same as one text: a resource of prepare_model, which never makes it run again."""
         return packed(list(dict.fromkeys(self.of(wildcards.family, wildcards.scale))))

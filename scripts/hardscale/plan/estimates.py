@@ -13,15 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from hardscale.models.ladder import BUILTIN_FAMILIES
-from hardscale.plan.for_rules import for_rules
 from hardscale.plan.paths import Lineage
-from hardscale.plan.site import Phase, Site, site_of_environment
-from hardscale.settings.defenses import AdversarialRounds, External
+from hardscale.plan.site import Site, site_of_environment
+from hardscale.plan.table import DEFENDED, FINETUNE, PREPARE_MODEL, JobKind
 from hardscale.settings.models import HubScale, ScratchScale
 from hardscale.settings.study import Cell, Study
 from hardscale.settings.training import OptimizerSettings
 
-_Others = Callable[[Any], Collection[tuple[str, str]]]
+_Beside = Callable[[Any], Collection[tuple[str, str]]]
 _UNKNOWN_PARAMETERS = 500_000_000
 #: Share of a GPU's memory that weights, gradients and optimizer may take; the rest is for activations.
 _USABLE = 0.85
@@ -116,56 +115,37 @@ class ResourceEstimates:
 
     Args:
         study: what is run.
+        kind: of the jobs.
         site: where; that of the environment when None.
-        phase: of rules whose wildcards do not tell it; None: the wildcards do.
-        others: family and scale of the models that a job with these wildcards holds besides its own.
+        beside: family and scale of the models that a job with some wildcards holds besides its own.
     """
 
     def __init__(
-        self, study: Study, site: Site | None = None, phase: Phase | None = None, others: _Others | None = None
+        self, study: Study, kind: JobKind = PREPARE_MODEL, site: Site | None = None, beside: _Beside | None = None
     ) -> None:
         self.study = study
         self.site = site or site_of_environment()
-        self._given = phase
-        self._others: _Others = others or (lambda _: ())
+        self.kind = kind
+        self._beside: _Beside = beside or (lambda _: ())
         self._corrected = cache(self._correction)
 
-    def of(self, phase: Phase) -> ResourceEstimates:
-        """The same for the rule of a phase: pretraining has the wildcards of preparing a model."""
-        return ResourceEstimates(self.study, self.site, phase, self._others)
-
-    def beside(self, scales: Collection[tuple[str, str]]) -> ResourceEstimates:
-        """The same for a rule whose every job holds these models (family, scale) besides its own."""
-        return ResourceEstimates(self.study, self.site, self._given, lambda _: scales)
+    def of(self, kind: JobKind, beside: _Beside | None = None) -> ResourceEstimates:
+        """The same for another kind of jobs."""
+        return ResourceEstimates(self.study, kind, self.site, beside)
 
     def _place(self, wildcards: Any) -> tuple[str, str, str]:
         """(task, family, scale) of a job."""
-        if hasattr(wildcards, "lineage"):
-            cell = Lineage.parse(wildcards.lineage).cell
-        elif hasattr(wildcards, "cell"):
-            cell = Cell.parse(wildcards.cell)
-        else:
+        if "family" in self.kind.wildcards:
             return "", wildcards.family, wildcards.scale
+        cell = Cell.parse(wildcards.cell) if "cell" in self.kind.wildcards else Lineage.parse(wildcards.lineage).cell
         return cell.task, cell.family, cell.scale
-
-    def _phase(self, wildcards: Any) -> Phase:
-        if self._given is not None:
-            return self._given
-        if hasattr(wildcards, "part"):
-            return "attack"
-        if hasattr(wildcards, "round"):
-            return "utility"
-        if hasattr(wildcards, "lineage"):
-            block = self.study.defenses[Lineage.parse(wildcards.lineage).defense]
-            return "adversarial_rounds" if isinstance(block, AdversarialRounds) else "continuous"
-        return "finetune" if hasattr(wildcards, "cell") else "prepare_model"
 
     def _size(self, wildcards: Any) -> int:
         """Parameters of all models that a job holds."""
-        held = [self._place(wildcards)[1:], *self._others(wildcards)]
+        held = [self._place(wildcards)[1:], *self._beside(wildcards)]
         return sum(n_parameters(self.study, family, scale) for family, scale in held)
 
-    def _correction(self, name: str, phase: str, task: str, family: str, scale: str) -> int | None:
+    def _correction(self, name: str, phase: str | None, task: str, family: str, scale: str) -> int | None:
         found = None
         for correction in self.site.corrections:
             where = correction.where
@@ -178,41 +158,35 @@ class ResourceEstimates:
     def _or_corrected(self, name: str, wildcards: Any, estimate: int) -> int:
         if not self.site.corrections:
             return estimate
-        found = self._corrected(name, self._phase(wildcards), *self._place(wildcards))
+        found = self._corrected(name, self.kind.estimates, *self._place(wildcards))
         return estimate if found is None else found
 
-    @for_rules
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Host memory of one rank: the process and twice the weights."""
         estimate = int(3_000 + 8 * self._size(wildcards) / 1e6)
         return int(self._or_corrected("mem_mb", wildcards, estimate) * 1.5 ** (attempt - 1))
 
-    @for_rules
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes: an hour for the smallest models, growing with size, at most three days."""
         estimate = int(min(60 + self._size(wildcards) / 2e6, 4_320))
         return int(self._or_corrected("runtime", wildcards, estimate) * 1.5 ** (attempt - 1))
 
-    @for_rules
     def disk_mb(self, wildcards: Any) -> int:
         """Disk of a training job: two checkpoints with optimizer state and the published model."""
         return int(500 + 40 * self._size(wildcards) / 1e6)
 
-    @for_rules
     def ranks(self, wildcards: Any) -> int:
         """World size of a training job: the study's."""
         return self.study.ranks_of(self._place(wildcards)[2])
 
-    @for_rules
     def gpu(self, wildcards: Any) -> int:
         """GPUs of a job: one for each rank, none for small models and on a site without."""
-        wanted = 1 if hasattr(wildcards, "round") else self.ranks(wildcards)  # attacks and utility: one process
+        wanted = self.ranks(wildcards) if self.kind.training else 1  # others are one process
         return self._or_corrected("gpu", wildcards, wanted if self._uses_gpus(wildcards) else 0)
 
     def _uses_gpus(self, wildcards: Any) -> bool:
         return self.site.gpus_per_node > 0 and self._size(wildcards) >= self.site.gpu_from_parameters
 
-    @for_rules
     def nodes(self, wildcards: Any) -> int:
         """Nodes of a training job, the ranks spread evenly: the fewest that hold them."""
         ranks = self.ranks(wildcards)
@@ -220,7 +194,6 @@ class ResourceEstimates:
         fewest = next(n for n in range(1, ranks + 1) if ranks % n == 0 and ranks // n <= per_node)
         return self._or_corrected("nodes", wildcards, fewest)
 
-    @for_rules
     def zero_stage(self, wildcards: Any) -> int:
         """ZeRO stage of a training job: 0 on CPUs and with one rank, else the smallest that fits a GPU."""
         stage, ranks = 0, self.ranks(wildcards)
@@ -231,7 +204,8 @@ class ResourceEstimates:
 
     def may_need_zero(self, family: str, scale: str) -> bool:
         """Whether any training job of a scale may get a stage above 0: cheap, and no for nearly all."""
-        large = self.study.ranks_of(scale) > 1 and self._uses_gpus(SimpleNamespace(family=family, scale=scale))
+        of_scale = self.of(PREPARE_MODEL)._uses_gpus(SimpleNamespace(family=family, scale=scale))
+        large = self.study.ranks_of(scale) > 1 and of_scale
         return large or any(correction.set.zero_stage for correction in self.site.corrections)
 
     def without_zero(self, wildcards: Any) -> str:
@@ -243,9 +217,8 @@ class ResourceEstimates:
 
     def optimizer(self, wildcards: Any) -> OptimizerSettings:
         """Optimizer of a training job, overrides applied."""
-        phase = self._phase(wildcards)
-        if phase in ("adversarial_rounds", "continuous"):
+        if self.kind.phase == DEFENDED:
             lineage = Lineage.parse(wildcards.lineage)
             block = self.study.defenses[lineage.defense]
-            return _PRETRAINING if isinstance(block, External) else _optimizer(block, lineage.cell)
-        return _optimizer(self.study.finetune, Cell.parse(wildcards.cell)) if phase == "finetune" else _PRETRAINING
+            return _optimizer(block, lineage.cell) if block.trainer else _PRETRAINING
+        return _optimizer(self.study.finetune, Cell.parse(wildcards.cell)) if self.kind == FINETUNE else _PRETRAINING

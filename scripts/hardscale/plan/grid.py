@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from hardscale.artifacts.rounds_plan import blocks, chosen_rounds
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.plan import estimates
+from hardscale.plan import estimates, table
 from hardscale.plan.paths import Lineage, StudyPaths, manifests, part_name, undefended
+from hardscale.plan.table import JobKind
 from hardscale.settings.attacks import AttackBase, EmbeddingAttack
 from hardscale.settings.defenses import AdversarialRounds, training_attack
 from hardscale.settings.selection import EvaluateRow
@@ -84,22 +85,21 @@ class StudyGrid:
         lineages = [Lineage(cell, defense) for cell in self.cells for defense in self.study.defenses]
         return [lineage for lineage in lineages if lineage.key in keys]
 
-    def defended_by(self, *kinds: str) -> list[Lineage]:
-        """Those of defenses of these kinds."""
-        return [lineage for lineage in self.defended if self.defense_kind(lineage) in kinds]
+    def defended_by(self, job: JobKind) -> list[Lineage]:
+        """Those whose defense is made by jobs of this kind."""
+        return [lineage for lineage in self.defended if self._defended_by(lineage) == job.name]
 
-    def defense_kind(self, lineage: Lineage) -> str:
-        """The kind of a lineage's defense."""
-        return self.study.defenses[lineage.defense].kind
+    def _defended_by(self, lineage: Lineage) -> str:
+        return self.study.defenses[lineage.defense].job
 
     def n_rounds(self, lineage: Lineage) -> int:
         """Rounds of a lineage's defense: the models that it publishes."""
-        return int(self.defense_settings(lineage).rounds)
+        return int(self.defense_settings(lineage).n_rounds)
 
     @cached_property
     def _in_rounds(self) -> list[Lineage]:
         """Lineages of adversarial training in rounds."""
-        return self.defended_by("adversarial_rounds")
+        return self.defended_by(table.ROUNDS)
 
     def _blocks_of(self, lineage: Lineage) -> list[tuple[int, int]]:
         settings = self.defense_settings(lineage)
@@ -117,7 +117,7 @@ class StudyGrid:
         names: Counter[str] = Counter()
         made = []
         for (first, last, kept), lineages in sorted(found.items()):
-            name = f"adversarial_rounds_{first:02d}_{last:02d}"
+            name = f"{table.ROUNDS.name}_{first:02d}_{last:02d}"
             names[name] += 1
             made.append(RoundBlock(name if names[name] == 1 else f"{name}_{names[name]}", first, last, kept, lineages))
         return made
@@ -134,7 +134,7 @@ class StudyGrid:
 
     def _kept_rounds(self, lineage: Lineage) -> list[int]:
         """Rounds whose weights stay on disk; a later block and every evaluation need theirs."""
-        if self.study.keep_models == "all" or self.defense_kind(lineage) != "adversarial_rounds":
+        if self.study.keep_models == "all" or self._defended_by(lineage) != table.ROUNDS.name:
             return list(range(1, self.n_rounds(lineage) + 1))
         return sorted(self._needed_rounds[lineage.key])
 
@@ -165,12 +165,16 @@ class StudyGrid:
         """The last model of every defense, which stands for those before it."""
         return manifests(self.layout.model(lineage.key, self.n_rounds(lineage)) for lineage in self.defended)
 
-    def attack_folders(self) -> Iterator[Path]:
-        """The folder of every attack job."""
+    def attacks(self) -> Iterator[tuple[str, int, str]]:
+        """Lineage key, round and part of every attack job: an attack, or a shard of it."""
         for (lineage, number), attacks in self.evaluated.items():
             for attack, row in attacks.items():
                 for index in range(1, row.shards + 1):
-                    yield self.layout.attack(lineage, number, part_name(attack, index, row.shards))
+                    yield lineage, number, part_name(attack, index, row.shards)
+
+    def attack_folders(self) -> Iterator[Path]:
+        """The folder of every attack job."""
+        return (self.layout.attack(*attack) for attack in self.attacks())
 
     # --- wildcard constraints ---------------------------------------------------------------------------------------
 

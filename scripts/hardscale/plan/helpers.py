@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.plan import estimates
-from hardscale.plan.for_rules import for_inputs, for_rules
 from hardscale.plan.grid import StudyGrid
 from hardscale.plan.paths import Lineage, manifests, parse_part
 from hardscale.settings.chat import ModelName
@@ -28,21 +27,18 @@ class AttackHelpers:
         """Whether any attack of the study uses further models."""
         return bool(self._attacks_with_models) or self._judges_with_models
 
-    @for_inputs
     def models(self, wildcards: Any) -> list[str]:
         """Inputs of an attack besides its victim: the models that play a role in it."""
         return manifests(dict.fromkeys(self._folders(wildcards).values()))
 
-    @for_rules
     def roles(self, wildcards: Any) -> list[str]:
         """Arguments of an attack: which of those models plays which role."""
         found = self._folders(wildcards).items()
         return [word for role, folder in found for word in ("--helper", f"{role}={folder}")]
 
     def beside(self, wildcards: Any) -> Collection[tuple[str, str]]:
-        """Family and scale of each model that a job of any rule holds besides its victim; a model counts once."""
-        attacks = self.needed and hasattr(wildcards, "part")
-        return set(self.scales(wildcards.lineage, wildcards.part).values()) if attacks else ()
+        """Family and scale of each model that an attack holds besides its victim; a model counts once."""
+        return set(self.scales(wildcards.lineage, wildcards.part).values()) if self.needed else ()
 
     def _folders(self, wildcards: Any) -> dict[str, Path]:
         """Role -> folder of the model that plays it."""

@@ -7,16 +7,29 @@ a plain name. Jobs never see the link: what they are told is the path that the s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 #: In Snakemake's own folder of the working directory.
 LINKS = Path(".snakemake") / "hardscale-inputs"
 #: What some part of Snakemake reads as more than a name, warns of, or cannot write down.
 _ODD = re.compile(r"[{}<>\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]|^\s|\s$|^\./|//|/$")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def plain_names(method: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """An input function whose paths are names, never patterns."""
+
+    @functools.wraps(method)
+    def names(*args: Any, **kwargs: Any) -> list[str]:
+        return [input_name(path) for path in method(*args, **kwargs)]
+
+    return names
 
 
 def input_name(path: str | Path) -> str:

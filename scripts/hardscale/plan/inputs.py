@@ -11,8 +11,8 @@ from typing import Any
 
 from hardscale.errors import DataError
 from hardscale.models.folders import SMALL_FILES, WEIGHTS_INDEX
-from hardscale.plan.for_rules import for_inputs, with_signature
 from hardscale.plan.grid import StudyGrid
+from hardscale.plan.input_names import plain_names
 from hardscale.plan.paths import Lineage, manifest, manifests, parse_part, undefended
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.models import HubScale
@@ -27,7 +27,7 @@ class JobInputs:
     def __init__(self, grid: StudyGrid) -> None:
         self._grid, self._study, self._layout = grid, grid.study, grid.layout
 
-    @for_inputs
+    @plain_names
     def task_files(self, wildcards: Any) -> list[str]:
         """The user's own files that a task is read from, so that an edit of them is seen; none for other tasks.
 
@@ -46,7 +46,7 @@ class JobInputs:
                 return [str(path) for path in (*place.train, *place.validation)]
         return []
 
-    @for_inputs
+    @plain_names
     def model_files(self, wildcards: Any) -> list[str]:
         """The user's own files that a model is read from; none for models of the hub and models made here."""
         scales = self._study.families[wildcards.family].scales
@@ -59,7 +59,6 @@ class JobInputs:
             files = [*(folder / name for name in (*SMALL_FILES, WEIGHTS_INDEX)), *sorted(folder.glob("*.safetensors"))]
         return [str(path) for path in files if path.is_file()]
 
-    @for_inputs
     def base_tasks(self, wildcards: Any) -> list[str]:
         """Tasks that a scratch family's tokenizer (and pretraining) is made from; none for other families."""
         if self._study.families[wildcards.family].source != "scratch":
@@ -67,7 +66,7 @@ class JobInputs:
         tasks = dict.fromkeys(cell.task for cell in self._grid.cells if cell.family == wildcards.family)
         return manifests(self._layout.task(task) for task in tasks)
 
-    @for_inputs
+    @plain_names
     def attack_files(self, wildcards: Any) -> list[str]:
         """The user's own files of an attack and its judges, so that an edit of them is seen."""
         if not self._study.is_chat(wildcards.lineage.split("/")[0]):
@@ -81,17 +80,24 @@ class JobInputs:
                 files[str(locate_text(text, data_root(self._study)))] = None
         return list(files)
 
-    @for_inputs
     def cell_base(self, wildcards: Any) -> str:
-        """The model that a cell, or that of a lineage, starts from."""
-        cell = Cell.parse(wildcards.cell) if hasattr(wildcards, "cell") else Lineage.parse(wildcards.lineage).cell
-        return manifest(self._grid.base(cell.family, cell.scale))
+        """The model that a cell starts from."""
+        return self._base(Cell.parse(wildcards.cell))
 
-    @for_inputs
     def cell_task(self, wildcards: Any) -> str:
-        """The task of a cell or a lineage."""
-        key = wildcards.cell if hasattr(wildcards, "cell") else wildcards.lineage
-        return manifest(self._layout.task(key.split("/")[0]))
+        """The task of a cell."""
+        return manifest(self._layout.task(wildcards.cell.split("/")[0]))
+
+    def lineage_base(self, wildcards: Any) -> str:
+        """The model that the cell of a lineage starts from."""
+        return self._base(Lineage.parse(wildcards.lineage).cell)
+
+    def lineage_task(self, wildcards: Any) -> str:
+        """The task of a lineage."""
+        return manifest(self._layout.task(wildcards.lineage.split("/")[0]))
+
+    def _base(self, cell: Cell) -> str:
+        return manifest(self._grid.base(cell.family, cell.scale))
 
     def block_start(self, first: int) -> Any:
         """Input function: the model before round ``first``."""
@@ -101,4 +107,4 @@ class JobInputs:
             key = undefended(lineage.cell).key if first == 1 else lineage.key
             return manifest(self._layout.model(key, first - 1))
 
-        return with_signature(start)
+        return start

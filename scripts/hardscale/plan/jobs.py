@@ -1,26 +1,129 @@
-"""The jobs of a study: what they make, what they read, what they are told and the code that they run."""
+"""The jobs of a study: the job table (:mod:`hardscale.plan.table`) bound to what the study holds.
+
+Rules take what they need by name, e.g. ``JOBS.finetune.outputs.manifest``; everything else that has to know of jobs
+(status, gc, verify, cron, the estimates of a cluster) goes through :meth:`Jobs.all`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+from hardscale.artifacts import paths
+from hardscale.plan import table
 from hardscale.plan.chat_grid import ChatGrid
 from hardscale.plan.demands import Demands
-from hardscale.plan.grid import StudyGrid
+from hardscale.plan.estimates import ResourceEstimates
+from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.helpers import AttackHelpers
 from hardscale.plan.inputs import JobInputs
 from hardscale.plan.measures import UtilityJobs
 from hardscale.plan.outputs import Outputs
-from hardscale.plan.paths import manifests
+from hardscale.plan.paths import Lineage, manifests
+from hardscale.plan.site import Site
 from hardscale.plan.specs import CodeDigests, Specs
+from hardscale.plan.table import JobKind
 from hardscale.settings.study import Study, data_root
+
+#: Family and scale of the models that a job with some wildcards holds besides its own.
+_Beside = Callable[[Any], Collection[tuple[str, str]]]
+
+
+def _alone(wildcards: Any) -> Collection[tuple[str, str]]:  # noqa: ARG001
+    return ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rule: a kind of job in this study.
+
+    Attributes:
+        kind: its entry of the job table.
+        root: ``results/<study>``.
+        rule: name of the rule.
+        instances: the wildcards of every job of the rule.
+        inputs: name -> artifacts and tables that it reads: a path with wildcards, paths, or an input function.
+        files: name -> input function of the user's own files that it reads.
+        spec: params function of what it is told, or the text itself.
+        code: params function of the digest of its code, or the digest itself.
+        rounds: the rounds that it publishes, where it publishes several.
+        lineages: that the rule is for; None for all.
+        beside: of the estimates of its resources.
+    """
+
+    kind: JobKind
+    root: str
+    rule: str
+    instances: Callable[[], Iterable[Any]]
+    inputs: SimpleNamespace = field(default_factory=SimpleNamespace)
+    files: SimpleNamespace = field(default_factory=SimpleNamespace)
+    spec: Any = None
+    code: Any = None
+    rounds: RoundBlock | None = None
+    lineages: list[Lineage] | None = None
+    beside: _Beside = _alone
+
+    @cached_property
+    def outputs(self) -> SimpleNamespace:
+        """Name -> path with wildcards; a list of them where every round has one."""
+        found: dict[str, str | list[str]] = {}
+        for name, template in self.kind.outputs.items():
+            path = f"{self.root}/{template}"
+            if self.rounds is not None:
+                found[name] = [path.replace("{round}", paths.round_number(number)) for number in self.rounds.kept]
+            else:
+                found[name] = path
+        return SimpleNamespace(**found)
+
+    @property
+    def log(self) -> str:
+        """Its log."""
+        return self._at(paths.LOG, self.kind.place)
+
+    @property
+    def benchmark(self) -> str:
+        """Where Snakemake writes how long it took."""
+        return self._at(paths.BENCHMARK, self.kind.place)
+
+    @property
+    def state(self) -> str | None:
+        """Private folder of a distributed job."""
+        return None if self.kind.state is None else self._at(paths.STATE, self.kind.state)
+
+    @property
+    def name(self) -> str:
+        """What tells the rule from others of its kind: of a figure the figure's name."""
+        return self.rule.removeprefix(f"{self.kind.name}_")
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds the first output of every job of the kind."""
+        return f"{self.root}/{paths.top(next(iter(self.kind.outputs.values())))}"
+
+    @property
+    def models(self) -> str:
+        """The folder of a lineage's models, in which a job that publishes several puts them."""
+        return f"{self.root}/{paths.MODEL.rpartition('/')[0]}"
+
+    def _at(self, template: str, place: str) -> str:
+        first = "" if self.rounds is None else paths.round_number(self.rounds.first)
+        return f"{self.root}/{template.replace('{place}', place.replace('{first}', first))}"
 
 
 class Jobs:
-    """Everything that the rules ask of a study.
+    """Every job of a study.
+
+    Args:
+        study: validated.
+        site: the cluster that resources are estimated for; that of the environment when None.
 
     Attributes:
-        holdings: what it holds.
+        grid: what the study holds.
         chat: what chat models and continuous defenses add to that.
-        exhibits: its tables and figures.
+        outputs_of: its tables and figures.
         inputs: what each job reads.
         helpers: further models of its attacks.
         demands: what the study asks of its models.
@@ -29,8 +132,8 @@ class Jobs:
         measures: what is measured of chat models by jobs of their own.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, site: Site | None = None) -> None:
+        self.study, self._site = study, site
         self.data_root = str(data_root(study) or "")
         self.grid = StudyGrid(study)
         self.layout = self.grid.layout
@@ -43,6 +146,23 @@ class Jobs:
         self.codes = CodeDigests(self.grid)
         self.measures = UtilityJobs(self.grid, self.chat)
 
+    @cached_property
+    def _estimates(self) -> ResourceEstimates:
+        return ResourceEstimates(self.study, site=self._site)
+
+    def needs(self, job: Job) -> ResourceEstimates:
+        """What a job asks of a machine."""
+        return self._estimates.of(job.kind, job.beside)
+
+    @property
+    def leases(self) -> str:
+        """Where attacks say what they are making."""
+        return f"{self.layout.root}/{paths.fill(paths.STATE, place='leases')}"
+
+    def log_of(self, place: str) -> str:
+        """The log of what is no job of the workflow."""
+        return f"{self.layout.root}/{paths.fill(paths.LOG, place=place)}"
+
     @property
     def phases(self) -> list[str]:
         """The files of rules that the study needs."""
@@ -54,3 +174,232 @@ class Jobs:
         folders = [*self.grid.prepared_folders(), *self.grid.model_folders(), *self.grid.attack_folders()]
         folders += [*self.chat.utility_folders(), *self.measures.folders()]
         return [*manifests(folders), *self.outputs_of.tables(), *self.outputs_of.figures()]
+
+    def all(self) -> Iterator[Job]:
+        """Every rule of the study, in the order of the workflow."""
+        yield from (self.prepare_task, self.prepare_model, self.pretrain, self.finetune, self.import_model)
+        yield from self.adversarial_rounds
+        yield from (self.import_external, self.continuous)
+        yield from self.c_at
+        yield from (self.attack, self.utility, self.lm_eval, self.mt_bench)
+        yield from (self.collect, self.fit, self.claims, self.cost, self.summary)
+        if self.chat.cells:
+            yield self.collect_utility
+        yield from self.figures
+
+    # --- before attacks and defenses --------------------------------------------------------------------------------
+
+    @cached_property
+    def prepare_task(self) -> Job:
+        """Data of a task as parquet."""
+        tasks = dict.fromkeys(cell.task for cell in self.grid.cells)
+        instances = [SimpleNamespace(task=task) for task in tasks]
+        files = SimpleNamespace(files=self.inputs.task_files)
+        return self._job(table.PREPARE_TASK, instances, files=files, spec=self.specs.task, code=self.codes.task)
+
+    @cached_property
+    def prepare_model(self) -> Job:
+        """A model before finetuning."""
+        return self._job(
+            table.PREPARE_MODEL,
+            lambda: self._scales,
+            inputs=SimpleNamespace(tasks=self.inputs.base_tasks),
+            files=SimpleNamespace(files=self.inputs.model_files),
+            spec=self.specs.model,
+        )
+
+    @cached_property
+    def pretrain(self) -> Job:
+        """Pretraining of a scratch family."""
+        return self._job(
+            table.PRETRAIN,
+            lambda: [w for w in self._scales if self.study.families[w.family].pretrain is not None],
+            inputs=SimpleNamespace(base=self.prepare_model.outputs.manifest, tasks=self.inputs.base_tasks),
+            spec=self.specs.pretrain,
+        )
+
+    @cached_property
+    def _scales(self) -> list[Any]:
+        """Every model: of cells, of judges, and those that play a role in an attack."""
+        found = dict.fromkeys((cell.family, cell.scale) for cell in self.grid.cells)
+        found.update(dict.fromkeys(self.measures.raters))
+        if self.helpers.needed:
+            for lineage, _, part in self.grid.attacks():
+                found.update(dict.fromkeys(self.helpers.scales(lineage, part).values()))
+        return [SimpleNamespace(family=family, scale=scale) for family, scale in found]
+
+    @cached_property
+    def finetune(self) -> Job:
+        """The undefended classifier of a cell."""
+        return self._of_cells(table.FINETUNE, chat=False, spec=self.specs.finetune)
+
+    @cached_property
+    def import_model(self) -> Job:
+        """A chat model as it is."""
+        return self._of_cells(table.IMPORT_MODEL, chat=True, spec=self.specs.import_model)
+
+    def _of_cells(self, kind: JobKind, chat: bool, spec: Any) -> Job:
+        cells = [SimpleNamespace(cell=cell.key) for cell in self.grid.cells if self.study.is_chat(cell.task) == chat]
+        inputs = SimpleNamespace(base=self.inputs.cell_base, task=self.inputs.cell_task)
+        return self._job(kind, cells, inputs=inputs, spec=spec)
+
+    # --- defenses ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def adversarial_rounds(self) -> list[Job]:
+        """Blocks of rounds; those of equal rounds are a rule."""
+        return [self._of_block(table.ROUNDS, block, self.specs.rounds(block)) for block in self.grid.blocks]
+
+    @cached_property
+    def c_at(self) -> list[Job]:
+        """Trainings in stages; those of equally many stages are a rule."""
+        return [self._of_block(table.STAGES, block, self.specs.stages) for block in self.chat.c_at_blocks]
+
+    @cached_property
+    def continuous(self) -> Job:
+        """Defenses that train once and publish one model."""
+        inputs = SimpleNamespace(start=self.inputs.block_start(1), task=self.inputs.lineage_task)
+        return self._of_lineages(table.CONTINUOUS, self.chat.trained(), inputs, self.specs.defense)
+
+    @cached_property
+    def import_external(self) -> Job:
+        """Defenses that somebody else trained."""
+        inputs = SimpleNamespace(base=self.inputs.lineage_base, task=self.inputs.lineage_task)
+        return self._of_lineages(table.IMPORT_EXTERNAL, self.chat.external(), inputs, self.specs.import_external)
+
+    def _of_block(self, kind: JobKind, block: RoundBlock, spec: Any) -> Job:
+        inputs = SimpleNamespace(start=self.inputs.block_start(block.first), task=self.inputs.lineage_task)
+        return self._of_lineages(kind, block.lineages, inputs, spec, block)
+
+    def _of_lineages(
+        self,
+        kind: JobKind,
+        lineages: list[Lineage],
+        inputs: SimpleNamespace,
+        spec: Any,
+        block: RoundBlock | None = None,
+    ) -> Job:
+        instances = [SimpleNamespace(lineage=lineage.key) for lineage in lineages]
+        code = None if kind.modules else self.codes.defense
+        more: dict[str, Any] = {"rounds": block, "rule": block.name} if block is not None else {}
+        return self._job(kind, instances, inputs=inputs, spec=spec, code=code, lineages=lineages, **more)
+
+    # --- measures ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def attack(self) -> Job:
+        """One attack on one model, whole or a shard of it."""
+        return self._job(
+            table.ATTACK,
+            lambda: (
+                SimpleNamespace(lineage=lineage, round=paths.round_number(number), part=part)
+                for lineage, number, part in self.grid.attacks()
+            ),
+            inputs=self._evaluated(helpers=self.helpers.models) if self.helpers.needed else self._evaluated(),
+            files=SimpleNamespace(texts=self.inputs.attack_files),
+            spec=self.specs.attack,
+            code=self.codes.attack,
+            beside=self.helpers.beside,
+        )
+
+    @cached_property
+    def utility(self) -> Job:
+        """What an evaluated chat model is good for."""
+        instances = self._models if self.study.utility is not None else list
+        return self._job(table.UTILITY, instances, inputs=self._evaluated(), spec=self.specs.utility)
+
+    @cached_property
+    def lm_eval(self) -> Job:
+        """Benchmarks by lm-evaluation-harness."""
+        instances = self._models if self.measures.lm_eval is not None else list
+        files = SimpleNamespace(files=self.measures.lm_eval_files)
+        return self._job(
+            table.LM_EVAL, instances, inputs=self._evaluated(), files=files, spec=self.measures.lm_eval_spec
+        )
+
+    @cached_property
+    def mt_bench(self) -> Job:
+        """MT-Bench by another model."""
+        return self._job(
+            table.MT_BENCH,
+            self._models if self.measures.mt_bench is not None else list,
+            inputs=self._evaluated(judge=self.measures.rating_models()),
+            files=SimpleNamespace(files=self.measures.mt_bench_files),
+            spec=self.measures.mt_bench_spec,
+            beside=lambda _: self.measures.raters,
+        )
+
+    def _evaluated(self, **more: Any) -> SimpleNamespace:
+        """What is read of a model, and more."""
+        victim = f"{self.layout.root}/{table.ROUNDS.outputs['rounds']}"
+        return SimpleNamespace(victim=victim, task=self.inputs.lineage_task, **more)
+
+    def _models(self) -> Iterator[Any]:
+        for key, number in self.chat.evaluated_models():
+            yield SimpleNamespace(lineage=key, round=paths.round_number(number))
+
+    # --- tables and figures -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def collect(self) -> Job:
+        """The table of all runs."""
+        # An attack is rerun when its model changes, so it stands for the facts of its model too.
+        attacks = manifests(self.grid.attack_folders())
+        return self._once(table.COLLECT, self.specs.collect, attacks=attacks)
+
+    @cached_property
+    def fit(self) -> Job:
+        """Scaling laws."""
+        return self._once(table.FIT, self.specs.headline, runs=self.collect.outputs.runs)
+
+    @cached_property
+    def claims(self) -> Job:
+        """What the study supports. The table of runs names a digest of every attack's rows."""
+        return self._once(table.CLAIMS, self.specs.headline, runs=self.collect.outputs.runs)
+
+    @cached_property
+    def cost(self) -> Job:
+        """What defenses cost."""
+        return self._once(table.COST, self.specs.collect, models=self.grid.defended_models())
+
+    @cached_property
+    def summary(self) -> Job:
+        """A table to read."""
+        return self._once(table.SUMMARY, self.specs.analysis, runs=self.collect.outputs.runs)
+
+    @cached_property
+    def collect_utility(self) -> Job:
+        """Tables of chat models."""
+        return self._once(
+            table.COLLECT_UTILITY,
+            self.specs.collect,
+            attacks=manifests(self.chat.attack_folders()),
+            utility=manifests(self.chat.utility_folders()),
+            measures=manifests(self.measures.folders()),
+        )
+
+    @cached_property
+    def figures(self) -> list[Job]:
+        """A rule a figure: the path of a caption cannot hold a wildcard."""
+        return [self._figure(name) for name in self.outputs_of.figure_names]
+
+    def _figure(self, name: str) -> Job:
+        inputs = SimpleNamespace(
+            runs=self.collect.outputs.runs, fits=self.fit.outputs.fits, tables=self.outputs_of.tables_of(name)
+        )
+        instances = [SimpleNamespace(figure=name)]
+        more: dict[str, Any] = {
+            "rule": f"{table.FIGURE.name}_{name}",
+            "spec": self.specs.analysis,
+            "code": self.codes.figure,
+        }
+        return self._job(table.FIGURE, instances, inputs=inputs, **more)
+
+    def _once(self, kind: JobKind, spec: Any, **inputs: Any) -> Job:
+        return self._job(kind, [SimpleNamespace()], inputs=SimpleNamespace(**inputs), spec=spec)
+
+    def _job(self, kind: JobKind, instances: Any, **more: Any) -> Job:
+        """A rule of a kind; its code is that of the kind's modules unless told otherwise."""
+        made = instances if callable(instances) else lambda: instances
+        code = more.pop("code", None) or self.codes.of(*kind.modules)
+        return Job(kind, str(self.layout.root), more.pop("rule", kind.name), made, code=code, **more)

@@ -58,34 +58,34 @@ class Launch:
             site["extra"] = _options(values["distributed_extra"])
         return cls(how, site, limited=bool(set(values) - {"tmpdir"}), renamed=renamed)
 
-    def threads(self, needs: ResourceEstimates) -> Any:
+    def threads(self, estimates: ResourceEstimates) -> Any:
         """Cores of a distributed job: its ranks here, one for the driver that waits for Slurm."""
         if self.how != "local":
             return 1
-        ranks = needs.study.ranks
-        return ranks if isinstance(ranks, int) else needs.ranks
+        ranks = estimates.study.ranks
+        return ranks if isinstance(ranks, int) else estimates.ranks
 
-    def resources(self, needs: ResourceEstimates) -> dict[str, Any]:
+    def resources(self, estimates: ResourceEstimates) -> dict[str, Any]:
         """Resources of a rule of distributed jobs."""
-        asked = {"mem_mb": needs.mem_mb, **self._limits(needs), "launch": self.how}
+        asked = {"mem_mb": estimates.mem_mb, **self._limits(estimates), "launch": self.how}
         if self.how == "local":
             return {"runtime": _NO_LIMIT, **asked, "nodes": 1, "gpu": 0, "zero_stage": 0}
         return {
             **asked,
-            "disk_mb": needs.disk_mb,
-            "nodes": needs.nodes,
-            "gpu": needs.gpu,
-            "zero_stage": needs.zero_stage,
+            "disk_mb": estimates.disk_mb,
+            "nodes": estimates.nodes,
+            "gpu": estimates.gpu,
+            "zero_stage": estimates.zero_stage,
         }
 
-    def device(self, needs: ResourceEstimates) -> dict[str, Any]:
+    def device(self, estimates: ResourceEstimates) -> dict[str, Any]:
         """Resources of a job of the executor."""
-        more = {} if self.how == "local" else {"gpu": needs.gpu, "nodes": 1}
-        return {"mem_mb": needs.mem_mb, **self._limits(needs), **more}
+        more = {} if self.how == "local" else {"gpu": estimates.gpu, "nodes": 1}
+        return {"mem_mb": estimates.mem_mb, **self._limits(estimates), **more}
 
-    def _limits(self, needs: ResourceEstimates) -> dict[str, Any]:
+    def _limits(self, estimates: ResourceEstimates) -> dict[str, Any]:
         # Each function among resources is called for every job of a plan, which is a tenth of a large one's time.
-        return {"runtime": needs.runtime} if self.limited or self.how != "local" else {}
+        return {"runtime": estimates.runtime} if self.limited or self.how != "local" else {}
 
 
 def _items(default_resources: Any) -> Mapping[str, Any]:

@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import canonical_json
 from hardscale.errors import DataError
 from hardscale.evaluation.lm_eval_tool import PYTHON, task_folder
 from hardscale.plan.chat_grid import ChatGrid
-from hardscale.plan.for_rules import for_inputs, for_rules
 from hardscale.plan.grid import StudyGrid
+from hardscale.plan.input_names import plain_names
 from hardscale.plan.paths import Lineage, manifests
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.chat import ModelName
 from hardscale.settings.study import data_root
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings
 from hardscale.tasks.locate import locate_file
+
+#: Measure -> template of its artifact.
+_FOLDERS = {"lm_eval": paths.LM_EVAL, "mt_bench": paths.MT_BENCH}
 
 
 class UtilityJobs:
@@ -54,17 +58,15 @@ class UtilityJobs:
         """The folder of every job of these kinds, or of all: one for each evaluated chat model."""
         for kind in kinds or self.kinds:
             for key, number in self._chat.evaluated_models():
-                yield self._grid.layout.measure(kind, key, number)
+                yield self._grid.layout.measure(_FOLDERS[kind], key, number)
 
     # --- specs and inputs -------------------------------------------------------------------------------------------
 
-    @for_rules
     def lm_eval_spec(self, wildcards: Any) -> str:
         """Spec of lm_eval. Where the interpreter lies is no part of it."""
         assert self.lm_eval is not None
         return self._spec(wildcards, self.lm_eval.model_dump(exclude={"python"}))
 
-    @for_rules
     def mt_bench_spec(self, wildcards: Any) -> str:
         """Spec of mt_bench."""
         assert self.mt_bench is not None
@@ -76,7 +78,7 @@ class UtilityJobs:
         spec = {"cell": lineage.cell.key, "defense": lineage.defense, "round": int(wildcards.round)}
         return canonical_json({**spec, KEY: self._study.instruction_set, "settings": settings, **more})
 
-    @for_inputs
+    @plain_names
     def lm_eval_files(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """The user's own files of tasks for lm-evaluation-harness, so that an edit of them is seen."""
         assert self.lm_eval is not None
@@ -85,7 +87,7 @@ class UtilityJobs:
             return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder else []
         return []
 
-    @for_inputs
+    @plain_names
     def mt_bench_files(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """The file of questions, where it is the user's own."""
         assert self.mt_bench is not None
@@ -100,7 +102,6 @@ class UtilityJobs:
         judge = self.mt_bench.judge if self.mt_bench else None
         return [(judge.family, judge.scale)] if isinstance(judge, ModelName) else []
 
-    @for_inputs
     def rating_models(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Inputs of mt_bench besides its victim: the model that rates."""
         return manifests(self._grid.base(family, scale) for family, scale in self.raters)

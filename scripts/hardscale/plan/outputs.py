@@ -37,10 +37,9 @@ class Outputs:
 
     def tables_of(self, figure: str) -> list[str]:
         """Tables that a figure is drawn from besides runs and fits."""
+        wanted = self._tables(*(f"{stem}.parquet" for stem in figures()[figure].tables))
         made = set(self.tables())
-        return [
-            name for name in self._tables(*(f"{stem}.parquet" for stem in figures()[figure].tables)) if name in made
-        ]
+        return [table for table in wanted if table in made]
 
     def _tables(self, *names: str) -> list[str]:
         return [str(self._grid.layout.table(name)) for name in names]
@@ -60,4 +59,4 @@ class Outputs:
     def figures(self) -> list[str]:
         """The study's figures."""
         layout = self._grid.layout
-        return [str(layout.figure(f"{name}.{suffix}")) for name in self.figure_names for suffix in ("png", "svg")]
+        return [str(layout.figure(name, suffix)) for name in self.figure_names for suffix in ("png", "svg")]

@@ -1,4 +1,4 @@
-"""Where every artifact of a study lies, relative to the working directory. Nothing else spells these paths."""
+"""Names of lineages and shards, and the folders of a study relative to the working directory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST
-from hardscale.artifacts.rounds_plan import round_name
 from hardscale.settings.study import UNDEFENDED, Cell
 
 RESULTS = Path("results")
@@ -66,7 +66,7 @@ def manifests(folders: Iterable[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """Folders of one study under ``results/<study>/``."""
+    """Folders of one study under ``results/<study>/``, by the templates of :mod:`hardscale.artifacts.paths`."""
 
     study: str
 
@@ -77,32 +77,28 @@ class StudyPaths:
 
     def task(self, name: str) -> Path:
         """A prepared task."""
-        return self.root / "tasks" / name
+        return self.root / paths.fill(paths.TASK, task=name)
 
     def base(self, family: str, scale: str, pretrained: bool = False) -> Path:
         """A model before finetuning; ``pretrained`` is the one that the pretrain rule made of it."""
-        return self.root / ("pretrained" if pretrained else "base") / family / scale
+        return self.root / paths.fill(paths.PRETRAINED if pretrained else paths.BASE, family=family, scale=scale)
 
     def model(self, lineage: str, number: int) -> Path:
         """A model after finetuning (round 0) or after a round of a defense."""
-        return self.root.joinpath("models", lineage, round_name(number))
+        return paths.model(self.root, lineage, number)
 
     def attack(self, lineage: str, number: int, part: str) -> Path:
         """The rows of an attack on a model, whole or one shard."""
-        return self.root.joinpath("attacks", lineage, round_name(number), part)
+        return self.root / paths.fill(paths.ATTACK, lineage=lineage, round=paths.round_number(number), part=part)
 
-    def utility(self, lineage: str, number: int) -> Path:
-        """What a chat model is good for besides being robust."""
-        return self.root / "utility" / lineage / round_name(number)
-
-    def measure(self, what: str, lineage: str, number: int) -> Path:
-        """Another measure of a chat model, with a job of its own: ``lm_eval`` or ``mt_bench``."""
-        return self.root / what / lineage / round_name(number)
+    def measure(self, template: str, lineage: str, number: int) -> Path:
+        """A measure of a chat model besides attacks: by the template of its artifact."""
+        return self.root / paths.fill(template, lineage=lineage, round=paths.round_number(number))
 
     def table(self, name: str) -> Path:
         """A table of the study, e.g. ``runs.parquet``."""
-        return self.root / "tables" / name
+        return paths.table(self.root, name)
 
-    def figure(self, name: str) -> Path:
-        """A figure of the study, e.g. ``asr_by_round.png``."""
-        return self.root / "figures" / name
+    def figure(self, name: str, suffix: str) -> Path:
+        """A figure of the study, e.g. ``asr_by_round`` as ``png``."""
+        return self.root / paths.fill(paths.FIGURE, figure=name, suffix=suffix)

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from hardscale.errors import StudyError
+from hardscale.plan.table import TABLE
 from hardscale.settings.blocks import Settings
 from hardscale.settings.bounds import Name, Real, TaskName, Whole, size
 from hardscale.settings.words import first_problem
@@ -19,7 +20,16 @@ from hardscale.untrusted.yaml_values import read_yaml_file
 
 #: Environment variable that names the file.
 VARIABLE = "HARDSCALE_SITE"
-Phase = Literal["prepare_model", "pretrain", "finetune", "adversarial_rounds", "continuous", "attack", "utility"]
+_PHASES = tuple(dict.fromkeys(kind.estimates for kind in TABLE.values() if kind.estimates))
+
+
+def _phase(name: str) -> str:
+    if name not in _PHASES:
+        raise ValueError(f"found {name!r}, allowed are {', '.join(_PHASES)}")
+    return name
+
+
+Phase = Annotated[str, AfterValidator(_phase)]
 
 
 class CorrectionWhere(Settings):

@@ -13,14 +13,13 @@ from hardscale.artifacts.manifest import canonical_json
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.figures.about import figures
 from hardscale.papers import deviations
-from hardscale.plan.for_rules import for_rules, with_signature
 from hardscale.plan.grid import RoundBlock, StudyGrid
 from hardscale.plan.paths import Lineage, parse_part, undefended
 from hardscale.runtime.instruction_set import KEY
 from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.sizes import constructed
-from hardscale.settings.defenses import CAt, External
+from hardscale.settings.defenses import External
 from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.utility import OTHER_JOBS
 from hardscale.untrusted.literal import restructured
@@ -36,13 +35,11 @@ class Specs:
 
     # --- before attacks and defenses --------------------------------------------------------------------------------
 
-    @for_rules
     def task(self, wildcards: Any) -> str:
         """Spec of prepare_task."""
         settings = self._study.tasks[wildcards.task].model_dump(exclude={"max_tokens"})
         return canonical_json({"name": wildcards.task, "settings": settings, "seed": self._study.seed})
 
-    @for_rules
     def model(self, wildcards: Any) -> str:
         """Spec of prepare_model: the family without its other scales."""
         family = self._study.families[wildcards.family]
@@ -54,7 +51,6 @@ class Specs:
         spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": self._study.seed}
         return canonical_json(spec)
 
-    @for_rules
     def pretrain(self, wildcards: Any) -> str:
         """Spec of pretrain."""
         pretrain = self._study.families[wildcards.family].pretrain
@@ -65,7 +61,6 @@ class Specs:
         spec = {"family": wildcards.family, "scale": wildcards.scale, "settings": settings, "seed": seed}
         return canonical_json({**spec, **self._numerics, "ranks": self._study.ranks_of(wildcards.scale)})
 
-    @for_rules
     def finetune(self, wildcards: Any) -> str:
         """Spec of finetune."""
         cell = Cell.parse(wildcards.cell)
@@ -80,18 +75,18 @@ class Specs:
             }
         )
 
-    @for_rules
     def import_model(self, wildcards: Any) -> str:
-        """Spec of import_model: a chat model as it is, or a defense that somebody else trained."""
-        if hasattr(wildcards, "cell"):
-            lineage, settings = undefended(Cell.parse(wildcards.cell)), None
-        else:
-            lineage = Lineage.parse(wildcards.lineage)
-            external = self._grid.defense_settings(lineage)
-            assert isinstance(external, External)
-            settings = external.model_dump(exclude={"overrides"})
-        spec = {**self._numerics, "cell": lineage.cell.key, "defense": lineage.defense, "external": settings}
-        return canonical_json({**spec, "round": 0 if lineage.defense == UNDEFENDED else 1})
+        """Spec of import_model: a chat model as it is."""
+        return self._import(undefended(Cell.parse(wildcards.cell)), 0, None)
+
+    def import_external(self, wildcards: Any) -> str:
+        """Spec of import_external: a defense that somebody else trained."""
+        lineage = Lineage.parse(wildcards.lineage)
+        return self._import(lineage, 1, self._grid.defense_settings(lineage).model_dump(exclude={"overrides"}))
+
+    def _import(self, lineage: Lineage, number: int, external: dict[str, Any] | None) -> str:
+        spec = {**self._numerics, "cell": lineage.cell.key, "defense": lineage.defense, "external": external}
+        return canonical_json({**spec, "round": number})
 
     # --- defenses ---------------------------------------------------------------------------------------------------
 
@@ -101,23 +96,19 @@ class Specs:
         def spec(wildcards: Any) -> str:
             lineage = Lineage.parse(wildcards.lineage)
             left_out = {"overrides": True, "rounds_per_job": True, "attack": {"overrides"}}
-            stretch = {"first_round": block.first, "last_round": block.last, "keep_rounds": list(block.kept)}
-            return canonical_json({**self._training(lineage, left_out), **stretch})
+            span = {"first_round": block.first, "last_round": block.last, "keep_rounds": list(block.kept)}
+            return canonical_json({**self._training(lineage, left_out), **span})
 
-        return with_signature(spec)
+        return spec
 
-    @for_rules
-    def continuous(self, wildcards: Any) -> str:
-        """Spec of continuous."""
+    def defense(self, wildcards: Any) -> str:
+        """Spec of a defense that trains once."""
         return canonical_json(self._training(Lineage.parse(wildcards.lineage)))
 
-    @for_rules
-    def c_at(self, wildcards: Any) -> str:
-        """Spec of c_at."""
+    def stages(self, wildcards: Any) -> str:
+        """Spec of a defense that publishes stages of its training."""
         lineage = Lineage.parse(wildcards.lineage)
-        settings = self._grid.defense_settings(lineage)
-        assert isinstance(settings, CAt)
-        stages = {"first_round": 1, "last_round": settings.rounds}
+        stages = {"first_round": 1, "last_round": self._grid.n_rounds(lineage)}
         return canonical_json({**self._training(lineage), **stages})
 
     def _training(self, lineage: Lineage, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -134,7 +125,6 @@ class Specs:
 
     # --- measures ---------------------------------------------------------------------------------------------------
 
-    @for_rules
     def attack(self, wildcards: Any) -> str:
         """Spec of attack."""
         lineage, number = Lineage.parse(wildcards.lineage), int(wildcards.round)
@@ -159,7 +149,6 @@ class Specs:
             }
         )
 
-    @for_rules
     def utility(self, wildcards: Any) -> str:
         """Spec of utility."""
         lineage = Lineage.parse(wildcards.lineage)
@@ -171,20 +160,17 @@ class Specs:
 
     # --- tables and figures -----------------------------------------------------------------------------------------
 
-    @for_rules
     def collect(self, wildcards: Any = None) -> str:  # noqa: ARG002 - a params function takes wildcards
         """Settings of collect: the kind of every defense."""
         kinds = {UNDEFENDED: UNDEFENDED, **{name: d.kind for name, d in self._study.defenses.items()}}
         return canonical_json({"study": self._study.name, "defense_kinds": kinds})
 
-    @for_rules
     def analysis(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """Settings of fits, claims and figures."""
         analysis = self._study.analysis.model_dump()
         spec = {**analysis, "scratch_families": self._scratch_families, "controls": self._controls()}
         return canonical_json(spec).replace("<", "\\u003c")  # the same JSON; why: see caption_note
 
-    @for_rules
     def caption_note(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """The study's note as captions take it in.
 
@@ -206,19 +192,16 @@ class Specs:
         )
         return [said] if names else []
 
-    @for_rules
     def deviations(self, wildcards: Any) -> str:
         """Where the study differs from the published runs, in what a figure is about, as captions take it in."""
         victims = figures()[wildcards.figure].victims
         chat = None if victims == "any" else victims == "chat"
         return restructured("; ".join(deviations.lines(self._study, chat=chat)))
 
-    @for_rules
     def all_deviations(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """The same in everything, as JSON."""
         return canonical_json(deviations.lines(self._study)).replace("<", "\\u003c")  # why: see caption_note
 
-    @for_rules
     def scratch_families(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Names, as captions take them in, of the families whose pretraining compute is this study's own."""
         return [restructured(name) for name in self._scratch_families]
@@ -227,7 +210,6 @@ class Specs:
     def _scratch_families(self) -> list[str]:
         return [name for name, family in self._study.families.items() if family.source == "scratch"]
 
-    @for_rules
     def headline(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Arguments of fit and claims: the entries of the headline iteration."""
         return [f"{name}={n}" for name, n in self._study.analysis.headline_iteration.items()]
@@ -254,7 +236,6 @@ class CodeDigests:
         digest = code_digest(*modules, "hardscale.runtime.instruction_set")  # which every job settles
         return f"{digest}-{versions_digest(*modules)}" if self._study.versions == "strict" else digest
 
-    @for_rules
     def task(self, wildcards: Any) -> str:
         """Digest of the code that makes a task; of a constructed one with its own module and no other."""
         settings = self._study.tasks[wildcards.task]
@@ -263,7 +244,6 @@ class CodeDigests:
             own = [f"hardscale.tasks.{settings.kind or wildcards.task}"]
         return self.of("hardscale.tasks.build", *own)
 
-    @for_rules
     def attack(self, wildcards: Any) -> str:
         """Digest of the attack job's code with the one attack that it runs."""
         lineage = Lineage.parse(wildcards.lineage)
@@ -271,20 +251,12 @@ class CodeDigests:
         job = "chat_attack_job" if self._study.is_chat(lineage.cell.task) else "attack_job"
         return self.of(f"hardscale.evaluation.{job}", f"hardscale.attacks.{kind}")
 
-    @for_rules
-    def rounds(self, wildcards: Any) -> str:
-        """Digest of adversarial training with its training attack."""
-        kind = self._grid.defense_settings(Lineage.parse(wildcards.lineage)).attack.kind
-        return self.of("hardscale.training.rounds", f"hardscale.attacks.{kind}")
+    def defense(self, wildcards: Any) -> str:
+        """Digest of a defense's trainer and of the attack in text that it trains with."""
+        settings = self._grid.defense_settings(Lineage.parse(wildcards.lineage))
+        kind = settings.attacks_with
+        return self.of(settings.trainer.partition(":")[0], *([f"hardscale.attacks.{kind}"] if kind else []))
 
-    @for_rules
-    def continuous(self, wildcards: Any) -> str:
-        """Digest of continuous training: of R2D2 with its attack."""
-        if self._grid.defense_kind(Lineage.parse(wildcards.lineage)) == "r2d2":
-            return self.of("hardscale.training.continuous.r2d2", "hardscale.attacks.gcg")
-        return self.of("hardscale.training.continuous.trainer")
-
-    @for_rules
     def figure(self, wildcards: Any) -> str:
         """Digest of one figure's module and the style."""
         return self.of(f"hardscale.figures.{wildcards.figure}")

@@ -18,9 +18,10 @@ from hardscale.settings.bounds import Line, Name, Ranks, Seed, TaskName, Text, s
 from hardscale.settings.chat import ChatTaskSettings, JudgeSettings, ModelName
 from hardscale.settings.checks.every import check_study
 from hardscale.settings.checks.finals import attacked_cells, finals
+from hardscale.settings.defenses import AnyDefense
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings, EvaluateRow, GridRow
-from hardscale.settings.study_attacks import CHAT_DEFENSES, CHAT_ONLY, AnyAttack, AnyDefense, AnyTask
+from hardscale.settings.study_attacks import CHAT_ONLY, AnyAttack, AnyTask
 from hardscale.settings.study_file import read_yaml
 from hardscale.settings.tasks import DataSettings
 from hardscale.settings.training import FinetuneSettings
@@ -129,7 +130,7 @@ class Study(Settings):
         """Whether an attack and a defense have a meaning for a task's kind of model."""
         if attack is not None and not self.is_chat(task) and self.attacks[attack].kind in CHAT_ONLY:
             return False
-        return defense == UNDEFENDED or (self.defenses[defense].kind in CHAT_DEFENSES) == self.is_chat(task)
+        return defense == UNDEFENDED or (self.defenses[defense].victims == "chat") == self.is_chat(task)
 
     def scales(self, family: str) -> list[str]:
         """Names of a family's scales in the order of the study, smallest first where it names none."""

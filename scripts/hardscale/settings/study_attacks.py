@@ -19,15 +19,11 @@ from hardscale.settings.attacks import (
     Prefill,
     Templates,
 )
-from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import ChatTaskSettings
-from hardscale.settings.defenses import R2D2, AdversarialRounds, CAdvIPO, CAdvUL, CAt, External
 from hardscale.settings.tasks import TaskSettings
 
 #: Attacks that rewrite a request to a chat model and have no meaning for a classifier.
 CHAT_ONLY = ("autodan", "pair", "direct", "prefill", "in_context", "adaptive", "templates")
-#: Defenses that train chat models; the others train classifiers.
-CHAT_DEFENSES = ("c_advul", "c_advipo", "r2d2", "external")
 
 
 def _kind(values: Any, otherwise: str) -> str:
@@ -37,10 +33,6 @@ def _kind(values: Any, otherwise: str) -> str:
 
 def _task_kind(values: Any) -> str:
     return "behaviors" if _kind(values, "") == "behaviors" else "classification"
-
-
-def _defense_kind(values: Any) -> str:
-    return _kind(values, "adversarial_rounds")
 
 
 def _attack_kind(values: Any) -> str:
@@ -64,14 +56,6 @@ _Attack = (
     | Annotated[Adaptive, Tag("adaptive")]
     | Annotated[Templates, Tag("templates")]
 )
-_Defense = (
-    Annotated[AdversarialRounds, Tag("adversarial_rounds")]
-    | Annotated[CAdvUL, Tag("c_advul")]
-    | Annotated[CAdvIPO, Tag("c_advipo")]
-    | Annotated[CAt, Tag("c_at")]
-    | Annotated[R2D2, Tag("r2d2")]
-    | Annotated[External, Tag("external")]
-)
 
 
 def _by_kind(union: Any) -> dict[str, Any]:
@@ -82,22 +66,12 @@ def _by_kind(union: Any) -> dict[str, Any]:
 
 #: Kind -> the settings block of such an attack.
 ATTACK_KINDS: dict[str, type[AttackBase]] = _by_kind(_Attack)
-#: Kind -> the settings block of such a defense.
-DEFENSE_KINDS: dict[str, type[Settings]] = _by_kind(_Defense)
 AnyAttack = Annotated[
     _Attack,
     Discriminator(
         _attack_kind,
         custom_error_type="attack_kind",
         custom_error_message=f"kind must be one of {', '.join(map(repr, ATTACK_KINDS))}",
-    ),
-]
-AnyDefense = Annotated[
-    _Defense,
-    Discriminator(
-        _defense_kind,
-        custom_error_type="defense_kind",
-        custom_error_message=f"kind must be one of {', '.join(map(repr, DEFENSE_KINDS))}",
     ),
 ]
 _TASK: TypeAdapter[Any] = TypeAdapter(AnyTask)

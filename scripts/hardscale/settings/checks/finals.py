@@ -80,7 +80,7 @@ def n_rounds(study: Study, defense: str, cells: Iterable[Cell]) -> Iterator[tupl
         yield 1, list(cells)
         return
     for form, some in finals(study, f"defenses.{defense}", cells):
-        yield int(form.rounds), some
+        yield int(form.n_rounds), some
 
 
 def _used(study: Study, part: str) -> dict[str, list[Cell]]:
