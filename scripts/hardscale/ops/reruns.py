@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from hardscale.analysis.outputs import replacing
+from hardscale.artifacts.atomic import replacing
 from hardscale.errors import ArtifactError
 from hardscale.ops.scratch import REPOSITORY
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
