@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hardscale.analysis.variances import hardness_variance, persistence, share_broken_once, sum_variance
+from hardscale.analysis.variances import (
+    hardness_variance,
+    persistence,
+    persistence_by_scatter,
+    share_broken_once,
+    sum_variance,
+)
 
 RATES = np.array([0.1, 0.35, 0.2, 0.5])
 
@@ -44,3 +50,21 @@ def test_counts_outside_the_range_are_its_ends_and_no_counts_say_nothing() -> No
     assert persistence([(RATES, 50.0, 100.0)]) == 1.0
     assert persistence([]) is None
     assert persistence([(np.zeros(4), 0.0, 100.0), (np.ones(4), 100.0, 100.0), (RATES[:1], 10.0, 100.0)]) is None
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.8])
+def test_persistence_is_seen_in_how_rates_scatter(kept: float) -> None:
+    rng, n = np.random.default_rng(1), 200
+    fitted = np.linspace(0.2, 0.6, 12)
+    curves = []
+    for _ in range(300):
+        latent = np.sqrt(kept) * rng.normal(size=(n, 1)) + np.sqrt(1 - kept) * rng.normal(size=(n, len(fitted)))
+        curves.append(((latent < norm.ppf(fitted)).mean(axis=0), fitted, float(n)))
+    assert persistence_by_scatter(curves) == pytest.approx(kept, abs=0.05)
+
+
+def test_smooth_rates_are_what_stays_broken_and_single_ones_say_nothing() -> None:
+    fitted = np.linspace(0.2, 0.6, 12)
+    assert persistence_by_scatter([(fitted, fitted, 100.0)]) == 1.0
+    assert persistence_by_scatter([(np.tile([0.0, 1.0], 6), fitted, 100.0)]) == 0.0
+    assert persistence_by_scatter([(fitted[:1], fitted[:1], 100.0)]) is None

@@ -34,9 +34,11 @@ from hardscale.analysis.meta import meta_line
 from hardscale.analysis.mixed import MixedModel, fit_mixed
 from hardscale.analysis.points import log_attack_share, log_defense_share
 from hardscale.analysis.variances import (
+    WITHIN_MODEL,
     cluster_variance,
     examples_variance,
     persistence,
+    persistence_by_scatter,
     scatter_half_width,
     shared_variance,
 )
@@ -111,7 +113,11 @@ def _within_scale(x: np.ndarray, rows: pd.DataFrame) -> LineFit:
     model, rows = _fit([x], rows)
     if model is None:
         return no_line(rows)
-    return _line(model, _SLOPE, rows)
+    within = persistence_of(rows)
+    if within is None:  # a guess, half of it by how much rates of successive iterations scatter
+        scatter = _persistence_by_scatter(model, rows)
+        within = None if scatter is None else (scatter + WITHIN_MODEL) / 2
+    return _line(model, _SLOPE, rows, within=within)
 
 
 def _fit(columns: Sequence[np.ndarray], rows: pd.DataFrame) -> tuple[MixedModel | None, pd.DataFrame]:
@@ -129,11 +135,14 @@ def models_of(rows: pd.DataFrame) -> np.ndarray:
     return rows.groupby(["n_params", "seed", "round"]).ngroup().to_numpy()
 
 
-def _line(model: MixedModel, contrast: np.ndarray, rows: pd.DataFrame, unit: float = LN10) -> LineFit:
+def _line(
+    model: MixedModel, contrast: np.ndarray, rows: pd.DataFrame, unit: float = LN10, within: float | None = None
+) -> LineFit:
     """The line within a scale with the interval of ``contrast @ beta``."""
     seeds = rows["seed"].to_numpy()
     n_seeds = len(np.unique(seeds))
-    variance = examples_variance(model, contrast, seeds, models_of(rows), persistence_of(rows))
+    within = persistence_of(rows) if within is None else within
+    variance = examples_variance(model, contrast, seeds, models_of(rows), within)
     half, estimand = normal_quantile() * np.sqrt(variance), THESE
     if n_seeds >= ENOUGH_SEEDS:
         quantile = float(student.ppf(0.975, n_seeds - 1))
@@ -157,6 +166,18 @@ def _with_interval(
     named = None if low is None else estimand
     seeds = int(rows["seed"].nunique())
     return LineFit(slope, intercept, low, high, len(rows), seeds, None if se is None else se / unit, named)
+
+
+def _persistence_by_scatter(model: MixedModel, rows: pd.DataFrame) -> float | None:
+    """Persistence of the iterations of each model, from how their rates scatter about the line."""
+    curves = []
+    order = np.argsort(rows["iteration"].to_numpy(), kind="stable")
+    labels, k, n = models_of(rows)[order], rows["n_success"].to_numpy(float)[order], model.n[order]
+    for label in np.unique(labels):
+        own = labels == label
+        if np.all(n[own] == n[own][0]) and n[own][0]:
+            curves.append((k[own] / n[own], model.pi[order][own], float(n[own][0])))
+    return persistence_by_scatter(curves)
 
 
 def persistence_of(rows: pd.DataFrame) -> float | None:

@@ -25,7 +25,7 @@ _KEYS = ["task", "family", "scale", "n_params"]
 
 
 #: Correlation of success on one example between two seeds of a cell: what is hard for one is harder for the other.
-SHARED_HARDNESS = 0.1
+SHARED_HARDNESS = 0.08
 #: The same where it widens what Student's quantile has widened already.
 SHARED_IN_ODDS = 0.04
 

@@ -55,8 +55,9 @@ def scatter_half_width(
     """Half an interval of ``contrast @ beta`` for new clusters (scales), from how far the clusters scatter.
 
     Linearized at its maximum the model is a weighted regression of clusters: with ``r_c`` the sum of the residuals of a
-    cluster and ``W_c`` that of its weights, ``s^2 = sum_c r_c^2 / W_c / (C - p)`` scales the model's variance, and
-    Student's t has ``C - p`` degrees of freedom. With equal weights that is least squares of cluster means, and exact.
+    cluster and ``W_c`` that of its weights, ``s^2 = sum_c r_c^2 / W_c / (C - p)``, without what the coefficients could
+    explain of the ``r_c``, scales the model's variance, and Student's t has ``C - p`` degrees of freedom. With equal
+    weights that is least squares of cluster means, and exact.
 
     Args:
         model: the fit.
@@ -70,7 +71,12 @@ def scatter_half_width(
     index = index.reshape(-1)
     weight = model.n * model.pi * (1 - model.pi) * model.within[:, 0]
     residual, weights = (np.bincount(index, weights=w, minlength=len(names)) for w in (model.residual, weight))
-    squares, degrees = float(np.sum(residual**2 / weights)), len(names) - len(model.beta)
+    columns = [np.bincount(index, weights=weight * column, minlength=len(names)) / weights for column in model.x.T]
+    root = np.sqrt(weights)
+    design, scatter = root[:, None] * np.column_stack(columns), residual / root
+    # The penalty leaves in the residuals a part that the coefficients could explain: it is no scatter.
+    scatter = scatter - design @ np.linalg.lstsq(design, scatter, rcond=None)[0]
+    squares, degrees = float(np.sum(scatter**2)), len(names) - len(model.beta)
     variance = float(contrast @ model.bread @ contrast)
     half = student.ppf(0.5 + level / 2, degrees) * np.sqrt(squares / degrees * variance)
     if saturated:
@@ -170,6 +176,37 @@ def persistence(curves: Sequence[tuple[Array, float, float]]) -> float | None:
 
     def excess(at: float) -> float:
         return sum(n * share_broken_once(rates, at) for rates, _, n in curves) - broken
+
+    if excess(0.0) <= 0:
+        return 0.0
+    if excess(1.0) >= 0:
+        return 1.0
+    return float(brentq(excess, 0.0, 1.0, xtol=1e-4))
+
+
+def persistence_by_scatter(curves: Sequence[tuple[Array, Array, float]]) -> float | None:
+    """The persistence at which rates of successive iterations scatter about fitted ones as much as they did.
+
+    What is broken stays broken where examples alone decide, and rates then rise smoothly; where every iteration draws
+    anew they jump as counts do. A moment estimate: ``sum n d^2 = sum v(c)`` with ``d`` the change of a residual from
+    one iteration to the next and ``v`` its variance on one example.
+
+    Args:
+        curves: for each model ``(m,)`` success rates of its iterations in order, ``(m,)`` fitted ones, and the number
+            attacked.
+
+    Returns:
+        between 0 and 1; None where no model has two iterations.
+    """
+    pairs = [(r[:-1], r[1:], f[:-1], f[1:], n) for r, f, n in curves if len(r) >= 2]
+    if not pairs:
+        return None
+    first, second = (np.concatenate([pair[i] for pair in pairs]) for i in (2, 3))
+    found = sum(n * float(np.sum(((r1 - f1) - (r0 - f0)) ** 2)) for r0, r1, f0, f1, n in pairs)
+
+    def excess(at: float) -> float:
+        joint = np.mean(chances(first, at) * chances(second, at), axis=1) - first * second
+        return float(np.sum(first * (1 - first) + second * (1 - second) - 2 * joint)) - found
 
     if excess(0.0) <= 0:
         return 0.0
