@@ -75,7 +75,8 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
 
 def watch(controller: psutil.Popen, said: Path, patience: float) -> list[float]:
     """Wait for the end; when each job was submitted, in seconds."""
-    began, times = time.monotonic(), []
+    began = time.monotonic()
+    times: list[float] = []
     while controller.poll() is None:
         now = time.monotonic() - began
         times += [now] * (len(_SUBMITTED.findall(said.read_text())) - len(times))
