@@ -191,7 +191,7 @@ def _continuous(settings: Mapping[str, Any], examples: Sequence[int], n_rounds: 
 
 def _n_answers(settings: Mapping[str, Any]) -> int:
     """Answers of an adversarial row that are trained on."""
-    if "preference_weight" in settings:
+    if "loss" in settings:
         return 1 if settings["loss"] == "npo" else 2
     return sum(settings[name] != 0 for name in ("toward_weight", "away_weight"))
 

@@ -75,9 +75,12 @@ class Acceptance:
 
     def judged(self, seen: Sequence[SeenJob]) -> Judgement:
         """Every artifact hashed and decided on, with progress for people."""
+        if not sys.stderr.isatty():
+            return judge(seen, self.units, self.root_in)
         progress = Progress(sum(map(publishes, seen)), "verify", "job")
-        shown = progress.update if sys.stderr.isatty() else lambda: None
-        return judge(seen, self.units, self.root_in, shown)
+        result = judge(seen, self.units, self.root_in, progress.update)
+        progress.close()
+        return result
 
     def sample(self, judgement: Judgement) -> Sample:
         """The jobs to make again; see :func:`draw`."""

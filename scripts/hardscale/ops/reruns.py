@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from hardscale.artifacts.atomic import replacing
+from hardscale.artifacts.atomic import replacing, sync
 from hardscale.errors import ArtifactError
 from hardscale.ops.scratch import REPOSITORY
 from hardscale.ops.snakemake_metadata import SNAKEMAKE
@@ -208,12 +208,4 @@ def rewrite(output: str, change: Change, command: str, folder: Path = SNAKEMAKE)
         draft.write_text(json.dumps(record), encoding="utf-8")
         with contextlib.suppress(OSError):
             draft.chmod(mode)
-        _sync(draft)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(draft)
