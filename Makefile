@@ -2,6 +2,7 @@
 # make test    the whole quick test suite        make test-long   hours: real models, soak tests
 # make fuzz    mutated studies and broken files, bounded and seeded: COUNT=20000 FILES=2000 SEED=0
 # make lint    ruff, mypy, snakefmt, import-linter, snakemake --lint
+# make accept  a new version of the code takes over published artifacts, after a sample of them: COUNT=4 SEED=…
 # make status | du | gc | verify | slurm-check | slurm-profile   upkeep and clusters: docs/upkeep.md, docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Recipes take these from the environment: a path may hold blanks, quotes and braces.
 export STUDY PROFILE
 
-.PHONY: study report test test-unit test-studies test-chats test-slurm test-long fuzz lint format schema smollm2 status du gc verify repair slurm-check slurm-profile clean
+.PHONY: study report test test-unit test-studies test-chats test-slurm test-long fuzz lint format schema smollm2 status du gc verify repair accept slurm-check slurm-profile clean
 
 study: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/study.py --study "$$STUDY" --cores $(CORES)
@@ -77,6 +78,10 @@ verify: $(STAMP)
 
 repair: $(STAMP)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/verify.py --study "$$STUDY" --repair
+
+# COUNT and SEED have other values for `make fuzz`: here they count only when they are given.
+accept: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/accept.py --study "$$STUDY" $(if $(filter file,$(origin COUNT)),,--count $(COUNT)) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)
 
 # Whether this cluster will take the study, before 100 jobs are queued.
 slurm-check: $(STAMP)

@@ -19,7 +19,6 @@ from hardscale.ops.cli import (
 )
 from hardscale.ops.controller import cancel_left, claim, stop_on_signals
 from hardscale.plan.launching import Launch
-from hardscale.launch.arrays import mend_arrays
 from hardscale.launch.queue import cancel_waiting_orphans
 from hardscale.launch.state import end_run
 from hardscale.launch.silent_looks import keep_jobs_when_slurm_is_silent
@@ -34,7 +33,6 @@ STUDY_FILES = study_files(workflow)
 CPU = environment_file(workflow.basedir, "cpu")
 LM_EVAL = environment_file(workflow.basedir, "lm-eval")
 check_plan(JOBS, LAUNCH)
-mend_arrays()
 if workflow.is_main_process:
     claim()
     say_notes(STUDY, LAUNCH)

@@ -147,8 +147,15 @@ class Cluster:
 
     def end_slurmctld(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the controller alone: jobs run on, nobody answers. With SIGKILL what it did not save yet is lost."""
-        gone = [each for each in self._daemons if each.name == "slurmctld"]
+        self.end_daemon("slurmctld", how)
+
+    def end_daemon(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """End one daemon: ``slurmctld`` or ``slurmdbd``."""
+        gone = [each for each in self._daemons if each.name == name]
         end_all(gone, how)
+        for child in self._children:
+            if child.pid in {each.pid for each in gone}:
+                child.wait(HANG_SECONDS)  # its threads may outlast its main one
         self._children = [child for child in self._children if child.poll() is None]
         self._daemons = [each for each in self._daemons if each not in gone]
         self._write_record()
@@ -157,6 +164,13 @@ class Cluster:
         """Start the controller, from what the one before it saved, and wait until it answers."""
         self._start_daemon("slurmctld", ["-D", "-i", "-f", str(self.conf)])
         self._wait_until_answered("scontrol", "ping")
+
+    def begin_daemon(self, name: str) -> None:
+        """Start ``slurmctld`` or ``slurmdbd`` again and wait until it answers."""
+        if name == "slurmctld":
+            self.begin_slurmctld()
+        else:
+            self._begin_slurmdbd()
 
     # ------------------------------------------------------------ start
 
@@ -213,10 +227,13 @@ class Cluster:
         files = [f"--socket={socket}", "--skip-networking", f"--pid-file={self._run}/mariadbd.pid"]
         self._start_daemon("mariadbd", [*where, *files, *sizes, "--innodb-flush-log-at-trx-commit=0"])
         self._wait_until_answered("mariadb-admin", "--no-defaults", "-uroot", f"--socket={socket}", "ping")
-        self._start_daemon("slurmdbd", ["-D"], MYSQL_UNIX_PORT=socket)
-        self._wait_until_answered("sacctmgr", "-n", "list", "cluster")
+        self._begin_slurmdbd()
         for words in (["cluster", "throwaway"], ["account", "test"], ["user", place.user, "account=test"]):
             self.call("sacctmgr", "-i", "add", *words)
+
+    def _begin_slurmdbd(self) -> None:
+        self._start_daemon("slurmdbd", ["-D"], MYSQL_UNIX_PORT=f"{self._run}/mariadb.socket")
+        self._wait_until_answered("sacctmgr", "-n", "list", "cluster")
 
     def _start_node(self, name: str) -> None:
         (Path(str(self._run)) / "spool" / name).mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ class OnSlurm:
                 text=True,
                 start_new_session=True,
             )
-        _STARTED.append(controller)
+        end_with_test(controller)
         return controller
 
     @property
@@ -83,6 +83,11 @@ class OnSlurm:
 
     def tables(self) -> dict[str, bytes]:
         return {name: (self.run.results / "tables" / name).read_bytes() for name in TABLES}
+
+
+def end_with_test(controller: subprocess.Popen[str]) -> None:
+    """Let a controller be stopped at the end of its test, however that ends."""
+    _STARTED.append(controller)
 
 
 def end_controllers() -> None:

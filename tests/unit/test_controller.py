@@ -322,6 +322,17 @@ def test_jobs_that_slurm_still_has_of_an_ended_run_are_cancelled(monkeypatch: py
     assert cancelled == [1, 3]
 
 
+def test_a_run_that_ends_while_slurm_is_silent_says_what_goes_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def jobs(name: str) -> list[SlurmJob]:
+        raise slurm_queue.NoAnswer(f"squeue: no contact, asked for {name}")
+
+    monkeypatch.setattr(slurm_queue, "available", lambda: True)
+    monkeypatch.setattr(slurm_queue, "jobs", jobs)
+    cancel_left(SimpleNamespace(scheduler=SimpleNamespace(_executor=SimpleNamespace(run_uuid="uuid-1"))))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Slurm does not answer (squeue: no contact, asked for uuid-1): jobs that it has go on")
+
+
 def test_a_terminated_run_stops_its_jobs_and_then_itself(tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "sleeper.py").write_text(SLEEPER)

@@ -14,9 +14,9 @@ from hardscale.papers import values
 from hardscale.papers.chat_table import published_table, with_table
 from hardscale.papers.deviations import deviations, lines
 from hardscale.plan.jobs import Jobs
-from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.study import Study, parse_study, read_yaml
 from hardscale.settings.study_attacks import ATTACK_KINDS
+from hardscale.settings.study_defenses import DEFENSE_KINDS
 
 ROOT = Path(__file__).parents[2]
 GEMMA = "google/gemma-1.1-2b-it"

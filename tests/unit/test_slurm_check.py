@@ -7,7 +7,7 @@ import pytest
 from hardscale.errors import StudyError
 from hardscale.ops.cluster import Node, Partition, demands, disk_mb, gpus_of, minutes
 from hardscale.ops.profile import Profile, read_profile
-from hardscale.ops.slurm_check import CheckedSetup, fail, misfits, ok, optimizers, requeue, verdict, warn
+from hardscale.ops.slurm_check import CheckedSetup, fail, misfits, ok, optimizers, requeue, settings, verdict, warn
 from hardscale.settings.blocks import deep_merge
 from hardscale.settings.study import parse_study
 
@@ -179,6 +179,13 @@ def test_what_happens_to_lost_and_preempted_jobs(tmp_path):
     assert "slurm-requeue: true" in lost.text
     now.profile.values["slurm-requeue"] = True
     assert [finding.level for finding in requeue(now)] == ["ok", "warn"]
+
+
+def test_a_profile_that_asks_for_arrays_fails(tmp_path):
+    (found,) = settings(CheckedSetup(study(), profile(tmp_path, **{"slurm-array-jobs": "attack"})))
+    assert (found.level, found.topic) == ("FAIL", "profile")
+    assert f"{tmp_path}/config.yaml: slurm-array-jobs: " in found.text
+    assert list(settings(CheckedSetup(study(), profile(tmp_path)))) == []
 
 
 def test_an_optimizer_that_the_gpus_can_not_run_fails(tmp_path, monkeypatch):

@@ -120,20 +120,19 @@ class FakeSlurm:
     def __init__(self, folder: Path, monkeypatch) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        script = f'#!/bin/sh\ncase "$*" in *--array*) cat {folder}/tasks;; *) cat {folder}/jobs;; esac\n'
+        script = f"#!/bin/sh\ncat {folder}/jobs\n"
         for name, text in {"squeue": script, "sbatch": "#!/bin/sh\nexit 1\n"}.items():
             write(folder / name, text).chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
         self.says()
 
-    def says(self, *rows: tuple, tasks: Iterable[str] = ()) -> None:
+    def says(self, *rows: tuple) -> None:
         """Rows: id, state, comment, nodes, reason, work dir (here when absent)."""
         lines = []
         for number, state, *more in rows:
             comment, nodes, reason, place = [*more, *["", "", "", str(Path.cwd())][len(more) :]]
             lines.append("\x1f".join([str(number), state, "name", reason, "batch", nodes, comment, place]))
         (self._folder / "jobs").write_text("".join(f"{line}\n" for line in lines))
-        (self._folder / "tasks").write_text("".join(f"{line}\n" for line in tasks))
 
     def fails(self) -> None:
         write(self._folder / "squeue", "#!/bin/sh\necho 'slurm_load_jobs error: no contact' >&2\nexit 1\n")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hardscale.analysis.attacked import MODEL, AttackRows, CleanRows, matrix
 from hardscale.analysis.points import UNDEFENDED
-from hardscale.settings.defenses import defenses_that_train_on
+from hardscale.settings.study_defenses import defenses_that_train_on
 
 CELL = ("task", "family", "scale", "seed")
 ROUND_ZERO = "round 0"

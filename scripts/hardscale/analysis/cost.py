@@ -22,9 +22,9 @@ from hardscale.artifacts.schemas import METRICS, TIMING
 from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
 from hardscale.models.flops import continuous_passes, r2d2_passes
-from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.study import UNDEFENDED
 from hardscale.settings.study_attacks import attack_facts
+from hardscale.settings.study_defenses import DEFENSE_KINDS
 
 _str, _i64, _f64 = pa.string(), pa.int64(), pa.float64()
 #: Columns of tables/cost.parquet; null where a defense has no such number or nobody knows it.

@@ -16,8 +16,8 @@ from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import open_artifact
 from hardscale.errors import DataError
 from hardscale.evaluation.chat_tables import ChatAttack
-from hardscale.settings.defenses import defenses_that_train_on
 from hardscale.settings.study import UNDEFENDED
+from hardscale.settings.study_defenses import defenses_that_train_on
 
 BASE, REFUSAL_SFT, NO_ATTACK = "base", "refusal_sft", "no_attack"
 #: Name under which the requests as they are stand among the attacks.

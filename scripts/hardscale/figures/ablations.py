@@ -22,8 +22,8 @@ from hardscale.figures.axes import log_axis
 from hardscale.figures.frame import Entry, Panels, interval_key, line_key, point_key
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import LINES, MARKERS, attack_colors, in_style, message_figure, plain
-from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
 from hardscale.settings.study_attacks import attack_kinds
+from hardscale.settings.study_defenses import DEFENSE_KINDS, defenses_that_train_on
 
 ABOUT = About(place=90, victims="chat", tables=("utility", "losses", "cost"))
 

@@ -15,8 +15,8 @@ from hardscale.figures import data
 from hardscale.figures.frame import Entry, interval_key
 from hardscale.figures.series import wilson
 from hardscale.figures.style import MARKERS, plain
-from hardscale.settings.defenses import DEFENSE_KINDS, defenses_that_train_on
 from hardscale.settings.study_attacks import attack_facts, attack_kinds
+from hardscale.settings.study_defenses import DEFENSE_KINDS, defenses_that_train_on
 
 #: Table stem -> rows.
 Tables = Mapping[str, pd.DataFrame]

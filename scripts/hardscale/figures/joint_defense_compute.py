@@ -17,7 +17,7 @@ from hardscale.figures.frame import Entry, Panels, line_key, varying
 from hardscale.figures.series import as_points, draw_seeds, spread_keys
 from hardscale.figures.spec import FigureSpec
 from hardscale.figures.style import GREY, in_style, message_figure, plain
-from hardscale.settings.defenses import DEFENSE_KINDS
+from hardscale.settings.study_defenses import DEFENSE_KINDS
 
 ABOUT = About(place=140, victims="classifiers", tables=("cost",), only="continuous_classifiers")
 

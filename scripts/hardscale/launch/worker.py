@@ -62,7 +62,7 @@ def _run(job: str, spec: dict[str, Any], arguments: Any, outs: list[Path], group
     training = training_of(job)
     trainer, withheld = training.trainer, False
     if trainer is None:
-        from hardscale.settings.defenses import DEFENSE_KINDS
+        from hardscale.settings.study_defenses import DEFENSE_KINDS
 
         block = DEFENSE_KINDS[spec["settings"]["kind"]]
         trainer, withheld = block.trainer, block.victims == "chat"

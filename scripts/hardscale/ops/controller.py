@@ -130,10 +130,13 @@ def cancel_left(workflow: Any) -> None:
     """
     run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
     if run and slurm_queue.available():
-        with contextlib.suppress(slurm_queue.NoAnswer):
+        try:
             for job in slurm_queue.jobs(name=run):
                 if job.live:
                     slurm_queue.cancel(job.id)
+        except slurm_queue.NoAnswer as error:
+            said = f"Slurm does not answer ({error}): jobs that it has run on; the next run waits for those that run"
+            print(one_line(f"{said} and cancels the rest"), file=sys.stderr)
 
 
 def _tell_jobs() -> None:

@@ -194,7 +194,7 @@ def compare_artifacts(original: Path, before: dict[str, Any], remade: Path) -> A
             result.lines.append(f"{name} {_short(old)} -> {_short(new)}")
             if all(isinstance(value, int | float) for value in (old, new)):
                 result.grow(float(abs(old - new)))
-    result.notes += [f"setting {line}" for line in _settings(before["spec"], now["spec"])]
+    result.notes += [f"setting {line}" for line in setting_changes(before["spec"], now["spec"])]
     return result
 
 
@@ -230,11 +230,11 @@ def _tensor_difference(original: Path, remade: Path) -> float | None:
     return math.inf if math.isnan(largest) else largest
 
 
-def _settings(before: Any, now: Any, at: str = "") -> list[str]:
-    """``settings.n_candidates 8 -> 4`` for every setting that differs."""
+def setting_changes(before: Any, now: Any, at: str = "") -> list[str]:
+    """``settings.n_candidates 8 -> 4`` for every setting that differs; ``at`` is the place of both in the whole."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted({*before, *now})
-        return [line for name in names for line in _settings(before.get(name), now.get(name), f"{at}.{name}")]
+        return [line for name in names for line in setting_changes(before.get(name), now.get(name), f"{at}.{name}")]
     return [] if before == now else [f"{at.removeprefix('.')} {_short(before)} -> {_short(now)}"]
 
 

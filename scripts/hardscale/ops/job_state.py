@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,7 +81,7 @@ def survey(jobs: Jobs) -> Survey:
     """Look at the working directory: artifacts, notes, processes, Slurm's queue and logs."""
     steps = plan(jobs)
     started = snakemake_metadata.started()
-    slurm = Queue.ask(arrays=any("_" in (number or "") for number in started.values()))
+    slurm = Queue.ask()
     if slurm.problem and not _was_used(steps, started):
         slurm = Queue([])
     controller = find_controller()
@@ -166,34 +165,25 @@ class Queue:
         problem: why nothing is known, when Slurm is installed and does not answer.
     """
 
-    def __init__(
-        self, jobs: list[slurm_queue.SlurmJob], problem: str = "", tasks: dict[str, slurm_queue.SlurmJob] | None = None
-    ) -> None:
+    def __init__(self, jobs: list[slurm_queue.SlurmJob], problem: str = "") -> None:
         self.problem = problem
         self.by_id = {job.id: job for job in jobs}
-        self._tasks = tasks or {}
         here = os.path.realpath(".")
         self.here = [job for job in jobs if job.work_dir and os.path.realpath(job.work_dir) == here]
 
     @classmethod
-    def ask(cls, arrays: bool = False) -> Queue:
-        """The queue now; empty where there is no Slurm.
-
-        Args:
-            arrays: whether tasks of arrays are to be found by their numbers (``12_3``), which takes a second question.
-        """
+    def ask(cls) -> Queue:
+        """The queue now; empty where there is no Slurm."""
         if not slurm_queue.available():
             return cls([])
         try:
-            return cls(slurm_queue.jobs(), tasks=_array_tasks() if arrays else None)
+            return cls(slurm_queue.jobs())
         except slurm_queue.NoAnswer as error:
             return cls([], f"Slurm does not answer ({error})")
 
     def find(self, number: str | None) -> slurm_queue.SlurmJob | None:
-        """The job of a number as Snakemake notes it: ``12``, or ``12_3`` for a task of an array."""
-        if number is None:
-            return None
-        return self._tasks.get(number) or (self.by_id.get(int(number)) if number.isdigit() else None)
+        """The job of a number as Snakemake notes it."""
+        return self.by_id.get(int(number)) if number is not None and number.isdigit() else None
 
     def live(self, number: int) -> bool:
         """Whether a job lives; an unanswered question counts as yes."""
@@ -264,23 +254,6 @@ def _shown(job: slurm_queue.SlurmJob, progress: str) -> Live:
     if job.state in _WAITING:
         return Live(QUEUED, job.id, "", job.reason)
     return Live(RUNNING, job.id, job.nodes, "" if job.state == "RUNNING" else job.state, progress)
-
-
-def _array_tasks() -> dict[str, slurm_queue.SlurmJob]:
-    """Tasks of this user's arrays by array and index; Slurm gives a task a number of its own when it starts."""
-    command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F_%K|%A|%T|%N|%r"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30.0)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise slurm_queue.NoAnswer(f"squeue: {error}") from error
-    if done.returncode:
-        raise slurm_queue.NoAnswer(f"squeue: {done.stderr.strip()}")
-    rows = [line.split("|", 4) for line in done.stdout.splitlines()]
-    return {
-        row[0]: slurm_queue.SlurmJob(int(row[1]), row[2], "", reason=row[4], nodes=row[3])
-        for row in rows
-        if len(row) == 5 and row[1].isdigit()
-    }
 
 
 def ranks_here(ranks_folder: Path) -> bool:

@@ -88,12 +88,15 @@ def _answers(name: str, env: dict[str, str]) -> bool:
 
 
 def settings(now: CheckedSetup) -> Iterator[CheckResult]:
-    """The profile submits to Slurm at all."""
+    """The profile submits to Slurm at all, each job alone."""
     for key, value in (("executor", now.profile.values.get("executor")), ("launch", now.profile.launch.how)):
         if value != "slurm":
             where = "default-resources: launch" if key == "launch" else key
             jobs = "distributed jobs" if key == "launch" else "attacks"
             yield warn("profile", f"{now.profile.path}: {where}: found {value!r}; {jobs} do not go to Slurm")
+    if now.profile.values.get("slurm-array-jobs"):
+        said = "the executor's arrays lose jobs; take it out (docs/slurm.md)"
+        yield fail("profile", f"{now.profile.path}: slurm-array-jobs: {said}")
 
 
 def optimizers(now: CheckedSetup) -> Iterator[CheckResult]:

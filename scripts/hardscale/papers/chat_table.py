@@ -11,10 +11,10 @@ from hardscale.papers.values import PublishedBlock
 from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.blocks import Settings
 from hardscale.settings.chat import BehaviorSource, ChatTaskSettings, JudgeSettings, UtilitySource
-from hardscale.settings.defenses import DEFENSE_KINDS
 from hardscale.settings.perturbation import Perturbation
 from hardscale.settings.study import Study
 from hardscale.settings.study_attacks import parse_attack
+from hardscale.settings.study_defenses import DEFENSE_KINDS
 from hardscale.settings.utility import LmEvalSettings, MtBenchSettings, UtilitySettings
 from hardscale.untrusted.literal import markdown
 

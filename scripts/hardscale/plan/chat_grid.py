@@ -26,7 +26,7 @@ class ChatGrid:
     @property
     def needed(self) -> bool:
         """Whether the study has chat models or continuous defenses at all."""
-        return bool(self.cells) or bool(self.c_at_blocks)
+        return bool(self.cells or self.c_at_blocks or self.trained() or self.external())
 
     @property
     def cells(self) -> list[Cell]:

@@ -37,10 +37,9 @@ class Outputs:
 
     def tables_of(self, figure: str) -> list[str]:
         """Tables that a figure is drawn from besides runs and fits."""
+        wanted = self._tables(*(f"{stem}.parquet" for stem in figures()[figure].tables))
         made = set(self.tables())
-        return [
-            name for name in self._tables(*(f"{stem}.parquet" for stem in figures()[figure].tables)) if name in made
-        ]
+        return [table for table in wanted if table in made]
 
     def _tables(self, *names: str) -> list[str]:
         return [str(self._grid.layout.table(name)) for name in names]

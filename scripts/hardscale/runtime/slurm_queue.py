@@ -108,7 +108,7 @@ def recorded_state(job_id: int) -> str | None:
 
 
 def cancel(job_id: int, only_waiting: bool = False) -> None:
-    """Cancel a job, or of an array only what has not started; one that has ended is no error."""
+    """Cancel a job, or only if it still waits to start; one that has ended is no error."""
     _call(["scancel", *(["--state=PENDING"] if only_waiting else []), str(job_id)])
 
 

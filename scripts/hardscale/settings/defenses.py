@@ -7,9 +7,9 @@ Attacks" (arXiv 2405.15589) unless another source is named.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from hardscale.artifacts.rounds_plan import ramp
 from hardscale.settings.attack_base import Allowed
@@ -332,41 +332,3 @@ def training_attack(defense: Settings) -> InnerAttack | None:
     """The attack on embeddings that a defense trains against; None where it has none, or it is not known."""
     attack = getattr(defense, "attack", None)
     return attack if isinstance(attack, InnerAttack) else None
-
-
-def _blocks(base: type[Defense]) -> list[type[Defense]]:
-    """Every block below a base that has a kind of its own, in the order in which they are defined."""
-    below = [block for child in base.__subclasses__() for block in [child, *_blocks(child)]]
-    return [block for block in below if get_args(block.model_fields["kind"].annotation)]
-
-
-#: Kind -> the settings block of such a defense.
-DEFENSE_KINDS: dict[str, type[Defense]] = {
-    kind: block for block in _blocks(Defense) for kind in get_args(block.model_fields["kind"].annotation)
-}
-
-
-def _kind(values: Any) -> str:
-    found = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
-    return str(found or AdversarialRounds.model_fields["kind"].default)
-
-
-if TYPE_CHECKING:
-    AnyDefense = Defense
-else:
-    #: Any of them, told apart by ``kind``.
-    AnyDefense = Annotated[
-        Union[tuple(Annotated[block, Tag(kind)] for kind, block in DEFENSE_KINDS.items())],  # noqa: UP007
-        Discriminator(
-            _kind,
-            custom_error_type="defense_kind",
-            custom_error_message=f"kind must be one of {', '.join(map(repr, DEFENSE_KINDS))}",
-        ),
-    ]
-
-
-def defenses_that_train_on(what: str, victims: str | None = None) -> frozenset[str]:
-    """Kinds of the defenses that train against perturbations of a sort, of some victims or of all."""
-    return frozenset(
-        kind for kind, block in DEFENSE_KINDS.items() if block.trains_on == what and victims in (None, block.victims)
-    )

@@ -18,10 +18,10 @@ from hardscale.settings.bounds import Line, Name, Ranks, Seed, TaskName, Text, s
 from hardscale.settings.chat import ChatTaskSettings, JudgeSettings, ModelName
 from hardscale.settings.checks.every import check_study
 from hardscale.settings.checks.finals import attacked_cells, finals
-from hardscale.settings.defenses import AnyDefense
 from hardscale.settings.models import FamilySettings
 from hardscale.settings.selection import UNDEFENDED, AnalysisSettings, EvaluateRow, GridRow
 from hardscale.settings.study_attacks import AnyAttack, AnyTask
+from hardscale.settings.study_defenses import AnyDefense
 from hardscale.settings.study_file import read_yaml
 from hardscale.settings.tasks import DataSettings
 from hardscale.settings.training import FinetuneSettings

@@ -1,4 +1,4 @@
-"""Attacks as tasks of arrays: each asks for its own memory, none waits for ever, each answers for itself alone."""
+"""Attacks as Slurm jobs of their own: each asks for its own memory and answers for itself, none is forgotten."""
 
 import os
 import re
@@ -13,44 +13,34 @@ from runs import QUICK, OnSlurm, wait_until_nothing_lives
 from study_runs import StudyRun
 from waiting import HANG_SECONDS
 
-ROOT = Path(__file__).parents[2]
+PROFILE = Path(__file__).parents[2] / "profiles" / "slurm"
 PIECES = range(1, 7)
-#: The first task of an array outlasts the third, the second the first, and fails, once. 6 needs more memory.
+#: The first outlasts the third; the second outlasts the first, and fails, once. 6 needs more memory.
 SNAKEFILE = """
-import sys
-
-sys.path.insert(0, {scripts!r})
-from hardscale.launch.arrays import mend_arrays
-
-mend_arrays()
-
-
 rule all:
     input:
-        expand("out/{{i}}", i=range(1, 7)),
+        expand("out/{i}", i=range(1, 7)),
 
 
 rule piece:
     output:
-        "out/{{i}}",
+        "out/{i}",
     resources:
         mem_mb=lambda wildcards: 600 if wildcards.i == "6" else 200,
-        runtime=120,
     shell:
-        "task=$(printenv SLURM_ARRAY_TASK_ID || true); echo array $task >> ran.{{wildcards.i}};"
-        " scontrol show job -o $SLURM_JOB_ID | grep -o 'MinMemoryNode=[0-9]*' | sort -u > asked.{{wildcards.i}};"
-        ' case "$task" in'
+        "echo $SLURM_JOB_ID array $(printenv SLURM_ARRAY_TASK_ID || true) >> ran.{wildcards.i};"
+        " scontrol show job -o $SLURM_JOB_ID | grep -o 'MinMemoryNode=[0-9]*' | sort -u > asked.{wildcards.i};"
+        ' case "{wildcards.i}" in'
         " 1) if mkdir slow; then until [ -e ended.3 ]; do sleep 1; done; sleep 8; fi ;;"
         " 2) if mkdir failing; then until [ -e ended.1 ]; do sleep 1; done; sleep 5; exit 3; fi ;;"
-        " esac; touch {{output}} ended.$task"
+        " esac; touch {output} ended.{wildcards.i}"
 """
 
 
 def run(cluster, folder):
-    (folder / "Snakefile").write_text(SNAKEFILE.format(scripts=str(ROOT / "scripts")))
-    options = "--executor slurm --jobs 5 --retries 1 --keep-going --slurm-array-jobs piece"
-    options += " --slurm-status-command squeue --default-resources slurm_partition=batch"
-    command = [sys.executable, "-m", "snakemake", *options.split(), *QUICK, "--latency-wait", "3"]
+    """Fewer jobs at once than are ready, with the profile's settings."""
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    command = [sys.executable, "-m", "snakemake", "--profile", str(PROFILE), "--jobs", "4", *QUICK]
     with (folder / "said").open("w") as said:
         return subprocess.run(
             command,
@@ -63,12 +53,20 @@ def run(cluster, folder):
         ).returncode
 
 
-def test_each_task_of_an_array_asks_and_answers_for_itself(cluster, tmp_path):
+def submitted(said):
+    """Numbers of the executor's jobs as Snakemake tells them."""
+    return re.findall(r"has been submitted with SLURM jobid (\S+)", said)
+
+
+def test_each_job_asks_and_answers_for_itself(cluster, tmp_path):
     status = run(cluster, tmp_path)
-    assert status == 0, (tmp_path / "said").read_text()
+    said = (tmp_path / "said").read_text()
+    assert status == 0, said
     runs = {i: (tmp_path / f"ran.{i}").read_text().split("\n")[:-1] for i in PIECES}
-    assert sorted(len(lines) for lines in runs.values()) == [1, 1, 1, 1, 1, 2], runs  # the one that failed ran again
-    assert [lines[0] for lines in runs.values() if len(lines) == 2] == ["array 2"], runs
+    assert {i: len(lines) for i, lines in runs.items()} == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1, 6: 1}, said
+    assert sorted(line for lines in runs.values() for line in lines) == sorted(
+        f"{number} array" for number in submitted(said)
+    ), "each job ran once, and none as a task of an array"
     asked = {i: int((tmp_path / f"asked.{i}").read_text().partition("=")[2]) for i in PIECES}
     assert all((asked[i] >= 600) == (i == 6) for i in PIECES), asked
 
@@ -83,7 +81,9 @@ def test_a_study_with_more_attacks_than_jobs_at_once_comes_to_its_end(sources, t
     study = OnSlurm(StudyRun(sources, config, tmp_path), cluster.env)
     assert study.finish("--jobs", "4") == 0, study.said
     assert not re.search("^Error in rule", study.said, re.MULTILINE), study.said
-    assert "Submitted array job" in study.said
+    numbers = submitted(study.said)
+    assert len(numbers) == 24, "none is submitted twice"
+    assert all(number.isdigit() for number in numbers), numbers
     assert len(list(study.run.results.glob("attacks/**/manifest.json"))) == 24
     verified = study.run.snakemake("verify")
     assert verified.status == 0, verified.text
