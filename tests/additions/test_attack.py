@@ -76,9 +76,8 @@ class Added:
 
     def add(self) -> None:
         """What an author of an attack writes."""
-        package = self.sources / "scripts/hardscale"
-        shutil.copy2(EXAMPLE / "repeat.py", package / "attacks/repeat.py")
-        with (package / "settings/attacks.py").open("a", encoding="utf-8") as blocks:
+        shutil.copytree(EXAMPLE / "scripts", self.sources / "scripts", dirs_exist_ok=True)
+        with (self.sources / "scripts/hardscale/settings/attacks.py").open("a", encoding="utf-8") as blocks:
             blocks.write((EXAMPLE / "block.py.txt").read_text(encoding="utf-8"))
 
 
