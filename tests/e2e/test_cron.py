@@ -148,8 +148,8 @@ def test_a_changed_attack_constant_is_invisible_to_check_and_caught_by_a_sample(
     changed = StudyRun(copy_sources(tmp_path_factory.mktemp("changed")), copy.config, copy.folder)
     path = changed.sources / "scripts" / "hardscale" / "attacks" / "gcg.py"
     text = path.read_text()
-    assert text.count("options.n_candidates, state.rng") == 1
-    path.write_text(text.replace("options.n_candidates, state.rng", "options.n_candidates - 1, state.rng"))
+    assert text.count("settings.n_candidates, state.rng") == 1
+    path.write_text(text.replace("settings.n_candidates, state.rng", "settings.n_candidates - 1, state.rng"))
 
     checked = cron(changed, "check")
     assert checked.status == 0, checked.text

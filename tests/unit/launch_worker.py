@@ -51,7 +51,8 @@ def wait_for_each_other(job: str, rank: int, world: int, meeting: Path | None) -
     import torch.distributed as dist
 
     from hardscale.runtime import pulse
-    from hardscale.training.distributed import Group, Meeting
+    from hardscale.training.distributed import Group
+    from hardscale.training.meeting import Meeting
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(

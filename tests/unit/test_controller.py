@@ -330,7 +330,7 @@ def test_a_run_that_ends_while_slurm_is_silent_says_what_goes_on(monkeypatch: py
     monkeypatch.setattr(slurm_queue, "jobs", jobs)
     cancel_left(SimpleNamespace(scheduler=SimpleNamespace(_executor=SimpleNamespace(run_uuid="uuid-1"))))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("Slurm does not answer (squeue: no contact, asked for uuid-1): jobs that it has go on")
+    assert line.startswith("Slurm does not answer (squeue: no contact, asked for uuid-1): jobs that it has run on")
 
 
 def test_a_terminated_run_stops_its_jobs_and_then_itself(tmp_path: Path) -> None:

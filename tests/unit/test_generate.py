@@ -140,7 +140,7 @@ def test_memory_that_runs_out_is_met_with_smaller_batches(
     monkeypatch.setattr(generate._Writer, "_logits", small)
     assert reply(model, TOKENIZER, PROMPTS, 6, sample=sample, budget=budget) == expected
     assert budget.halvings and sizes[0] == 5
-    assert capsys.readouterr().err.count("out of memory; going on") == budget.halvings
+    assert capsys.readouterr().err.count("out of memory; continuing") == budget.halvings
     monkeypatch.setattr(generate._Writer, "_logits", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(ModelError, match="prompt 3: out of memory with a single prompt"):
         reply(model, TOKENIZER, PROMPTS, 6)

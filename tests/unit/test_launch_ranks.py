@@ -28,7 +28,7 @@ def light_worker(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
 
-def ranks_folder(job, tmp_path, ranks=2, **more):
+def launched(job, tmp_path, ranks=2, **more):
     run_ranks([job, str(tmp_path)], ranks, tmp_path / "state", "local", "test", worker="launch_worker", **more)
 
 
@@ -48,7 +48,7 @@ def test_ranks_get_their_environment_and_the_terminal_shows_rank_0(tmp_path, mon
     log = tmp_path / "job.log"
     terminal = io.StringIO()
     monkeypatch.setattr("hardscale.runtime.console._terminal", terminal)
-    ranks_folder("works", tmp_path, threads=3, log=log)
+    launched("works", tmp_path, threads=3, log=log)
     meeting = tmp_path / "state" / "ranks" / "meeting"
     assert [(tmp_path / f"rank{r}").read_text() for r in range(2)] == [f"2 {r} {meeting} 3" for r in range(2)]
     assert terminal.getvalue().count("[test] a line for the terminal") == 1
@@ -60,7 +60,7 @@ def test_ranks_get_their_environment_and_the_terminal_shows_rank_0(tmp_path, mon
 
 def test_the_first_error_ends_the_others_and_is_the_message(tmp_path):
     with pytest.raises(TrainingError, match=r"rank 1 of 2 failed; its last line: loss is not finite at step 3"):
-        ranks_folder("fails", tmp_path)
+        launched("fails", tmp_path)
     assert not ranks_alive(tmp_path)  # the other one would never end
 
 
@@ -69,7 +69,7 @@ def test_the_rank_that_others_wait_for_in_vain_is_named_with_its_place(job, tmp_
     log = tmp_path / "job.log"
     place = r"rank 1 of 2 did not get on .* it stood in stand_still, .*launch_worker.py:\d+; the stacks .*job.log"
     with pytest.raises(TrainingError, match=place):
-        ranks_folder(job, tmp_path, log=log)
+        launched(job, tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     first, second = log.read_text().split("--- rank1.log\n")
     waits_in = "in all_reduce" if job == "hangs in a collective" else "/training/meeting.py"
@@ -110,21 +110,21 @@ def test_stacks_that_come_late_are_waited_for_to_their_end(tmp_path, monkeypatch
 
 def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
     with pytest.raises(TrainingError, match=r"^loss is not finite at step 3"):
-        ranks_folder("fails", tmp_path, ranks=1)
+        launched("fails", tmp_path, ranks=1)
     with pytest.raises(TrainingError, match=r"^ValueError: a bug"):
-        ranks_folder("crashes", tmp_path, ranks=1)
+        launched("crashes", tmp_path, ranks=1)
 
 
 def test_a_killed_rank_is_named_with_its_last_line(tmp_path):
     log = tmp_path / "job.log"
     with pytest.raises(TrainingError, match=r"rank 1 of 2 died without a word.*last line: about to die"):
-        ranks_folder("dies", tmp_path, log=log)
+        launched("dies", tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     assert "a library's line of rank 1" in log.read_text()
 
 
 def test_code_85_starts_the_distributed_job_again(tmp_path):
-    ranks_folder("again", tmp_path, ranks=1)
+    launched("again", tmp_path, ranks=1)
     assert (tmp_path / "second").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_second_driver_waits_for_the_orphans_of_the_first(tmp_path):
     process = driver("saves", tmp_path)
     process.kill()
     process.wait()
-    ranks_folder("works", tmp_path)  # would meet the old ranks otherwise
+    launched("works", tmp_path)  # would meet the old ranks otherwise
     assert (tmp_path / "saved0").exists() and (tmp_path / "saved1").exists()
     assert not ranks_alive(tmp_path)
 

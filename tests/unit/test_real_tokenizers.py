@@ -190,8 +190,10 @@ def test_classifiers_are_attacked_as_their_text_says(pair: Pair, method: str) ->
 def check(pair: Pair, position: str, kind: str, requests: Any = REQUESTS) -> None:
     """One row of the table."""
     found = measure(pair, position, kind, requests)
-    if kind in ("gcg", "adaptive", "embedding"):
+    if kind == "gcg":  # begins with "!", which no tokenizer reads apart twenty times in a row
         assert found.starts == {"separated": len(requests)}
+    elif kind in ("adaptive", "embedding"):  # begin with "@&"
+        assert set(found.starts) <= {"said", "separated"} and sum(found.starts.values()) == len(requests)
     assert found.survived is None or found.survived >= 0.5
     assert found.retokenized is None or found.retokenized <= 0.05
     assert found.agrees

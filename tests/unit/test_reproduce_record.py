@@ -9,7 +9,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.figures.style import save
 from hardscale.ops import drift
 from hardscale.ops.cron import summary
-from hardscale.ops.drift import DRIFT as COLUMNS
+from hardscale.ops.drift import DRIFT_RECORD as COLUMNS
 from hardscale.ops.drift import MOST_ROWS, append, draw
 from hardscale.ops.outcome import DAMAGED, DRIFT, MEANING, OK, Finding, exit_status
 

@@ -398,7 +398,7 @@ def slow(group):
     import time
 
     from hardscale.runtime import pulse
-    from hardscale.training.distributed import Meeting
+    from hardscale.training.meeting import Meeting
 
     group = dataclasses.replace(group, meeting=Meeting(group.rank, group.world, 8.0))
     pulse.start(8.0, group.meeting.beat)

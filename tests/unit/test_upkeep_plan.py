@@ -62,12 +62,14 @@ def test_every_output_is_made_by_its_rule(run, steps):
 
 
 def test_logs_and_benchmarks_lie_beside_each_other_and_slurm_names_an_attack_as_its_output_does():
-    rules = {path.name: path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk")}
-    for text in rules.values():
-        places = re.findall(r'f"\{ROOT\}/benchmarks/(\S+)\.tsv"', text)
-        assert places == [log for log in re.findall(r'f"\{ROOT\}/logs/(\S+)\.log"', text) if log != "verify"]
-    outputs = re.search(r"output:\n\s+manifest=f\"(\S+)\"", rules["attack.smk"])[1]
-    assert re.findall(r"\{\{(\w+)\}\}", outputs) == ["lineage", "round", "part"]
+    for job in jobs_of().all():
+        log, benchmark = (path.partition("/s/")[2] for path in (job.log, job.benchmark))
+        assert log.removeprefix("logs/").removesuffix(".log") == benchmark.removeprefix("benchmarks/").removesuffix(
+            ".tsv"
+        )
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        assert not re.search(r"ROOT\}?/", path.read_text()), f"{path.name} spells a path that the job table has"
+    assert re.findall(r"\{(\w+)\}", jobs_of().attack.outputs.manifest) == ["lineage", "round", "part"]
     attack = next(step for step in plan(jobs_of()) if step.rule == "attack")
     assert attack.slurm_comment == "rule_attack_wildcards_password_match_nano_a_s0_none_00_gcg"
 

@@ -29,7 +29,7 @@ IN_VAIN = re.compile(r"timed ?out|timeout|no sign of life", re.IGNORECASE)
 _DUMP = re.compile(r"^Timeout \(\d+:\d\d:\d\d(?:\.\d+)?\)!\n((?:(?:Thread |  ).*\n|\n)+)", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$', re.MULTILINE)
 #: Code in which a rank waits for others.
-_WAITING = ("/torch/distributed/", "/deepspeed/comm/", "/hardscale/training/distributed.py")
+_WAITING = ("/torch/distributed/", "/deepspeed/comm/", "/hardscale/training/meeting.py")
 
 
 class Watch(ABC):

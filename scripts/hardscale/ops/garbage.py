@@ -27,7 +27,7 @@ DRAFT, STATE, WEIGHTS, SLURM_LOG, ORPHAN = "draft", "state", "weights", "Slurm l
 _DRAFT_SECONDS = 3600.0
 _DAY = 86400.0
 #: What a training job needs no more when it is done. Its record of what it published is small and stays.
-_STATE_FOLDERS = ("checkpoints", "finished", "carry", "ranks", "ranks")  # the last: of an earlier version
+_STATE_FOLDERS = ("checkpoints", "finished", "carry", "ranks", "gang")  # the last: of an earlier version
 #: What a training job's state folder is known by.
 _STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
 #: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
