@@ -110,9 +110,10 @@ if JOBS.chat.cells:
         params:
             spec=JOBS.collect_utility.spec,
             root=ROOT,
+            tables=JOBS.collect_utility.folder,
             code=JOBS.collect_utility.code,
         message:
             "collect utility and losses"
         shell:
             'python "$HARDSCALE_SCRIPTS"/collect_utility.py --spec {params.spec:q} --root {params.root:q}'
-            " --out {params.root:q}/tables --log {log:q}"
+            " --out {params.tables:q} --log {log:q}"

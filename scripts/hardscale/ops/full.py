@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from hardscale.artifacts import paths
 from hardscale.errors import DataError
 from hardscale.ops.outcome import FAILED, MISSING, Finding
 from hardscale.ops.rates import FALSE_ALARM_RATE, compare_rates, paired, table_rates
@@ -25,7 +26,7 @@ def fresh_folder(directory: Path, root_in: Path, today: datetime.date) -> Path:
     number = 1
     while True:
         folder = directory / RUNS / (today.isoformat() + (f"-{number}" if number > 1 else ""))
-        if not (folder / root_in / "tables" / "summary.md").is_file():
+        if not paths.table(folder / root_in, "summary.md").is_file():
             return folder
         number += 1
 
@@ -61,7 +62,7 @@ def _by_rates(root: Path, reference: Reference, false_alarm_rate: float) -> list
     if pinned is None:
         return [Finding(what, MISSING, "a copy of the pinned table", "nothing; pin again with --replace")]
     try:
-        expected, found = table_rates(pinned), table_rates(root / "tables" / _RUNS_TABLE)
+        expected, found = table_rates(pinned), table_rates(paths.table(root, _RUNS_TABLE))
     except DataError as error:
         return [Finding(what, FAILED, "a table of runs", str(error))]
     gone = [Finding(f"{what}: {name}", MISSING, "a rate", "nothing") for name in expected if name not in found]

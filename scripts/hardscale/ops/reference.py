@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.atomic import replacing
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, read_manifest, self_digest, sha256_file, verify
 from hardscale.errors import ArtifactError, DataError
@@ -25,7 +26,8 @@ from hardscale.ops.outcome import BROKEN, DAMAGED, DIFFERS, MISSING, SAME, Findi
 from hardscale.plan.paths import RESULTS
 
 #: Folders beside the artifacts; what lies there is no artifact, or not a finished one.
-_BESIDE = frozenset({"state", "logs", "benchmarks", "tables", "figures", "drift", "reference"})
+_PLACES = (paths.STATE, paths.LOG, paths.BENCHMARK, paths.TABLE, paths.FIGURE)
+_BESIDE = frozenset({"drift", "reference", *(place.partition("/")[0] for place in _PLACES)})
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def copies(path: Path) -> Path:
 
 def tables_of(root: Path) -> list[Path]:
     """The tables that are pinned and compared."""
-    return sorted((root / "tables").glob("*.parquet"))
+    return sorted((root / paths.top(paths.TABLE)).glob("*.parquet"))
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST, canonical_json, open_artifact
 from hardscale.artifacts.publish import fresh_draft, put_in_place
 from hardscale.errors import DataError
@@ -65,7 +66,7 @@ def store(results: Path, home: Path, name: str | None = None) -> Path:
         ArtifactError: a model is unfinished.
     """
     for table in (CLAIMS_FILE, SUMMARY_FILE):
-        if not (results / "tables" / table).is_file():
+        if not paths.table(results, table).is_file():
             raise DataError(f"{results}: no tables/{table}; run the study to its end first (make study)")
     run = _facts(results)
     folder = home / results.resolve().name / (name or _name(run["machine"], results))
@@ -73,7 +74,7 @@ def store(results: Path, home: Path, name: str | None = None) -> Path:
     try:
         draft.mkdir()
         for table in (CLAIMS_FILE, SUMMARY_FILE):
-            shutil.copyfile(results / "tables" / table, draft / table)
+            shutil.copyfile(paths.table(results, table), draft / table)
         (draft / RUN_FILE).write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         put_in_place(draft, folder)
     finally:
@@ -108,7 +109,7 @@ def _read(study: str, folder: Path) -> StoredRun:
 
 def _facts(results: Path) -> dict[str, Any]:
     """Machine, versions and a digest of the weights, from the manifests of all models."""
-    folders = sorted(path.parent for path in (results / "models").rglob(MANIFEST))
+    folders = sorted(path.parent for path in (results / paths.top(paths.MODEL)).rglob(MANIFEST))
     manifests = {str(folder.relative_to(results)): open_artifact(folder, "model") for folder in folders}
     weights = {
         name: manifest["files"][_WEIGHTS]["sha256"]
