@@ -28,7 +28,6 @@ from hardscale.ops.preflight import check_plan, check_sources
 STUDY = study_of(workflow)
 JOBS = Jobs(STUDY)
 LAUNCH = Launch.of_profile(workflow.resource_settings.default_resources)
-ROOT = str(JOBS.layout.root)
 STUDY_FILES = study_files(workflow)
 CPU = environment_file(workflow.basedir, "cpu")
 LM_EVAL = environment_file(workflow.basedir, "lm-eval")

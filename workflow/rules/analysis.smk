@@ -20,7 +20,7 @@ rule collect:
         head=1,
     params:
         spec=JOBS.collect.spec,
-        root=ROOT,
+        root=JOBS.root,
         code=JOBS.collect.code,
     message:
         "collect all runs"
@@ -104,7 +104,7 @@ rule cost:
         head=1,
     params:
         spec=JOBS.cost.spec,
-        root=ROOT,
+        root=JOBS.root,
         code=JOBS.cost.code,
     message:
         "add up the cost of the defenses"

@@ -22,7 +22,7 @@ rule verify:
     conda:
         CPU
     params:
-        root=ROOT,
+        root=JOBS.root,
         configfiles=STUDY_FILES,
     shell:
         'python "$HARDSCALE_SCRIPTS"/verify.py --root {params.root:q} --configfile {params.configfiles:q} --log {log:q}'

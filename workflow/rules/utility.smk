@@ -109,7 +109,7 @@ if JOBS.chat.cells:
             head=1,
         params:
             spec=JOBS.collect_utility.spec,
-            root=ROOT,
+            root=JOBS.root,
             tables=JOBS.collect_utility.folder,
             code=JOBS.collect_utility.code,
         message:

@@ -154,6 +154,10 @@ class Jobs:
         """What a job asks of a machine."""
         return self._estimates.of(job.kind, job.beside)
 
+    def root(self, _wildcards: object = None) -> str:
+        """The study's folder; a rule takes it as a function, since lint holds a string for a file's prefix."""
+        return str(self.layout.root)
+
     @property
     def leases(self) -> str:
         """Where attacks say what they are making."""
