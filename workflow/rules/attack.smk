@@ -5,7 +5,7 @@ rule attack:
     input:
         victim=JOBS.attack.inputs.victim,
         task=JOBS.attack.inputs.task,
-        helpers=JOBS.helpers.models,
+        helpers=JOBS.attack.inputs.helpers,
         texts=JOBS.attack.files.texts,
     output:
         manifest=JOBS.attack.outputs.manifest,

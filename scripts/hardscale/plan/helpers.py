@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,15 @@ class AttackHelpers:
         """Inputs of an attack besides its victim: the models that play a role in it."""
         return manifests(dict.fromkeys(self._folders(wildcards).values()))
 
-    def roles(self, wildcards: Any) -> list[str]:
-        """Arguments of an attack: which of those models plays which role."""
-        found = self._folders(wildcards).items()
-        return [word for role, folder in found for word in ("--helper", f"{role}={folder}")]
+    @property
+    def roles(self) -> Callable[[Any], list[str]] | list[str]:
+        """Params function: arguments of an attack, which of those models plays which role; none where none does."""
+
+        def found(wildcards: Any) -> list[str]:
+            models = self._folders(wildcards).items()
+            return [word for role, folder in models for word in ("--helper", f"{role}={folder}")]
+
+        return found if self.needed else []
 
     def beside(self, wildcards: Any) -> Collection[tuple[str, str]]:
         """Family and scale of each model that an attack holds besides its victim; a model counts once."""

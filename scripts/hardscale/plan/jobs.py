@@ -299,8 +299,9 @@ class Jobs:
                 SimpleNamespace(lineage=lineage, round=paths.round_number(number), part=part)
                 for lineage, number, part in self.grid.attacks()
             ),
-            inputs=self._evaluated(helpers=self.helpers.models) if self.helpers.needed else self._evaluated(),
-            files=SimpleNamespace(texts=self.inputs.attack_files),
+            # Snakemake calls a function for every job of a plan; a study of thousands of attacks may need none.
+            inputs=self._evaluated(helpers=self.helpers.models if self.helpers.needed else []),
+            files=SimpleNamespace(texts=self.inputs.attack_files if self.chat.cells else []),
             spec=self.specs.attack,
             code=self.codes.attack,
             beside=self.helpers.beside,
@@ -406,4 +407,16 @@ class Jobs:
         """A rule of a kind; its code is that of the kind's modules unless told otherwise."""
         made = instances if callable(instances) else lambda: instances
         code = more.pop("code", None) or self.codes.of(*kind.modules)
-        return Job(kind, str(self.layout.root), more.pop("rule", kind.name), made, code=code, **more)
+        told = {"spec": _function(more.pop("spec", None)), "code": _function(code)}
+        for name in more.keys() & {"inputs", "files"}:
+            told[name] = SimpleNamespace(**{key: _function(value) for key, value in vars(more.pop(name)).items()})
+        return Job(kind, str(self.layout.root), more.pop("rule", kind.name), made, **told, **more)
+
+
+def _function(value: Any) -> Any:
+    """A method as a plain function of the wildcards; anything else as it is.
+
+    Snakemake looks up the parameters of every function several times for each job of a plan, which takes twice as long
+    for a method.
+    """
+    return (lambda wildcards: value(wildcards)) if callable(value) else value

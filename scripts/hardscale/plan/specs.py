@@ -6,6 +6,7 @@ changes and only then. Every method that takes ``wildcards`` is a params functio
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hardscale.artifacts.digest import code_digest, versions_digest
@@ -33,6 +34,7 @@ class Specs:
         self._grid, self._study = grid, grid.study
         #: Told to every job that trains or measures; all others compute the same way whatever the study says.
         self._numerics = {KEY: self._study.instruction_set}
+        self._deviations = cache(lambda chat: deviations.lines(self._study, chat=chat))
 
     # --- before attacks and defenses --------------------------------------------------------------------------------
 
@@ -197,11 +199,11 @@ class Specs:
         """Where the study differs from the published runs, in what a figure is about, as captions take it in."""
         victims = figures()[wildcards.figure].victims
         chat = None if victims == "any" else victims == "chat"
-        return restructured("; ".join(deviations.lines(self._study, chat=chat)))
+        return restructured("; ".join(self._deviations(chat)))
 
     def all_deviations(self, wildcards: Any = None) -> str:  # noqa: ARG002
         """The same in everything, as JSON."""
-        return canonical_json(deviations.lines(self._study)).replace("<", "\\u003c")  # why: see caption_note
+        return canonical_json(self._deviations(None)).replace("<", "\\u003c")  # why: see caption_note
 
     def scratch_families(self, wildcards: Any = None) -> list[str]:  # noqa: ARG002
         """Names, as captions take them in, of the families whose pretraining compute is this study's own."""
