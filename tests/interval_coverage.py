@@ -13,7 +13,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,11 @@ from simulate import LN10, World, draw
 SATURATED = 0.75
 _BEGIN, _END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 Interval = tuple[float, float, str]
+
+
+#: Kinds of which more draws are made: five models with nothing in common cover in .976 of draws, and the bound of .98
+#: lies within one standard error of 1,000 draws.
+FINER = {"share": 4}
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ def measure(case: Case, draws: int) -> dict[str, Any]:
 def table_of(chosen: list[Case], draws: int, processes: int) -> pd.DataFrame:
     """Every case measured, in their order."""
     with ProcessPoolExecutor(processes) as pool:
-        return pd.DataFrame(list(pool.map(partial(measure, draws=draws), chosen)))
+        counts = [draws * FINER.get(case.kind, 1) for case in chosen]
+        return pd.DataFrame(list(pool.map(measure, chosen, counts)))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -217,7 +222,8 @@ def main() -> None:
     if args.docs:
         before, rest = args.docs.read_text(encoding="utf-8").split(_BEGIN)
         after = rest.split(_END)[1]
-        body = f"{_BEGIN}\n{args.draws} draws a case.\n\n{markdown(table)}{_END}"
+        said = ", ".join([f"{args.draws:,} draws a case", *(f"{args.draws * n:,} of a {k}" for k, n in FINER.items())])
+        body = f"{_BEGIN}\n{said}.\n\n{markdown(table)}{_END}"
         args.docs.write_text(before + body + after, encoding="utf-8")
 
 
