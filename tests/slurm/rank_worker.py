@@ -32,7 +32,7 @@ def main(job: str, argv: list[str], meeting: Path | None) -> None:
         if job == "dies" and rank == 1 and count == 3:
             print("about to die", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-        if stopping.told:
+        if stopping.received:
             kept.write_text(str(count))
             say(f"saved at {count}")
             raise SystemExit(85)

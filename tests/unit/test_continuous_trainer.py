@@ -199,7 +199,7 @@ def test_the_ablation_and_refusal_training(unbroken, made, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"normalise": "microbatch_mean", "micro_batch": 2},
+        {"normalize": "microbatch_mean", "micro_batch": 2},
         {"away_loss": "log_1_minus_p", "cutoff_form": "published", "toward_cutoff": 9.0},
         {"dropout_in_attack": True, "lora": LORA},
         {"attack": {"steps": 1, "step_size": 0.3, "eps": 0.3, "positions": "suffix", "n_suffix_tokens": 2}},
@@ -209,7 +209,7 @@ def test_the_ablation_and_refusal_training(unbroken, made, tmp_path):
 def test_options_of_c_advul(made, tmp_path, changes):
     metrics, terms = trained(spec(**changes), made, tmp_path)
     assert all(row["grad_norm"] > 0 for row in metrics)
-    if "normalise" in changes:
+    if "normalize" in changes:
         one, _ = trained(spec(**changes), made, tmp_path / "again", world=2)
         assert losses(one) == pytest.approx(losses(metrics), abs=1e-5)
         plain = 0.5 * terms[0]["toward"] + 0.5 * terms[0]["away"] + terms[0]["utility"]

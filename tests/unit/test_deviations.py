@@ -117,7 +117,7 @@ OTHER: dict[str, Any] = {
     "init": "uniform_ball",
     "positions": "user",
     "keep": "best",
-    "normalise": "global",
+    "normalize": "global",
     "quantize": None,
     "targets": ["q_proj"],
     "betas": [0.8, 0.999],

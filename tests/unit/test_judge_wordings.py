@@ -77,10 +77,10 @@ def test_contradictions_are_refused(kind: str, more: dict[str, Any], message: st
 
 def test_our_own_words_are_called_so_in_every_table() -> None:
     judges = [settings(kind, wording="own") for kind in ("harmbench", "rubric")]
-    seats = panel.panel(judges, {"judge0": Path("a"), "judge1": Path("b")})
-    assert [seat.name for seat in seats[:2]] == ["harmbench-own-words-f-s", "rubric-own-words-f-s"]
-    assert len({seat.prompt_sha256 for seat in seats}) == 3  # two questions, and None of judges that are no models
-    assert all(seat.wording is None for seat in seats)
+    members = panel.panel(judges, {"judge0": Path("a"), "judge1": Path("b")})
+    assert [member.name for member in members[:2]] == ["harmbench-own-words-f-s", "rubric-own-words-f-s"]
+    assert len({member.prompt_sha256 for member in members}) == 3  # two questions, None of other judges
+    assert all(member.wording is None for member in members)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -274,8 +274,8 @@ def test_the_panel_has_the_named_judges_first_and_the_free_ones_always() -> None
         JudgeSettings(kind="rubric", model=model, wording="own"),
         JudgeSettings(kind="copyright"),
     ]
-    seats = panel.panel(settings, {"judge0": Path("a"), "judge2": Path("b")})
-    assert [seat.name for seat in seats] == [
+    members = panel.panel(settings, {"judge0": Path("a"), "judge2": Path("b")})
+    assert [member.name for member in members] == [
         "rubric-own-words-f-s",
         "rules-anywhere",
         "rubric-own-words-f-s-2",
@@ -283,7 +283,7 @@ def test_the_panel_has_the_named_judges_first_and_the_free_ones_always() -> None
         "rules-prefix",
         "target-likelihood",
     ]
-    judged = panel.judge_all(seats[3:] + seats[1:2], [item("Here is the word you want: apple.")])
+    judged = panel.judge_all(members[3:] + members[1:2], [item("Here is the word you want: apple.")])
     assert {name: said[0].complied for name, said in judged.items()} == {
         "copyright": None,
         "rules-prefix": True,

@@ -69,7 +69,7 @@ def run(settings: Adaptive, call: Call) -> list[AttackResult]:
     model.remember([layout.head for layout in layouts])
     states = []
     for i, (layout, key) in enumerate(zip(layouts, call.keys, strict=True)):
-        record = Record(layout.before, layout.after, model.ledger(i, call.shape))
+        record = Record(layout.before, layout.after, model.flop_counter(i, call.shape))
         states.append(_State(i, layout, record, _rng(call, "adaptive", key), list(layout.attack)))
     for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
@@ -119,7 +119,7 @@ def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_repla
         if reading is None:
             continue
         state, scored[i] = states[i], 1
-        reading.pay(state.record.ledger)
+        reading.pay(state.record.counter)
         state.n_scored += 1
         state.n_retokenized += not stands(codec, state.place, tried[i], reading.tokens)
         if state.held is None or reading.rank < state.held[2].rank:

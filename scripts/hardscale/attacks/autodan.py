@@ -82,7 +82,7 @@ def run(settings: AutoDan, call: Call) -> list[AttackResult]:
         if iteration > 1:
             next_populations([state.search for state in alive], iteration - 2, settings, synonyms, mutator)
             for state in alive:
-                charge(state.record.ledger, state.search.answers)
+                charge(state.record.counter, state.search.answers)
         counts = _score(victim, codec, alive)
         for state, count in zip(alive, counts, strict=True):
             _close(codec, state, count)
@@ -97,9 +97,9 @@ def _start(call: Call, requests: Sequence[Request], settings: AutoDan, pool: Pre
     first = first_population(settings.population, random.Random(derive_seed(call.seed, "autodan", "pool")), pool)
     states = []
     for i, (request, key) in enumerate(zip(requests, call.keys, strict=True)):
-        ledger = call.victim.ledger(i, call.shape)
+        counter = call.victim.flop_counter(i, call.shape)
         search = Search(random.Random(derive_seed(call.seed, "autodan", key)), list(first))
-        record = Record(request.before, request.text + request.after, ledger)
+        record = Record(request.before, request.text + request.after, counter)
         states.append(_State(i, request, search, record, notes={"pool_sha256": pool.number, "n_trimmed": 0}))
     return states
 
@@ -115,7 +115,7 @@ def _score(victim: Victim, codec: Codec, states: Sequence[_State]) -> list[int]:
     ]
     prompts = [(state.example, state.prompt(prefix)) for state, prefix in jobs]
     for (state, prefix), reading in zip(jobs, read(victim, codec, prompts), strict=True):
-        reading.pay(state.record.ledger)
+        reading.pay(state.record.counter)
         state.known[prefix] = reading
     for state in states:
         state.known = {prefix: state.known[prefix] for prefix in state.search.population}

@@ -90,9 +90,9 @@ def run(settings: Beast, call: Call) -> list[AttackResult]:
     sampler.remember([gap.head for gap in around])
     states = []
     for i, (gap, key) in enumerate(zip(around, call.keys, strict=True)):
-        ledger = victim.ledger(i, call.shape)
-        sampler.pay_prefix(i, ledger)
-        states.append(_State(i, key, gap, Record(gap.before, gap.after, ledger)))
+        counter = victim.flop_counter(i, call.shape)
+        sampler.pay_prefix(i, counter)
+        states.append(_State(i, key, gap, Record(gap.before, gap.after, counter)))
     for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
         _step(victim, codec, sampler, states, settings, call.seed, iteration)
@@ -105,7 +105,7 @@ def _step(
 ) -> None:
     """Grow the beams of every example by a token."""
     n_children = settings.beam if iteration == 1 else settings.branching
-    wishes = [
+    requests = [
         SamplingRequest(
             state.example,
             torch.tensor([[*state.gap.head, *beam] for beam in state.beams]),
@@ -115,8 +115,8 @@ def _step(
         for state in states
     ]
     families = []
-    for state, wish, children in zip(states, wishes, sampler.propose(wishes), strict=True):
-        state.sampler_tokens += sampler.pay(wish, state.record.ledger)
+    for state, request, children in zip(states, requests, sampler.propose(requests), strict=True):
+        state.sampler_tokens += sampler.pay(request, state.record.counter)
         families += [_Family(state, beam, few) for beam, few in zip(state.beams, children, strict=True)]
     if settings.read_back:
         _pass_over(codec, families, n_children)
@@ -162,7 +162,7 @@ def _pass_over(codec: Codec, families: Sequence[_Family], n_children: int) -> No
 def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], Reading]], beam: int) -> None:
     """Keep the best candidates as beams, remember the best ever, and close the iteration."""
     for _, tokens, reading in scored:
-        reading.pay(state.record.ledger)
+        reading.pay(state.record.counter)
         state.n_retokenized += not stands(codec, state.gap, tokens, reading.tokens)
     state.n_scored += len(scored)
     ranked = sorted(scored, key=lambda one: one[2].rank)  # stable: equal losses keep the order of their draws

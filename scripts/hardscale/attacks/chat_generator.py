@@ -32,10 +32,10 @@ class Answer:
     flops: float = 0.0
 
 
-def charge(ledger: FlopCounter, answers: Iterable[Answer]) -> None:
+def charge(counter: FlopCounter, answers: Iterable[Answer]) -> None:
     """Note what answers cost."""
     for answer in answers:
-        ledger.elsewhere(answer.n_tokens, answer.n_passes, answer.flops)
+        counter.elsewhere(answer.n_tokens, answer.n_passes, answer.flops)
 
 
 class ChatGenerator:

@@ -226,13 +226,13 @@ def _judge(victim: Victim, inputs: Inputs, embeds: Tensor) -> tuple[Tensor, Tens
 def _result(
     victim: Victim, example: int, prompt: _Prompt, shape: ModelShape, found: _Search, keeps_best: bool
 ) -> AttackResult:
-    ledger = victim.ledger(example, shape)
-    record = Record(prompt.before, prompt.after, ledger)
+    counter = victim.flop_counter(example, shape)
+    record = Record(prompt.before, prompt.after, counter)
     n_tokens = victim.n_forwarded(example, len(prompt.ids))
     iterates = _best_so_far(found.losses) if keeps_best else list(range(len(found.losses)))
-    ledger.forward(1, n_tokens)
+    counter.forward(1, n_tokens)
     for at in iterates[1:]:
-        ledger.gradient(n_tokens, 0)
+        counter.gradient(n_tokens, 0)
         record.close_iteration(prompt.text, prompt.tokens, found.losses[at], found.successes[at], 1)
     return dataclasses.replace(record.result(), perturbation=found.delta, notes={**found.notes, **prompt.notes})
 

@@ -92,8 +92,8 @@ def _start(settings: AttackSettings, call: Call) -> list[_State]:
     victim.remember([layout.head for layout in layouts])
     states = []
     for i, (layout, key) in enumerate(zip(layouts, call.keys, strict=True)):
-        ledger = victim.ledger(i, call.shape)
-        record = Record(layout.before, layout.after, ledger, keeps_best=settings.held == "best")
+        counter = victim.flop_counter(i, call.shape)
+        record = Record(layout.before, layout.after, counter, keeps_best=settings.held == "best")
         rng = random.Random(_seed(settings, call.seed, "candidates", key))
         states.append(_State(i, layout, list(layout.attack), layout.text, rng, record))
     if not settings.gradient:
@@ -128,7 +128,7 @@ def _step(victim: Victim, codec: Codec, states: Sequence[_State], settings: Atta
         state.tokens, state.text = kept[i][best].tolist(), texts[i][best]
         state.loss, state.success = float(score.losses[best]), bool(score.successes[best])
     for state, part in zip(states, kept, strict=True):
-        state.record.ledger.forward(len(part), victim.n_forwarded(state.example, state.layout.n_tokens))
+        state.record.counter.forward(len(part), victim.n_forwarded(state.example, state.layout.n_tokens))
         state.record.close_iteration(state.text, state.tokens, state.loss, state.success, len(part))
 
 
@@ -153,7 +153,7 @@ def _ranked_pools(
         state.loss, state.success = float(score.losses[0]), bool(score.successes[0])
         first = len(state.layout.head) - block.reused
         rows.append(gradient[first : first + len(state.tokens)])
-        state.record.ledger.gradient(victim.n_forwarded(state.example, state.layout.n_tokens), len(state.tokens))
+        state.record.counter.gradient(victim.n_forwarded(state.example, state.layout.n_tokens), len(state.tokens))
     with whole_weight(victim.embedding.weight) as embeddings:
         allowed = torch.zeros(embeddings.shape[0], dtype=torch.bool, device=embeddings.device)
         allowed[torch.tensor(codec.allowed, device=embeddings.device)] = True

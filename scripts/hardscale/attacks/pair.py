@@ -87,9 +87,9 @@ def run(settings: Pair, call: Call) -> list[AttackResult]:
     for i, (request, key) in enumerate(zip(requests, call.keys, strict=True)):
         [alone] = codec.encode_prompts([request.before + request.text + request.after])
         victim.check_length(i, len(alone))
-        ledger = victim.ledger(i, call.shape)
+        counter = victim.flop_counter(i, call.shape)
         target = victim.targets[i].strip()
-        record = Record(request.before, request.after, ledger)
+        record = Record(request.before, request.after, counter)
         states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))
     alive = states
     for iteration in range(1, settings.n_iterations + 1):
@@ -155,7 +155,7 @@ def _round(
         state.histories[stream].append(Turn(proposal, one.answer, score.value))
         for name in ("n_invalid", "n_lenient", "n_fallback"):
             state.notes[name] += getattr(proposal, name)
-        charge(state.record.ledger, proposal.answers)
+        charge(state.record.counter, proposal.answers)
     for place, one in tries.items():
         _hold(codec, one, scores[place], by_loss=settings.judge == "rules")
     for state in states:
@@ -190,8 +190,8 @@ def _tries(
     for (place, state), reading, answer in zip(found.items(), readings, answers, strict=True):
         tries[place] = _Try(state, place[1], reading, answer)
         n_written = len(victim.tokenizer(answer, add_special_tokens=False)["input_ids"])
-        reading.pay(state.record.ledger)
-        state.record.ledger.reply(len(reading.tokens), n_written)
+        reading.pay(state.record.counter)
+        state.record.counter.reply(len(reading.tokens), n_written)
     return tries
 
 
@@ -199,7 +199,7 @@ def _hold(codec: Codec, one: _Try, score: Score, by_loss: bool) -> None:
     """Hold a prompt if it is the best so far."""
     state = one.state
     state.notes["n_judge_unparsed"] += not score.parsed
-    charge(state.record.ledger, [score.answer])
+    charge(state.record.counter, [score.answer])
     best = state.best
     lower = by_loss and best is not None and one.reading.rank < best[1].rank
     if best is None or score.value > best[0] or (score.value == best[0] and lower):

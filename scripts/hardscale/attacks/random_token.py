@@ -63,11 +63,11 @@ def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
     victim.remember([head[: len(head) - codec.n_closing] for head in heads])
     states = []
     for i, ((before, after), key) in enumerate(zip(call.prompts, call.keys, strict=True)):
-        ledger = victim.ledger(i, call.shape)
+        counter = victim.flop_counter(i, call.shape)
         rng = random.Random(derive_seed(call.seed, "random_token", key))
         # As published, the text goes where it goes, whatever stands before it.
         place = places(codec, before, after)[0]
-        states.append(_State(i, place, rng, Record(before, after, ledger)))
+        states.append(_State(i, place, rng, Record(before, after, counter)))
     done, span = 0, _FIRST_SPAN
     while done < settings.n_iterations:
         span = min(span, settings.n_iterations - done)
@@ -125,6 +125,6 @@ def _note(states: Sequence[_State], draws: dict[int, list[_Draw]], scored: dict[
                 state.held = (draw.text, draw.tokens)
                 state.loss, state.success = float(score.losses[0]), bool(score.successes[0])
                 alive[step] += 1
-            state.record.ledger.forward(1, len(draw.prompt), draw.reused)
+            state.record.counter.forward(1, len(draw.prompt), draw.reused)
             state.record.close_iteration(*state.held, state.loss, state.success, 1)
     return alive

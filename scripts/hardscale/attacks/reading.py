@@ -40,9 +40,9 @@ class Reading:
         """The loss as far as two computations of it agree."""
         return float(f"{self.loss:.{_DIGITS}g}")
 
-    def pay(self, ledger: FlopCounter) -> None:
-        """Enter the forward into a ledger."""
-        ledger.forward(1, self.n_forwarded, self.reused)
+    def pay(self, counter: FlopCounter) -> None:
+        """Count the forward."""
+        counter.forward(1, self.n_forwarded, self.reused)
 
 
 def read(victim: Victim, codec: Codec, prompts: Sequence[tuple[int, str]]) -> list[Reading]:

@@ -72,7 +72,7 @@ class Record:
 
     before: str
     after: str
-    ledger: FlopCounter
+    counter: FlopCounter
     keeps_best: bool = False
     losses: list[float] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Record:
         self.losses.append(loss)
         self.successes.append(success)
         self.n_evaluated.append(n_evaluated)
-        self.ledger.close_iteration()
+        self.counter.close_iteration()
 
     def result(self) -> AttackResult:
         """The finished record."""
@@ -109,9 +109,9 @@ class Record:
             successes=self.successes,
             first_success=self.successes.index(True) + 1 if True in self.successes else None,
             n_evaluated=self.n_evaluated,
-            forward_tokens=self.ledger.forward_tokens,
-            backward_tokens=self.ledger.backward_tokens,
-            forward_passes=self.ledger.forward_passes,
-            backward_passes=self.ledger.backward_passes,
-            flops_exact=self.ledger.flops_exact,
+            forward_tokens=self.counter.forward_tokens,
+            backward_tokens=self.counter.backward_tokens,
+            forward_passes=self.counter.forward_passes,
+            backward_passes=self.counter.backward_passes,
+            flops_exact=self.counter.flops_exact,
         )

@@ -80,47 +80,47 @@ class Sampler:
             with frozen(self._frozen):
                 self._model.remember(heads)
 
-    def pay_prefix(self, example: int, ledger: FlopCounter) -> None:
-        """Enter an example's stored prefix into a ledger."""
+    def pay_prefix(self, example: int, counter: FlopCounter) -> None:
+        """Count an example's stored prefix."""
         n_stored = len(self._model.cache.prefixes[example])
         if self._frozen is not None and n_stored:
-            ledger.elsewhere(0.0, 0, exact_forward_flops(self._shape, n_stored))
+            counter.elsewhere(0.0, 0, exact_forward_flops(self._shape, n_stored))
 
-    def pay(self, wish: SamplingRequest, ledger: FlopCounter) -> int:
-        """Enter the forwards of a wish into a ledger; returns the sampler's tokens by the convention.
+    def pay(self, request: SamplingRequest, counter: FlopCounter) -> int:
+        """Count the forwards of a request; returns the sampler's tokens by the convention.
 
         Tokens count by the ratio of the sampler's parameters to the victim's; the exact count is the sampler's own.
         """
-        rows, length = wish.contexts.shape
-        reused = self._reused(wish)
+        rows, length = request.contexts.shape
+        reused = self._reused(request)
         each = exact_forward_flops(self._shape, length - reused, reused, self._model.n_embeddings)
-        ledger.elsewhere(self._ratio * rows * length, rows, rows * each)
+        counter.elsewhere(self._ratio * rows * length, rows, rows * each)
         return rows * length
 
-    def propose(self, wishes: Sequence[SamplingRequest]) -> list[list[list[int]]]:
-        """Tokens that may come next, for every row of every wish, likeliest draws first.
+    def propose(self, requests: Sequence[SamplingRequest]) -> list[list[list[int]]]:
+        """Tokens that may come next, for every row of every request, likeliest draws first.
 
         Raises:
             AttackError: a context too long for the sampler, or logits that are not numbers.
         """
         blocks = []
-        for wish in wishes:
-            if not wish.contexts.shape[1]:
-                name = self._model.names[wish.example]
+        for request in requests:
+            if not request.contexts.shape[1]:
+                name = self._model.names[request.example]
                 raise AttackError(f"example {name}: no token stands before the attack text; choose position suffix")
-            self._model.check_length(wish.example, wish.contexts.shape[1])
-            blocks.append(RowBlock(wish.example, wish.contexts, self._reused(wish)))
-        found: list[list[list[int]]] = [[[] for _ in wish.seeds] for wish in wishes]
+            self._model.check_length(request.example, request.contexts.shape[1])
+            blocks.append(RowBlock(request.example, request.contexts, self._reused(request)))
+        found: list[list[list[int]]] = [[[] for _ in request.seeds] for request in requests]
         with frozen(self._model.model):
             for block, row, logits in self._model.next_logits(blocks):
-                wish = wishes[block]
-                generator = torch.Generator().manual_seed(wish.seeds[row])
-                chosen = draw(logits[self._allowed], wish.n, self._top_p, generator)
+                request = requests[block]
+                generator = torch.Generator().manual_seed(request.seeds[row])
+                chosen = draw(logits[self._allowed], request.n, self._top_p, generator)
                 found[block][row] = self._allowed[chosen].tolist()
         return found
 
-    def _reused(self, wish: SamplingRequest) -> int:
-        return self._model.cache.reusable(wish.example, wish.contexts[0].tolist())
+    def _reused(self, request: SamplingRequest) -> int:
+        return self._model.cache.reusable(request.example, request.contexts[0].tolist())
 
 
 def draw(logits: torch.Tensor, n: int, top_p: float, generator: torch.Generator) -> torch.Tensor:

@@ -44,7 +44,7 @@ def try_texts(
             if held is None or reading.rank < held[0]:
                 tokens = call.codec.inserted(around[i][0], column[i], around[i][1])
                 held = best[i] = (reading.rank, column[i], tokens, reading.loss, reading.success)
-            reading.pay(records[i].ledger)
+            reading.pay(records[i].counter)
             records[i].close_iteration(*held[1:], 1)
             notes[i] |= {f"loss_{number}": reading.loss, f"success_{number}": float(reading.success)}
         call.note(number, len(records), time.monotonic() - began)

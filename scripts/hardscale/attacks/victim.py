@@ -404,8 +404,8 @@ class Victim(ABC):
             tokens = torch.cat([tokens, torch.tensor(after).expand(tokens.shape[0], -1)], dim=1)
         return RowBlock(example, tokens, len(self.cache.prefixes[example]), len(after))
 
-    def ledger(self, example: int, shape: ModelShape) -> FlopCounter:
-        """An empty ledger of an example, in which its stored prefix is paid for."""
+    def flop_counter(self, example: int, shape: ModelShape) -> FlopCounter:
+        """A new counter of an example, its stored prefix counted."""
         return FlopCounter(shape, self.head_products[example], len(self.cache.prefixes[example]))
 
     @torch.no_grad()

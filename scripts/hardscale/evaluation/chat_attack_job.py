@@ -154,7 +154,7 @@ def _run(
     root: Path | None,
 ) -> None:
     settings = check_spec(spec, KEYS | {"judges"}).for_victim(chat=True)
-    seats = panel(parse_judges(spec["judges"]), helpers, root)
+    members = panel(parse_judges(spec["judges"]), helpers, root)
     texts = read_texts(settings, root)
     model, tokenizer = load_on_device(inputs["victim"])
     template = ChatTemplate(tokenizer, chat.facts["system_prompt"])
@@ -162,7 +162,7 @@ def _run(
     if job.position not in ("suffix", "prefix"):
         raise AttackError(f"--spec: settings.position: found {job.position!r}; suffix or prefix for a chat model")
     selection = select(chat.test[: spec["n_examples"]], template, spec["max_tokens"])
-    check_contexts(seats, [one.context for one in selection.kept])
+    check_contexts(members, [one.context for one in selection.kept])
     mine = selection.kept[spec["shard"] - 1 :: spec["shards"]]
     left = len(selection.too_long) + len(selection.changed)
     say(f"{spec['attack']}: {len(selection.kept)} behaviors, {left} left out, {len(mine)} attacked here")
@@ -173,7 +173,7 @@ def _run(
     del model, job  # judges may need the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    judged = judge_all(seats, items)
+    judged = judge_all(members, items)
     verdicts = primary_verdicts(items, judged)
     before, after = verdicts[: len(mine)], verdicts[len(mine) :]
     rows = [
@@ -207,9 +207,9 @@ def _run(
             attack_kind=settings.kind,
             seed=spec["seed"],
             success_rule=SUCCESS_RULE,
-            judge=seats[0].name,
-            judges=[seat.name for seat in seats],
-            judge_prompts_sha256={seat.name: seat.prompt_sha256 for seat in seats if seat.prompt_sha256},
+            judge=members[0].name,
+            judges=[member.name for member in members],
+            judge_prompts_sha256={member.name: member.prompt_sha256 for member in members if member.prompt_sha256},
             attack_texts_sha256={role: digest(text) for role, text in texts.items()},
             agreement=agreements({name: [one.complied for one in said] for name, said in judged.items()}),
             template_sha256=template.sha256,

@@ -21,7 +21,7 @@ from hardscale.evaluation.chat_replies import (
 )
 from hardscale.evaluation.device import load_on_device
 from hardscale.evaluation.judges.base import Item, Judgment
-from hardscale.evaluation.judges.panel import Rules, judge_all, seated
+from hardscale.evaluation.judges.panel import Rules, in_panel, judge_all
 from hardscale.evaluation.questions import (
     LETTERS,
     Question,
@@ -151,7 +151,7 @@ def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
     left = len(source.asked) - len(asked)
     written = replies(job.model, job.tokenizer, prompts, job.settings.max_new_tokens, name)
     items = [Item(one.key, name, one.text, text) for one, text in zip(asked, written, strict=True)]
-    judged = judge_all([seated(Rules("prefix", 1)), seated(Rules("anywhere", 1))], items)
+    judged = judge_all([in_panel(Rules("prefix", 1)), in_panel(Rules("anywhere", 1))], items)
     job.replies += reply_rows(items, [0] * len(items), judged)
     job.facts |= {f"{name}_sha256": source.sha256, f"n_{name}_left_out": left, f"n_{name}_copies": source.n_copies}
     measure(job, asked, prompts, judged, f"{left} left out as too long or changed by the template")

@@ -134,35 +134,35 @@ def run_ranks(
         raise TrainingError(f"--launch debug runs one rank in this process, the study asks for ranks: {ranks}")
     work = LaunchRequest(command, ranks, label, threads, log, worker, identity)
     state.mkdir(parents=True, exist_ok=True)
-    with naming_a_full_disk(state), only_driver(state / "driver.lock", label), noted_signals() as told:
+    with naming_a_full_disk(state), only_driver(state / "driver.lock", label), noted_signals() as received:
         if published():
             say("the result was published meanwhile")
         else:
-            _until_done(work, state, launch, allocation or Allocation(), told)
+            _until_done(work, state, launch, allocation or Allocation(), received)
     shutil.rmtree(state / "ranks", ignore_errors=True)
     (state / "driver.lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         state.rmdir()
 
 
-def _until_done(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, told: list[int]) -> None:
+def _until_done(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, received: list[int]) -> None:
     for _ in range(_MAX_STARTS):
         try:
-            code = _start(work, state, launch, allocation, told)
+            code = _start(work, state, launch, allocation, received)
         finally:
             _keep_logs(state / "ranks", work.log)
-        if told:
-            raise SystemExit(128 + told[0])
+        if received:
+            raise SystemExit(128 + received[0])
         if code != REQUEUE:
             return
     raise TrainingError(f"{work.label}: stopped and started {_MAX_STARTS} times; something ends its ranks each time")
 
 
-def _start(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, told: list[int]) -> int:
+def _start(work: LaunchRequest, state: Path, launch: str, allocation: Allocation, received: list[int]) -> int:
     if launch == "slurm":
         from hardscale.launch.slurm import SlurmRanks
 
-        return SlurmRanks(work, state, allocation, told).wait()
+        return SlurmRanks(work, state, allocation, received).wait()
     ranks_folder = state / "ranks"
     shutil.rmtree(ranks_folder, ignore_errors=True)
     ranks_folder.mkdir(parents=True)
@@ -170,7 +170,7 @@ def _start(work: LaunchRequest, state: Path, launch: str, allocation: Allocation
         return _run_here(work, ranks_folder)
     from hardscale.launch.local import LocalRanks
 
-    return LocalRanks(work, ranks_folder, told).wait()
+    return LocalRanks(work, ranks_folder, received).wait()
 
 
 def _run_here(work: LaunchRequest, ranks_folder: Path) -> int:

@@ -28,8 +28,8 @@ _NO_LIMIT_MINUTES = 60 * 24 * 365
 class LocalRanks(Watch):
     """One start of a distributed job through submitit's local executor."""
 
-    def __init__(self, work: LaunchRequest, ranks_folder: Path, told: list[int]) -> None:
-        super().__init__(work, ranks_folder, told)
+    def __init__(self, work: LaunchRequest, ranks_folder: Path, received: list[int]) -> None:
+        super().__init__(work, ranks_folder, received)
         self._asked_at: float | None = None
         self._asked: set[int] = set()
         with environment(work.threads), ignore_sigint():
@@ -56,9 +56,9 @@ class LocalRanks(Watch):
                 self.show_progress()
                 ended = self.results()
                 gone = self.gone(ended)
-                if self.told and self._stopped(ended, gone):
+                if self.received and self._stopped(ended, gone):
                     return REQUEUE
-                if not self.told and (gone is not None or failures(ended)):
+                if not self.received and (gone is not None or failures(ended)):
                     raise TrainingError(self.cause())
                 if len(ended) == self.ranks:
                     return max(result["code"] for result in ended.values())

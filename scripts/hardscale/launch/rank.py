@@ -85,7 +85,7 @@ def _wait_for_the_next_life(rank: int, ranks_folder: Path) -> None:
     No rank may end by itself: a job all of whose ranks have ended is completed, and its results would be taken.
     SIGTERM comes with an end that somebody else decided: a cancelled job, a dead partner.
     """
-    if signal.SIGUSR2 not in stopping.told:
+    if signal.SIGUSR2 not in stopping.received:
         return
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

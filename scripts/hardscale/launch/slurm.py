@@ -47,11 +47,11 @@ class SlurmRanks(Watch):
         work: what is run.
         state: the job's private folder; the note lies in it.
         allocation: what is asked of Slurm.
-        told: signals that the driver received.
+        received: signals that the driver received.
     """
 
-    def __init__(self, work: LaunchRequest, state: Path, allocation: Allocation, told: list[int]) -> None:
-        super().__init__(work, state / "ranks", told)
+    def __init__(self, work: LaunchRequest, state: Path, allocation: Allocation, received: list[int]) -> None:
+        super().__init__(work, state / "ranks", received)
         self._state, self._allocation = state, allocation
         self._asked = 0.0
         self._last: str | None = "PENDING"
@@ -168,7 +168,7 @@ class SlurmRanks(Watch):
         while True:
             self.show_progress()
             ended = self.results()
-            if self.told:
+            if self.received:
                 self._cancel("told to stop")
                 return REQUEUE
             if failures(ended):

@@ -38,13 +38,13 @@ class Watch(ABC):
     Args:
         work: what is run.
         ranks_folder: of this start.
-        told: signals that the driver received; a stop is asked for when there is one.
+        received: signals that the driver received; a stop is asked for when there is one.
     """
 
     job: Any  # submitit's
 
-    def __init__(self, work: LaunchRequest, ranks_folder: Path, told: list[int]) -> None:
-        self.work, self.ranks, self.ranks_folder, self.told = work, work.ranks, ranks_folder, told
+    def __init__(self, work: LaunchRequest, ranks_folder: Path, received: list[int]) -> None:
+        self.work, self.ranks, self.ranks_folder, self.received = work, work.ranks, ranks_folder, received
         self._progress: IO[str] | None = None
 
     @abstractmethod

@@ -17,6 +17,7 @@ from hardscale.launch.state import RUN
 from hardscale.plan.launching import Launch
 from hardscale.runtime.console import printable
 from hardscale.runtime.instruction_set import KEY, NATIVE, why_not
+from hardscale.settings import former_names
 from hardscale.settings.blocks import deep_merge
 from hardscale.settings.study import Study, data_root, parse_study, read_yaml
 from hardscale.settings.study_file import of_command_line
@@ -65,8 +66,8 @@ def prepare_environment(basedir: str, data_root: str, site: Mapping[str, Any] | 
 
 
 def say_notes(study: Study, launch: Launch) -> None:
-    """Lines on former names in the profile, and on an instruction set that this machine (maybe no node) cannot have."""
-    for line in launch.renamed:
+    """Lines on former names in study and profile, and on an instruction set that this machine cannot have."""
+    for line in (*former_names.notes, *launch.renamed):
         print(line, file=sys.stderr)
     reason = why_not() if study.instruction_set != NATIVE else None
     if reason:

@@ -109,11 +109,11 @@ def stop_on_signals() -> None:
     Snakemake's own answer to SIGTERM is to wait for all running jobs. Called when it has set that up (``onstart``).
     Local jobs are told first: Ctrl-C reaches them by itself, a signal to the controller alone does not.
     """
-    told: list[int] = []
+    received: list[int] = []
 
     def stop(signum: int, frame: Any) -> None:  # noqa: ARG001
-        told.append(signum)
-        if len(told) == 1:
+        received.append(signum)
+        if len(received) == 1:
             threading.Thread(target=_tell_jobs, daemon=True, name="tell-jobs").start()
             raise KeyboardInterrupt
 

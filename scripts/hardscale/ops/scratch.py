@@ -56,11 +56,11 @@ class Workflow:
 
 def _call(command: Sequence[str], output: IO[bytes]) -> int:
     """Run a command; what stops this process stops the command first, which takes its jobs with it."""
-    told: list[int] = []
+    received: list[int] = []
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT) as process:
 
         def stop(signum: int, frame: Any) -> None:  # noqa: ARG001
-            told.append(signum)
+            received.append(signum)
             if signum != signal.SIGINT:  # Ctrl-C reaches the command by itself
                 process.send_signal(signum)
 
@@ -71,9 +71,9 @@ def _call(command: Sequence[str], output: IO[bytes]) -> int:
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
-    if told:
-        word = signal.Signals(told[0]).name
-        raise StoppedError(f"stopped by {word} before anything was compared; run it again", 128 + told[0])
+    if received:
+        word = signal.Signals(received[0]).name
+        raise StoppedError(f"stopped by {word} before anything was compared; run it again", 128 + received[0])
     return status
 
 

@@ -96,7 +96,7 @@ _CONTINUOUS: PublishedBlock = {
     **_all(BASE, optimizer__kind="adamw", optimizer__learning_rate=2e-4, optimizer__schedule="cosine"),
     **_all(BASE, optimizer__weight_decay=0.001, optimizer__betas=[0.9, 0.999], optimizer__max_grad_norm=0.3),
     "optimizer.warmup_steps": Published(0, f"{BASE}: its warm-up never reaches the trainer"),
-    "normalise": Published("microbatch_mean", f"{TRAINER}: each micro-batch has means of its own"),
+    "normalize": Published("microbatch_mean", f"{TRAINER}: each micro-batch has means of its own"),
     "micro_batch": Published(8, UL, (None,)),
     "share_prompts": Published(False, f"{TRAINER}: each answer is run with its prompt"),
 }

@@ -22,6 +22,7 @@ from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import External
+from hardscale.settings.former_names import for_spec
 from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.utility import OTHER_JOBS
 from hardscale.untrusted.literal import restructured
@@ -116,13 +117,14 @@ class Specs:
 
     def _training(self, lineage: Lineage, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
         """What every defense is told; of its settings not ``left_out``, the overrides when absent."""
+        settings = self._grid.defense_settings(lineage)
         return {
             **self._numerics,
             "cell": lineage.cell.key,
             "defense": lineage.defense,
             "seed": self._grid.seed(lineage.cell, lineage.defense),
             "ranks": self._study.ranks_of(lineage.cell.scale),
-            "settings": self._grid.defense_settings(lineage).model_dump(exclude=left_out or {"overrides"}),
+            "settings": for_spec(settings.model_dump(exclude=left_out or {"overrides"}), "defenses"),
             "max_tokens": self._study.tasks[lineage.cell.task].max_tokens,
         }
 

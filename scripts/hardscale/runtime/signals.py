@@ -12,15 +12,15 @@ from typing import Any
 @contextlib.contextmanager
 def noted_signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
-    told: list[int] = []
+    received: list[int] = []
 
     def note(signum: int, frame: Any) -> None:  # noqa: ARG001
-        told.append(signum)
+        received.append(signum)
 
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {signum: signal.signal(signum, note) for signum in names}
     try:
-        yield told
+        yield received
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
@@ -35,10 +35,10 @@ def signals_held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    told: list[int] = []
+    received: list[int] = []
     try:
-        with noted_signals() as told:
+        with noted_signals() as received:
             yield
     finally:
-        for signum in dict.fromkeys(told):
+        for signum in dict.fromkeys(received):
             signal.raise_signal(signum)

@@ -161,7 +161,7 @@ class Continuous(Defense):
     micro_batch: BatchSize | None = Field(None, description="Rows at a time; matters for microbatch_mean alone.")
     max_tokens: Tokens = 256
     adversarial_share: PositiveFraction = 0.125
-    normalise: Literal["global", "microbatch_mean"] = Field(
+    normalize: Literal["global", "microbatch_mean"] = Field(
         "global", description="Token means over a step, or over each micro-batch as published."
     )
     dropout_in_attack: Flag = Field(

@@ -10,6 +10,7 @@ from typing import Any
 
 from hardscale.errors import StudyError
 from hardscale.settings.blocks import deep_merge
+from hardscale.settings.former_names import in_todays_names
 from hardscale.untrusted.guarded import expanded, shown
 from hardscale.untrusted.yaml_values import parse_yaml, read_yaml_file
 
@@ -34,7 +35,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise StudyError(f"{shown(path)}: a study is a mapping of keys, found {kind}; begin with name: {path.stem}")
     if _TEMPLATE in values:
         raise StudyError(f"{shown(path)}: {_TEMPLATE}: unknown key; a study is data, no template that is run")
-    return values
+    return in_todays_names(values, shown(path))
 
 
 def read_yaml(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def of_command_line(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StudyError: one of them is a number that is none.
     """
-    return {key: value if isinstance(value, str) else _read(value) for key, value in config.items()}
+    values = {key: value if isinstance(value, str) else _read(value) for key, value in config.items()}
+    return in_todays_names(values, "--config")
 
 
 def _read(value: Any) -> Any:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from hardscale.errors import StudyError
 from hardscale.settings.bounds import EXPECTED
+from hardscale.settings.former_names import of_spec
 
 _Block = TypeVar("_Block", bound=BaseModel)
 
@@ -49,7 +50,7 @@ def from_spec(block: type[_Block], values: Any) -> _Block:
         StudyError: one of them is not allowed.
     """
     try:
-        return block.model_validate(values)
+        return block.model_validate(of_spec(values, block.model_fields))
     except ValidationError as error:
         raise StudyError(f"--spec: settings.{first_problem(error, values)}; see docs/study.md") from error
 

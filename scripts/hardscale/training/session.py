@@ -60,7 +60,7 @@ class Session:
     @property
     def stop_asked(self) -> bool:
         """Whether this rank was told to stop; ranks may differ."""
-        return bool(stopping.told)
+        return bool(stopping.received)
 
     def votes(self) -> list[float]:
         """What this rank says of (stop, save) in an all-reduce.

@@ -32,7 +32,7 @@ _PLACES = Item(0, "", "{behavior}", "{completion}", "{context}")
 
 
 @dataclass(frozen=True)
-class Seat:
+class PanelJudge:
     """A judge that is loaded when its turn comes and dropped after it: models need not fit together.
 
     Attributes:
@@ -48,9 +48,9 @@ class Seat:
     prompt_sha256: str | None = None
 
 
-def seated(judge: Judge) -> Seat:
-    """The seat of a judge that needs no loading."""
-    return Seat(judge.name, lambda: judge)
+def in_panel(judge: Judge) -> PanelJudge:
+    """A judge that needs no loading, as a member of the panel."""
+    return PanelJudge(judge.name, lambda: judge)
 
 
 def parse_judges(found: Any) -> list[JudgeSettings]:
@@ -70,7 +70,7 @@ def parse_judges(found: Any) -> list[JudgeSettings]:
     return judges or [JudgeSettings()]
 
 
-def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path], root: Path | None = None) -> list[Seat]:
+def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path], root: Path | None = None) -> list[PanelJudge]:
     """The judges in order, the primary one first; both modes of the rules and the target's likelihood always sit.
 
     Args:
@@ -82,25 +82,25 @@ def panel(judges: Sequence[JudgeSettings], helpers: Mapping[str, Path], root: Pa
         AttackError: a judge's model is not among the helpers.
         DataError: a file of a judge is not there or malformed.
     """
-    seats: dict[str, Seat] = {}
+    members: dict[str, PanelJudge] = {}
     for i, settings in enumerate(judges):
-        seat = _seat(i, settings, helpers, root)
-        name, more = seat.name, 2
-        while name in seats:
-            name, more = f"{seat.name}-{more}", more + 1
-        seats[name] = replace(seat, name=name)
+        member = _panel_judge(i, settings, helpers, root)
+        name, more = member.name, 2
+        while name in members:
+            name, more = f"{member.name}-{more}", more + 1
+        members[name] = replace(member, name=name)
     free: list[Judge] = [Rules("prefix"), Rules("anywhere"), TargetLikelihood()]
     for judge in free:
-        seats.setdefault(judge.name, seated(judge))
-    return list(seats.values())
+        members.setdefault(judge.name, in_panel(judge))
+    return list(members.values())
 
 
-def _seat(index: int, settings: JudgeSettings, helpers: Mapping[str, Path], root: Path | None) -> Seat:
+def _panel_judge(index: int, settings: JudgeSettings, helpers: Mapping[str, Path], root: Path | None) -> PanelJudge:
     key = f"judges.{index}"
     if settings.kind == "rules":
-        return seated(Rules(settings.mode))
+        return in_panel(Rules(settings.mode))
     if settings.kind == "copyright":
-        return seated(Copyright(_references(settings, key, root)))
+        return in_panel(Copyright(_references(settings, key, root)))
     assert settings.model is not None
     role = f"judge{index}"
     if role not in helpers:
@@ -114,7 +114,7 @@ def _seat(index: int, settings: JudgeSettings, helpers: Mapping[str, Path], root
         judge: Judge = kind(name, Asker(helpers[role], settings.max_completion_tokens, module.MAX_NEW_TOKENS), wording)
         return judge
 
-    return Seat(name, load, wording, wording.sha256 if wording else digest(module.question(_PLACES)))
+    return PanelJudge(name, load, wording, wording.sha256 if wording else digest(module.question(_PLACES)))
 
 
 def _references(settings: JudgeSettings, key: str, root: Path | None) -> dict[str, ProtectedText]:
@@ -122,14 +122,14 @@ def _references(settings: JudgeSettings, key: str, root: Path | None) -> dict[st
     return read_references(locate_text(texts[0], root)) if texts else {}
 
 
-def check_contexts(seats: Sequence[Seat], contexts: Sequence[str | None]) -> None:
+def check_contexts(members: Sequence[PanelJudge], contexts: Sequence[str | None]) -> None:
     """Refuse judges that would not be shown the contexts of behaviors.
 
     Raises:
         AttackError: there are contexts, and published words without a place for them.
     """
     n = sum(bool(context) for context in contexts)
-    blind = [seat.name for seat in seats if seat.wording is not None and not seat.wording.takes_context]
+    blind = [member.name for member in members if member.wording is not None and not member.wording.takes_context]
     if n and blind:
         raise AttackError(
             f"{blind[0]}: {n} behaviors have a context, and its prompt has no place for one; give the contextual form "
@@ -137,9 +137,9 @@ def check_contexts(seats: Sequence[Seat], contexts: Sequence[str | None]) -> Non
         )
 
 
-def judge_all(seats: Sequence[Seat], items: Sequence[Item]) -> dict[str, list[Judgment]]:
+def judge_all(members: Sequence[PanelJudge], items: Sequence[Item]) -> dict[str, list[Judgment]]:
     """Every judge's judgments by its name, one judge at a time."""
-    return {seat.name: seat.load().judge(items) for seat in seats}
+    return {member.name: member.load().judge(items) for member in members}
 
 
 class Rules:

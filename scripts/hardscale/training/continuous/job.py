@@ -133,7 +133,7 @@ class ContinuousTraining:
         if settings.lora:
             add_lora(lm, settings.lora, derive_seed(self.seed, "lora"))
         n_trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        if settings.normalise == "microbatch_mean" or settings.micro_batch:
+        if settings.normalize == "microbatch_mean" or settings.micro_batch:
             options = dataclasses.replace(options, micro_batch=settings.micro_batch or _PUBLISHED_MICRO_BATCH)
         self.engine = Engine(
             module,
@@ -260,7 +260,7 @@ class ContinuousTraining:
         seconds: float,
     ) -> None:
         counts, n_tokens = self.objective.counts(rows), self.objective.n_tokens(rows)
-        by_part = self.settings.normalise == "microbatch_mean"
+        by_part = self.settings.normalize == "microbatch_mean"
         self.history.metrics.append(
             {
                 "round": 1,

@@ -100,7 +100,7 @@ class ContinuousStep:
         self._settings, self._objective, self._engine = settings, objective, engine
         self._counter, self._mean_norm, self._pad_id, self._seed = counter, mean_norm, pad_id, seed
         self._unit = unit
-        self._group, self._by_part = engine.group, settings.normalise == "microbatch_mean"
+        self._group, self._by_part = engine.group, settings.normalize == "microbatch_mean"
         self._share = settings.share_prompts and engine.module.takes_branches(settings.max_tokens)  # type: ignore[operator]
         self._lockstep = engine.options.zero_stage == 3  # its forwards are collectives: as many on every rank
 
