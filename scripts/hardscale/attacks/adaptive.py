@@ -30,7 +30,7 @@ _AT_ONCE, _MOST_DRAWS = 8, 64
 
 
 @dataclass
-class _State:
+class _AdaptiveState:
     """One example's search: the suffix held, its text as it was read, and the stream it is changed from."""
 
     example: int
@@ -70,7 +70,7 @@ def run(settings: Adaptive, call: Call) -> list[AttackResult]:
     states = []
     for i, (layout, key) in enumerate(zip(layouts, call.keys, strict=True)):
         record = Record(layout.before, layout.after, model.flop_counter(i, call.shape))
-        states.append(_State(i, layout, record, _rng(call, "adaptive", key), list(layout.attack)))
+        states.append(_AdaptiveState(i, layout, record, _rng(call, "adaptive", key), list(layout.attack)))
     for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
         n_replaced = 0 if iteration == 1 else block_size(settings.n_replaced, iteration, settings.n_iterations)
@@ -83,7 +83,7 @@ def _rng(call: Call, role: str, key: int) -> random.Random:
     return random.Random(derive_seed(call.seed, role, key))
 
 
-def _result(state: _State) -> AttackResult:
+def _result(state: _AdaptiveState) -> AttackResult:
     notes = {"retokenized_share": state.n_retokenized / max(state.n_scored, 1), **start_notes(state.layout)}
     return replace(state.record.result(), notes=notes)
 
@@ -105,7 +105,7 @@ def _around(settings: Adaptive, call: Call) -> list[tuple[str, str]]:
     ]
 
 
-def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_replaced: int) -> None:
+def _step(model: LanguageVictim, codec: Codec, states: Sequence[_AdaptiveState], n_replaced: int) -> None:
     """One try for every example; the first one (``n_replaced`` 0) is the initial suffix."""
     tried = _drawn(codec, states, n_replaced)
     spelled = codec.spell(tried)
@@ -130,7 +130,7 @@ def _step(model: LanguageVictim, codec: Codec, states: Sequence[_State], n_repla
         state.record.close_iteration(text, tokens, reading.loss, reading.success, scored[i])
 
 
-def _drawn(codec: Codec, states: Sequence[_State], n_replaced: int) -> list[list[int]]:
+def _drawn(codec: Codec, states: Sequence[_AdaptiveState], n_replaced: int) -> list[list[int]]:
     """For every example the first block drawn whose text is read as its tokens; the last one where none is."""
     tried: list[list[int]] = [list(state.tokens) for state in states]
     waiting = list(range(len(states))) if n_replaced else []

@@ -41,7 +41,7 @@ _GAP = "\n\n"
 
 
 @dataclass
-class _State:
+class _AutodanState:
     """One example's attack; ``known`` are the last population's prefixes as the victim read them."""
 
     example: int
@@ -91,7 +91,7 @@ def run(settings: AutoDan, call: Call) -> list[AttackResult]:
     return [_result(state) for state in states]
 
 
-def _start(call: Call, requests: Sequence[Request], settings: AutoDan, pool: PrefixPool) -> list[_State]:
+def _start(call: Call, requests: Sequence[Request], settings: AutoDan, pool: PrefixPool) -> list[_AutodanState]:
     call.victim.remember(call.codec.encode_prompts([request.before for request in requests]))
     # One pool for all examples, so that its success rate is a number about the pool.
     first = first_population(settings.population, random.Random(derive_seed(call.seed, "autodan", "pool")), pool)
@@ -100,11 +100,11 @@ def _start(call: Call, requests: Sequence[Request], settings: AutoDan, pool: Pre
         counter = call.victim.flop_counter(i, call.shape)
         search = Search(random.Random(derive_seed(call.seed, "autodan", key)), list(first))
         record = Record(request.before, request.text + request.after, counter)
-        states.append(_State(i, request, search, record, notes={"pool_sha256": pool.number, "n_trimmed": 0}))
+        states.append(_AutodanState(i, request, search, record, notes={"pool_sha256": pool.number, "n_trimmed": 0}))
     return states
 
 
-def _score(victim: Victim, codec: Codec, states: Sequence[_State]) -> list[int]:
+def _score(victim: Victim, codec: Codec, states: Sequence[_AutodanState]) -> list[int]:
     """Losses of all populations; prefixes that the last population had are not scored again. Returns how many were."""
     _trim(victim, codec, states)
     jobs = [
@@ -123,7 +123,7 @@ def _score(victim: Victim, codec: Codec, states: Sequence[_State]) -> list[int]:
     return [sum(other is state for other, _ in jobs) for state in states]
 
 
-def _trim(victim: Victim, codec: Codec, states: Sequence[_State]) -> None:
+def _trim(victim: Victim, codec: Codec, states: Sequence[_AutodanState]) -> None:
     """Drop last sentences of prefixes with which a prompt would not fit the victim; at least one is left."""
     limit = window(victim.model)
     waiting = [(state, i) for state in states for i in range(len(state.search.population))]
@@ -140,7 +140,7 @@ def _trim(victim: Victim, codec: Codec, states: Sequence[_State]) -> None:
         waiting = long
 
 
-def _close(codec: Codec, state: _State, n_evaluated: int) -> None:
+def _close(codec: Codec, state: _AutodanState, n_evaluated: int) -> None:
     """Hold the best prefix so far and note the iteration."""
     first = state.best is None
     prefix = state.search.population[state.search.ranked()[0]]
@@ -159,11 +159,11 @@ def _close(codec: Codec, state: _State, n_evaluated: int) -> None:
     state.record.close_iteration(*state.held, state.best.loss, state.best.success, n_evaluated)
 
 
-def _is_left(state: _State, patience: int | None) -> bool:
+def _is_left(state: _AutodanState, patience: int | None) -> bool:
     return patience is not None and state.waited >= patience
 
 
-def _result(state: _State) -> AttackResult:
+def _result(state: _AutodanState) -> AttackResult:
     notes = {**state.notes, "n_mutations": state.search.n_mutations, "n_failed_mutations": state.search.n_failed}
     return replace(state.record.result(), notes=notes)
 

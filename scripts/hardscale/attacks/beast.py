@@ -30,7 +30,7 @@ _MOST_DRAWS, _DRAWS_AT_ONCE = 16, 2
 
 
 @dataclass
-class _State:
+class _BeastState:
     """One example's attack: its beams, and the best text ever scored."""
 
     example: int
@@ -54,7 +54,7 @@ class _Family:
         grown: the beam with each child that is kept.
     """
 
-    state: _State
+    state: _BeastState
     beam: list[int]
     draws: list[int]
     n_seen: int = 0
@@ -92,7 +92,7 @@ def run(settings: Beast, call: Call) -> list[AttackResult]:
     for i, (gap, key) in enumerate(zip(around, call.keys, strict=True)):
         counter = victim.flop_counter(i, call.shape)
         sampler.pay_prefix(i, counter)
-        states.append(_State(i, key, gap, Record(gap.before, gap.after, counter)))
+        states.append(_BeastState(i, key, gap, Record(gap.before, gap.after, counter)))
     for iteration in range(1, settings.n_iterations + 1):
         began = time.monotonic()
         _step(victim, codec, sampler, states, settings, call.seed, iteration)
@@ -101,7 +101,13 @@ def run(settings: Beast, call: Call) -> list[AttackResult]:
 
 
 def _step(
-    victim: Victim, codec: Codec, sampler: Sampler, states: Sequence[_State], settings: Beast, seed: int, iteration: int
+    victim: Victim,
+    codec: Codec,
+    sampler: Sampler,
+    states: Sequence[_BeastState],
+    settings: Beast,
+    seed: int,
+    iteration: int,
 ) -> None:
     """Grow the beams of every example by a token."""
     n_children = settings.beam if iteration == 1 else settings.branching
@@ -159,7 +165,7 @@ def _pass_over(codec: Codec, families: Sequence[_Family], n_children: int) -> No
             family.keep_all(n_children)
 
 
-def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], Reading]], beam: int) -> None:
+def _select(codec: Codec, state: _BeastState, scored: Sequence[tuple[str, list[int], Reading]], beam: int) -> None:
     """Keep the best candidates as beams, remember the best ever, and close the iteration."""
     for _, tokens, reading in scored:
         reading.pay(state.record.counter)
@@ -175,7 +181,7 @@ def _select(codec: Codec, state: _State, scored: Sequence[tuple[str, list[int], 
     state.record.close_iteration(text, tokens, reading.loss, reading.success, len(scored))
 
 
-def _result(state: _State) -> AttackResult:
+def _result(state: _BeastState) -> AttackResult:
     notes = {
         "sampler_forward_tokens": float(state.sampler_tokens),
         "retokenized_share": state.n_retokenized / max(state.n_scored, 1),

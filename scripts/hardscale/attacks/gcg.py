@@ -29,7 +29,7 @@ from hardscale.settings.attacks import AttackSettings
 
 
 @dataclass
-class _State:
+class _GcgState:
     """One example's attack: the tokens held now, their loss, and the stream its candidates are drawn from."""
 
     example: int
@@ -78,7 +78,7 @@ def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
     return [replace(state.record.result(), notes=start_notes(state.layout)) for state in states]
 
 
-def _start(settings: AttackSettings, call: Call) -> list[_State]:
+def _start(settings: AttackSettings, call: Call) -> list[_GcgState]:
     victim, codec = call.victim, call.codec
     layouts = []
     held = call.starts or [None] * len(call.prompts)
@@ -95,7 +95,7 @@ def _start(settings: AttackSettings, call: Call) -> list[_State]:
         counter = victim.flop_counter(i, call.shape)
         record = Record(layout.before, layout.after, counter, keeps_best=settings.held == "best")
         rng = random.Random(_seed(settings, call.seed, "candidates", key))
-        states.append(_State(i, layout, list(layout.attack), layout.text, rng, record))
+        states.append(_GcgState(i, layout, list(layout.attack), layout.text, rng, record))
     if not settings.gradient:
         # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
         scores = score_texts(victim, [(s.example, s.whole(torch.tensor([s.tokens])), [s.prompt]) for s in states])
@@ -109,7 +109,7 @@ def _seed(settings: AttackSettings, seed: int, role: str, key: int) -> int:
     return derive_seed(seed, role, *([key] if settings.candidate_rng == "per_example" else []))
 
 
-def _step(victim: Victim, codec: Codec, states: Sequence[_State], settings: AttackSettings) -> None:
+def _step(victim: Victim, codec: Codec, states: Sequence[_GcgState], settings: AttackSettings) -> None:
     """One iteration of every example."""
     pools = _ranked_pools(victim, codec, states, settings) if settings.gradient else _open_pools(codec, states)
     drawn = [
@@ -132,14 +132,14 @@ def _step(victim: Victim, codec: Codec, states: Sequence[_State], settings: Atta
         state.record.close_iteration(state.text, state.tokens, state.loss, state.success, len(part))
 
 
-def _open_pools(codec: Codec, states: Sequence[_State]) -> list[torch.Tensor]:
+def _open_pools(codec: Codec, states: Sequence[_GcgState]) -> list[torch.Tensor]:
     """The control without gradients: every allowed token at every position."""
     allowed = torch.tensor(codec.allowed)
     return [allowed.expand(len(state.tokens), -1) for state in states]
 
 
 def _ranked_pools(
-    victim: Victim, codec: Codec, states: Sequence[_State], settings: AttackSettings
+    victim: Victim, codec: Codec, states: Sequence[_GcgState], settings: AttackSettings
 ) -> list[torch.Tensor]:
     """The ``top_k`` tokens of every position by gradient; notes each example's present loss on the way."""
     endings = victim.endings_after([(state.example, state.prompt) for state in states])

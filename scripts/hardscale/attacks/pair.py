@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"(?<![\d.,-])(10|[1-9])(?![\d%]|[.,]\d)")
 
 
 @dataclass
-class _State:
+class _PairState:
     """One example's attack; ``best`` is (score, reading, prompt, tokens)."""
 
     example: int
@@ -65,7 +65,7 @@ class _State:
 class _Try:
     """A prompt of one round; streams that propose the same one share it."""
 
-    state: _State
+    state: _PairState
     prompt: str
     reading: Reading
     answer: str = ""
@@ -90,7 +90,7 @@ def run(settings: Pair, call: Call) -> list[AttackResult]:
         counter = victim.flop_counter(i, call.shape)
         target = victim.targets[i].strip()
         record = Record(request.before, request.after, counter)
-        states.append(_State(i, key, request, target, record, [[] for _ in range(settings.streams)]))
+        states.append(_PairState(i, key, request, target, record, [[] for _ in range(settings.streams)]))
     alive = states
     for iteration in range(1, settings.n_iterations + 1):
         if not alive:
@@ -124,7 +124,7 @@ def _talker(role: str, otherwise: str, call: Call, victim: LanguageVictim) -> Ch
 def _round(
     victim: LanguageVictim,
     codec: Codec,
-    states: Sequence[_State],
+    states: Sequence[_PairState],
     iteration: int,
     attacker: Attacker,
     judge: PairJudge,
@@ -165,7 +165,7 @@ def _round(
         state.record.close_iteration(text, tokens, reading.loss, value >= settings.cutoff, n_evaluated)
 
 
-def _usable(victim: LanguageVictim, codec: Codec, state: _State, proposal: Proposal) -> Proposal:
+def _usable(victim: LanguageVictim, codec: Codec, state: _PairState, proposal: Proposal) -> Proposal:
     """A proposal without the victim's own markers; the goal itself where nothing is left or it does not fit."""
     text = inert(proposal.prompt, victim.tokenizer) if not proposal.n_fallback else state.request.text
     [tokens] = codec.encode_prompts([state.request.before + text + state.request.after])
@@ -177,7 +177,7 @@ def _usable(victim: LanguageVictim, codec: Codec, state: _State, proposal: Propo
 
 
 def _tries(
-    victim: LanguageVictim, codec: Codec, states: Sequence[_State], proposals: Sequence[Proposal], settings: Pair
+    victim: LanguageVictim, codec: Codec, states: Sequence[_PairState], proposals: Sequence[Proposal], settings: Pair
 ) -> dict[tuple[int, str], _Try]:
     """The different prompts of every example in this round: the target's loss on each and its greedy answer."""
     found = {(state.example, proposal.prompt): state for state, proposal in zip(states, proposals, strict=True)}
@@ -207,7 +207,7 @@ def _hold(codec: Codec, one: _Try, score: Score, by_loss: bool) -> None:
         state.best = (score.value, one.reading, one.prompt, tokens)
 
 
-def _result(state: _State) -> AttackResult:
+def _result(state: _PairState) -> AttackResult:
     assert state.best is not None
     notes = {**state.notes, "best_score": state.best[0], "n_rounds": len(state.record.losses)}
     return replace(state.record.result(), notes=notes)

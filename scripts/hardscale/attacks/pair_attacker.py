@@ -105,7 +105,7 @@ _ESCAPES = {"\\n": "\n", '\\"': '"', "\\'": "'", "\\t": "\t", "\\\\": "\\"}
 
 
 @dataclass
-class _Job:
+class _OpenAsk:
     """What is known about one ask while replies are drawn."""
 
     ask: Ask
@@ -130,14 +130,14 @@ class ModelAttacker:
 
     def propose(self, asks: Sequence[Ask]) -> list[Proposal]:
         """One proposal for each ask."""
-        jobs = [_Job(ask) for ask in asks]
+        jobs = [_OpenAsk(ask) for ask in asks]
         for attempt in range(self._settings.retries + 1):
             waiting = [job for job in jobs if job.found is None]
             if waiting:
                 self._try(waiting, attempt)
         return [job.found or Proposal(job.ask.goal, "", (), 0, len(job.answers), 1, tuple(job.answers)) for job in jobs]
 
-    def _try(self, jobs: Sequence[_Job], attempt: int) -> None:
+    def _try(self, jobs: Sequence[_OpenAsk], attempt: int) -> None:
         answers = self._talker.ask(
             [self._conversation(job.ask) for job in jobs],
             self._settings.max_attacker_tokens,

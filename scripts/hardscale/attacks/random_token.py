@@ -30,7 +30,7 @@ _FIRST_SPAN, _LONGEST_SPAN = 4, 64
 
 
 @dataclass
-class _State:
+class _RandomTokenState:
     """One example's attack; ``held`` is frozen once ``success`` is set."""
 
     example: int
@@ -67,7 +67,7 @@ def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
         rng = random.Random(derive_seed(call.seed, "random_token", key))
         # As published, the text goes where it goes, whatever stands before it.
         place = places(codec, before, after)[0]
-        states.append(_State(i, place, rng, Record(before, after, counter)))
+        states.append(_RandomTokenState(i, place, rng, Record(before, after, counter)))
     done, span = 0, _FIRST_SPAN
     while done < settings.n_iterations:
         span = min(span, settings.n_iterations - done)
@@ -83,7 +83,9 @@ def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
     return [state.record.result() for state in states]
 
 
-def _draw(victim: Victim, codec: Codec, states: Sequence[_State], n_tokens: int, span: int) -> dict[int, list[_Draw]]:
+def _draw(
+    victim: Victim, codec: Codec, states: Sequence[_RandomTokenState], n_tokens: int, span: int
+) -> dict[int, list[_Draw]]:
     """The next ``span`` attack texts of every example; frozen ones too, whose length still counts."""
     tokens = [state.rng.choices(codec.allowed, k=n_tokens) for state in states for _ in range(span)]
     owners = [state for state in states for _ in range(span)]
@@ -101,7 +103,9 @@ def _draw(victim: Victim, codec: Codec, states: Sequence[_State], n_tokens: int,
     return draws
 
 
-def _score(victim: Victim, states: Sequence[_State], draws: dict[int, list[_Draw]]) -> dict[int, list[Scores]]:
+def _score(
+    victim: Victim, states: Sequence[_RandomTokenState], draws: dict[int, list[_Draw]]
+) -> dict[int, list[Scores]]:
     """Scores of every draw of these examples."""
     blocks = [
         RowBlock(state.example, torch.tensor([draw.prompt]), draw.reused, draw.n_ending)
@@ -114,7 +118,9 @@ def _score(victim: Victim, states: Sequence[_State], draws: dict[int, list[_Draw
     return scores
 
 
-def _note(states: Sequence[_State], draws: dict[int, list[_Draw]], scored: dict[int, list[Scores]]) -> list[int]:
+def _note(
+    states: Sequence[_RandomTokenState], draws: dict[int, list[_Draw]], scored: dict[int, list[Scores]]
+) -> list[int]:
     """Write the iterations into the records; returns how many examples had no success before each."""
     span = len(draws[states[0].example])
     alive = [0] * span

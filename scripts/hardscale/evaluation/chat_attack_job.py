@@ -125,7 +125,7 @@ def run_chat_attack_job(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ChatAttackJob:
     """What the parts of a job share."""
 
     model: Any
@@ -158,7 +158,7 @@ def _run(
     texts = read_texts(settings, root)
     model, tokenizer = load_on_device(inputs["victim"])
     template = ChatTemplate(tokenizer, chat.facts["system_prompt"])
-    job = _Job(model, tokenizer, template, chat, settings, spec)
+    job = _ChatAttackJob(model, tokenizer, template, chat, settings, spec)
     if job.position not in ("suffix", "prefix"):
         raise AttackError(f"--spec: settings.position: found {job.position!r}; suffix or prefix for a chat model")
     selection = select(chat.test[: spec["n_examples"]], template, spec["max_tokens"])
@@ -223,7 +223,7 @@ def _run(
 
 
 def _attack(
-    job: _Job,
+    job: _ChatAttackJob,
     selection: Selection,
     mine: Sequence[Behavior],
     helpers: Mapping[str, Helper],
@@ -251,7 +251,9 @@ def _attack(
     return results, clock
 
 
-def _replies(job: _Job, mine: Sequence[Behavior], results: Sequence[AttackResult]) -> tuple[list[Item], list[int]]:
+def _replies(
+    job: _ChatAttackJob, mine: Sequence[Behavior], results: Sequence[AttackResult]
+) -> tuple[list[Item], list[int]]:
     """Judged replies and their iterations: first to all requests as they are, then to all attacked prompts."""
     asked = [job.template.prompt(one.request) for one in mine]
     clean = [

@@ -43,7 +43,7 @@ KEYS = frozenset({"cell", "defense", "round", "settings", "seed"})
 
 
 @dataclass
-class _Job:
+class _UtilityJob:
     """A model under test, and what was found so far."""
 
     model: Any
@@ -86,7 +86,7 @@ def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
     polite = sources["polite"]
     with withholding([question.text for question in polite.asked] if polite else []):
         model, tokenizer = load_on_device(victim)
-        job = _Job(model, tokenizer, ChatTemplate(tokenizer, chat.facts["system_prompt"]), chat, settings)
+        job = _UtilityJob(model, tokenizer, ChatTemplate(tokenizer, chat.facts["system_prompt"]), chat, settings)
         _perplexity(job)
         for name, measure in (("harmless", _harmless), ("mmlu", _choices), ("polite", _polite)):
             source = sources[name]
@@ -106,7 +106,7 @@ def run_utility(victim: Path, task: Path, spec: dict[str, Any], out: Path, root:
 # --- perplexity -----------------------------------------------------------------------------------------------------
 
 
-def _perplexity(job: _Job) -> None:
+def _perplexity(job: _UtilityJob) -> None:
     """Cross-entropy of the last answer that begins within the task's ``max_tokens``, over all such tokens."""
     chats = job.chat.utility_validation
     if not chats:
@@ -135,10 +135,10 @@ def _conversation(template: ChatTemplate, chat: Chat, longest: int) -> tuple[lis
 
 # --- questions ------------------------------------------------------------------------------------------------------
 
-Measure = Callable[[_Job, list[Question], list[Prompt], dict[str, list[Judgment]], str], None]
+Measure = Callable[[_UtilityJob, list[Question], list[Prompt], dict[str, list[Judgment]], str], None]
 
 
-def _ask(job: _Job, name: str, source: Questions, measure: Measure) -> None:
+def _ask(job: _UtilityJob, name: str, source: Questions, measure: Measure) -> None:
     """Ask all questions of a set that the model can read, keep the judged replies and measure."""
     limit = window(job.model)
     asked, prompts = [], []
@@ -175,7 +175,11 @@ def _refused(judged: dict[str, list[Judgment]]) -> list[bool]:
 
 
 def _harmless(
-    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
+    job: _UtilityJob,
+    _asked: Sequence[Question],
+    _prompts: Sequence[Prompt],
+    judged: dict[str, list[Judgment]],
+    detail: str,
 ) -> None:
     job.rows.append(share_row("harmless_answered", _complied(judged), f"no refusal at first; {detail}"))
     job.rows.append(
@@ -184,13 +188,21 @@ def _harmless(
 
 
 def _polite(
-    job: _Job, _asked: Sequence[Question], _prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
+    job: _UtilityJob,
+    _asked: Sequence[Question],
+    _prompts: Sequence[Prompt],
+    judged: dict[str, list[Judgment]],
+    detail: str,
 ) -> None:
     job.rows.append(share_row("polite_complied", _complied(judged), f"no refusal at first; {detail}"))
 
 
 def _choices(
-    job: _Job, asked: Sequence[Question], prompts: Sequence[Prompt], judged: dict[str, list[Judgment]], detail: str
+    job: _UtilityJob,
+    asked: Sequence[Question],
+    prompts: Sequence[Prompt],
+    judged: dict[str, list[Judgment]],
+    detail: str,
 ) -> None:
     job.rows.append(share_row("mmlu_refused", _refused(judged), f"refusal at first; {detail}"))
     each = [prompt for prompt in prompts for _ in LETTERS]

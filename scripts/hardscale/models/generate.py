@@ -47,7 +47,7 @@ class Sampling:
 
 
 @dataclass
-class _Row:
+class _WrittenRow:
     """One prompt and what has been written after it."""
 
     name: str
@@ -116,7 +116,7 @@ def reply(
             raise ModelError(f"prompt {name}: a perturbation of shape {tuple(delta.shape)} for {len(prompt)} tokens")
         left = min(max_new_tokens, limit - len(prompt))
         rng = random.Random(derive_seed(sample.seed, "reply", name)) if sample else None
-        rows.append(_Row(name, list(prompt), delta, left, rng))
+        rows.append(_WrittenRow(name, list(prompt), delta, left, rng))
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__}: keeps no keys and values; use a decoder that does")
     budget = budget or Budget()
@@ -153,7 +153,7 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def _text(tokenizer: Any, row: _Row) -> str:
+def _text(tokenizer: Any, row: _WrittenRow) -> str:
     """What a row's tokens add to the text of its prompt behind its last special token."""
     special = set(getattr(tokenizer, "all_special_ids", ()))
     near = row.prompt[-_N_NEAR:]
@@ -179,9 +179,9 @@ def _evaluating(model: Any) -> Iterator[None]:
             module.training = True
 
 
-def _batches(rows: Sequence[_Row], tokens: int, max_new_tokens: int) -> list[list[_Row]]:
+def _batches(rows: Sequence[_WrittenRow], tokens: int, max_new_tokens: int) -> list[list[_WrittenRow]]:
     """Rows of like length together, by the prompts' lengths alone."""
-    batches: list[list[_Row]] = []
+    batches: list[list[_WrittenRow]] = []
     for row in sorted(rows, key=lambda row: len(row.prompt)):  # stable: equal lengths keep their order
         size = len(row.prompt) + max_new_tokens
         if not batches or (len(batches[-1]) + 1) * size > tokens:
@@ -190,17 +190,17 @@ def _batches(rows: Sequence[_Row], tokens: int, max_new_tokens: int) -> list[lis
     return batches
 
 
-def _of_equal_length(batch: Sequence[_Row]) -> list[list[_Row]]:
+def _of_equal_length(batch: Sequence[_WrittenRow]) -> list[list[_WrittenRow]]:
     lengths = sorted({len(row.prompt) for row in batch})
     return [[row for row in batch if len(row.prompt) == length] for length in lengths]
 
 
-def _begin(rows: Sequence[_Row]) -> list[Any]:
+def _begin(rows: Sequence[_WrittenRow]) -> list[Any]:
     """The random states of rows."""
     return [row.rng.getstate() if row.rng else None for row in rows]
 
 
-def _begin_again(rows: Sequence[_Row], begun: Sequence[Any]) -> None:
+def _begin_again(rows: Sequence[_WrittenRow], begun: Sequence[Any]) -> None:
     """Take back what was written since :func:`_begin`."""
     for row, state in zip(rows, begun, strict=True):
         row.written, row.ended, row.chosen = [], False, []
@@ -208,7 +208,7 @@ def _begin_again(rows: Sequence[_Row], begun: Sequence[Any]) -> None:
             row.rng.setstate(state)
 
 
-def _write(writer: _Writer, batch: Sequence[_Row], budget: Budget) -> None:
+def _write(writer: _Writer, batch: Sequence[_WrittenRow], budget: Budget) -> None:
     """Write the replies of a batch, in parts where it does not fit; all parts are as wide as the whole."""
     width = max(len(row.prompt) for row in batch)
     parts = [list(batch)]
@@ -235,7 +235,7 @@ def _write(writer: _Writer, batch: Sequence[_Row], budget: Budget) -> None:
         parts = [half for part in parts for half in _halves(part)]
 
 
-def _halves(part: list[_Row]) -> list[list[_Row]]:
+def _halves(part: list[_WrittenRow]) -> list[list[_WrittenRow]]:
     middle = (len(part) + 1) // 2
     return [half for half in (part[:middle], part[middle:]) if half]
 
@@ -258,7 +258,7 @@ class _Writer:
         """Whether a batch was written and compared."""
         return len(self._unseen) < 2
 
-    def stands(self, batch: Sequence[_Row]) -> bool:
+    def stands(self, batch: Sequence[_WrittenRow]) -> bool:
         """Whether the first reply of a batch, of the most padded prompt, is that of a plain forward of the whole.
 
         Compared are the log-probabilities of its tokens, once without padding and once with.
@@ -286,7 +286,7 @@ class _Writer:
             "use another architecture"
         )
 
-    def _plainly(self, row: _Row) -> torch.Tensor:
+    def _plainly(self, row: _WrittenRow) -> torch.Tensor:
         """Log-probabilities of a reply's first tokens by one forward of prompt and reply, shape ``(tokens,)``."""
         tokens = [token for token, _ in row.chosen]
         ids = torch.tensor([row.prompt + tokens[:-1]], device=self.model.device)
@@ -295,7 +295,7 @@ class _Writer:
             logits = self.model(input_ids=ids, **mask).logits[0, len(row.prompt) - 1 :].float().cpu()
         return logits.log_softmax(dim=1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
-    def write(self, rows: list[_Row], width: int) -> None:
+    def write(self, rows: list[_WrittenRow], width: int) -> None:
         """Write the replies of some rows, side by side."""
         device = self.model.device
         ids, mask = torch.full((len(rows), width), self.pad), torch.zeros(len(rows), width, dtype=torch.long)
@@ -325,7 +325,7 @@ class _Writer:
             mask = torch.cat([mask, mask.new_ones(len(kept), 1)], dim=1)
             positions = positions[:, -1:] + 1
 
-    def _shifted(self, rows: Sequence[_Row], stop: int) -> contextlib.AbstractContextManager[None]:
+    def _shifted(self, rows: Sequence[_WrittenRow], stop: int) -> contextlib.AbstractContextManager[None]:
         """Inside, what is added to prompts' embeddings is: at each row's own tokens, which end before ``stop``."""
         if all(row.perturbation is None for row in rows):
             return contextlib.nullcontext()
@@ -350,7 +350,7 @@ class _Writer:
             options["logits_to_keep"] = 1
         return self.model(input_ids=ids, **options).logits[:, -1].float()
 
-    def _choose(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[int]:
+    def _choose(self, rows: Sequence[_WrittenRow], logits: torch.Tensor) -> list[int]:
         """The next token of each row."""
         broken = logits.amax(dim=1).isfinite().logical_not()  # NaN wins a maximum
         if self.sample is None:
@@ -366,13 +366,13 @@ class _Writer:
             raise ModelError(f"prompt {name}: the model's output is not a number; check its weights and dtype")
         return tokens
 
-    def _note_chosen(self, rows: Sequence[_Row], logits: torch.Tensor, chosen: torch.Tensor) -> None:
+    def _note_chosen(self, rows: Sequence[_WrittenRow], logits: torch.Tensor, chosen: torch.Tensor) -> None:
         told = logits.log_softmax(dim=1).gather(1, chosen[:, None])[:, 0]
         for row, token, value in zip(rows, chosen.tolist(), told.tolist(), strict=True):
             if len(row.chosen) < _N_COMPARED:
                 row.chosen.append((token, value))
 
-    def _note(self, rows: Sequence[_Row], chosen: Sequence[int]) -> list[int]:
+    def _note(self, rows: Sequence[_WrittenRow], chosen: Sequence[int]) -> list[int]:
         """Add a token to each row; returns the rows that go on."""
         kept = []
         for i, (row, token) in enumerate(zip(rows, chosen, strict=True)):
@@ -384,7 +384,7 @@ class _Writer:
                 kept.append(i)
         return kept
 
-    def _spells_end(self, row: _Row) -> bool:
+    def _spells_end(self, row: _WrittenRow) -> bool:
         """Whether a row's last tokens hold a text that ends its turn."""
         if not self.end.texts:
             return False

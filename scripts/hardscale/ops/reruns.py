@@ -135,9 +135,9 @@ def _read(study: Path, directory: Path) -> list[SeenJob]:
         workflow = found._workflow
         workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
         workflow._build_dag()
-        levels = workflow.dag.toposorted()
-        jobs = [job for level in levels for job in level if job.output]
-        return [_seen(workflow, job) for job in jobs]
+        # A level is a set, whose order differs between runs; samples are drawn from what is returned.
+        levels = ([job for job in level if job.output] for level in workflow.dag.toposorted())
+        return [_seen(workflow, job) for level in levels for job in sorted(level, key=lambda job: str(job.output[0]))]
 
 
 def _seen(workflow: Any, job: Any) -> SeenJob:

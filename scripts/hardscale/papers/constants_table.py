@@ -24,7 +24,7 @@ _NONE = "–"
 SHOWN_ROUNDS = (1, 2, 3, 4, 5, 10)
 
 
-class _Row(NamedTuple):
+class _ConstantRow(NamedTuple):
     """A constant: what it is called, its values as they are shown, those of the studies last, and its source."""
 
     name: str
@@ -47,7 +47,7 @@ def constants_table(studies: Sequence[Study]) -> str:
     return "\n".join([*lines, *(f"| {row[0]} | {' | '.join(map(markdown, row[1:]))} |" for row in rows)]) + "\n"
 
 
-def _rows(studies: Sequence[Study]) -> Iterator[_Row]:
+def _rows(studies: Sequence[Study]) -> Iterator[_ConstantRow]:
     words = {f"words.{key.partition('.')[2]}": one for key, one in values.WORDS.items()}
     yield from _block("task", values.TASK, TaskSettings(), [_task(s, "imdb", "spam") for s in studies], studies)
     yield from _block("task", words, TaskSettings(), [_task(s, *values.WORD_TASKS) for s in studies], studies)
@@ -59,24 +59,24 @@ def _rows(studies: Sequence[Study]) -> Iterator[_Row]:
     for kind, (n, *_) in values.UNDEFENDED_ITERATIONS.items():
         own = tuple(shown(_shortest(study, kind).n_iterations) for study in studies)
         silent = shown(parse_attack({"kind": kind}).n_iterations)
-        yield _Row(f"attacks.{kind}.n_iterations before any defense", str(n), silent, own, values.SCALING)
+        yield _ConstantRow(f"attacks.{kind}.n_iterations before any defense", str(n), silent, own, values.SCALING)
     yield from _headlines(studies)
     yield from _chat(studies)
 
 
 def _block(
     name: str, wanted: PublishedBlock, default: Any, own: Sequence[Any], studies: Sequence[Study]
-) -> Iterator[_Row]:
+) -> Iterator[_ConstantRow]:
     """A row a setting of a block; ``own`` are the studies' blocks, None where a study has no such."""
     for key, one in wanted.items():
         values = tuple(
             _NONE if block is None else shown(named_model(study, _value(block, key)))
             for block, study in zip(own, studies, strict=True)
         )
-        yield _Row(f"{name}.{key}", shown(one.value), shown(_value(default, key)), values, one.source)
+        yield _ConstantRow(f"{name}.{key}", shown(one.value), shown(_value(default, key)), values, one.source)
 
 
-def _rounds(studies: Sequence[Study]) -> Iterator[_Row]:
+def _rounds(studies: Sequence[Study]) -> Iterator[_ConstantRow]:
     """Adversarial training: the block, its attacks, its rounds by size, and the rounds that are evaluated."""
     blocks = [_defense(study, "gcg") for study in studies]
     yield from _block("rounds", values.DEFENSES["adversarial_rounds"], AdversarialRounds(), blocks, studies)
@@ -86,32 +86,32 @@ def _rounds(studies: Sequence[Study]) -> Iterator[_Row]:
         for key, value in (("n_iterations", first), ("n_iterations_end", last)):
             own = tuple(_NONE if block is None else shown(getattr(block.attack, key)) for block in found)
             default = _NONE if plain is None else shown(getattr(plain, key))
-            yield _Row(f"rounds.attack.{key} of {kind}", str(value), default, own, values.SCALING_CODE)
+            yield _ConstantRow(f"rounds.attack.{key} of {kind}", str(value), default, own, values.SCALING_CODE)
     for task, wanted in (("imdb", values.RAMP_END_OF_IMDB), ("spam", values.RAMP_END)):
         own = tuple(_ramp_end(study, task) for study in studies)
-        yield _Row(
+        yield _ConstantRow(
             f"rounds.attack.ramp_end on {task}", wanted, AdversarialRounds().attack.ramp_end, own, values.LEDGERS
         )
     for (family, kind), numbers in values.ROUNDS.items():
         own = tuple(_numbers(study, family, kind, list(numbers)) for study in studies)
         shown_numbers = ", ".join(f"{scale} {n}" for scale, n in numbers.items())
-        yield _Row(f"rounds of {kind} on {family}", shown_numbers, _NONE, own, values.SCALING_CODE)
+        yield _ConstantRow(f"rounds of {kind} on {family}", shown_numbers, _NONE, own, values.SCALING_CODE)
     own = tuple(_evaluated(study) for study in studies)
     longest = ", ".join(map(str, SHOWN_ROUNDS))
-    yield _Row("evaluate.rounds hold", longest, ", ".join(map(str, paper_rounds(60))), own, values.PLOTS)
+    yield _ConstantRow("evaluate.rounds hold", longest, ", ".join(map(str, paper_rounds(60))), own, values.PLOTS)
 
 
-def _headlines(studies: Sequence[Study]) -> Iterator[_Row]:
+def _headlines(studies: Sequence[Study]) -> Iterator[_ConstantRow]:
     for (task, kind, defended), iteration in values.HEADLINES.items():
         own = tuple(_headline(study, task, kind, defended) for study in studies)
         what = f"headline_iteration of {kind} on {task}{', defended' if defended else ''}"
-        yield _Row(what, str(iteration), "the last", own, values.PLOTS)
+        yield _ConstantRow(what, str(iteration), "the last", own, values.PLOTS)
     default = shown(AnalysisSettings().target_asr)
     own = tuple(shown(study.analysis.target_asr) for study in studies)
-    yield _Row("analysis.target_asr", shown(values.TARGET_ASR), default, own, values.PLOTS)
+    yield _ConstantRow("analysis.target_asr", shown(values.TARGET_ASR), default, own, values.PLOTS)
 
 
-def _chat(studies: Sequence[Study]) -> Iterator[_Row]:
+def _chat(studies: Sequence[Study]) -> Iterator[_ConstantRow]:
     tasks = [next((task for task in study.tasks.values() if run_of(task) == "strongreject"), None) for study in studies]
     plain = ChatTaskSettings(kind="behaviors", test=BehaviorSource(behaviors="behaviors.csv"))
     yield from _block("strongreject", values.CHAT_TASKS["strongreject"], plain, tasks, studies)

@@ -24,6 +24,7 @@ from hardscale.settings.checks.sizes import constructed
 from hardscale.settings.defenses import External
 from hardscale.settings.former_names import for_spec
 from hardscale.settings.study import UNDEFENDED, Cell
+from hardscale.settings.study_attacks import attack_facts
 from hardscale.settings.utility import OTHER_JOBS
 from hardscale.untrusted.literal import restructured
 
@@ -252,15 +253,15 @@ class CodeDigests:
     def attack(self, wildcards: Any) -> str:
         """Digest of the attack job's code with the one attack that it runs."""
         lineage = Lineage.parse(wildcards.lineage)
-        kind = self._grid.attack_settings(parse_part(wildcards.part)[0], lineage.cell).kind
+        attack = self._grid.attack_settings(parse_part(wildcards.part)[0], lineage.cell).facts
         job = "chat_attack_job" if self._study.is_chat(lineage.cell.task) else "attack_job"
-        return self.of(f"hardscale.evaluation.{job}", f"hardscale.attacks.{kind}")
+        return self.of(f"hardscale.evaluation.{job}", attack.module)
 
     def defense(self, wildcards: Any) -> str:
         """Digest of a defense's trainer and of the attack in text that it trains with."""
         settings = self._grid.defense_settings(Lineage.parse(wildcards.lineage))
         kind = settings.attacks_with
-        return self.of(settings.trainer.partition(":")[0], *([f"hardscale.attacks.{kind}"] if kind else []))
+        return self.of(settings.trainer.partition(":")[0], *([attack_facts(kind).module] if kind else []))
 
     def figure(self, wildcards: Any) -> str:
         """Digest of one figure's module and the style."""

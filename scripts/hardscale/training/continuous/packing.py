@@ -155,7 +155,7 @@ def pack_batch(
 
 
 @dataclass(frozen=True)
-class _Row:
+class _PackedRow:
     """A row while it is laid out: its sequences, its tokens, their branches, and (sequence, row, column, id) scored."""
 
     lines: list[TokenSequence]
@@ -164,12 +164,12 @@ class _Row:
     scored: list[tuple[int, int, int, int]]
 
 
-def _lay_out(lines: Sequence[TokenSequence], share: bool) -> list[_Row]:
-    laid: list[_Row] = []
+def _lay_out(lines: Sequence[TokenSequence], share: bool) -> list[_PackedRow]:
+    laid: list[_PackedRow] = []
     for sequence, line in enumerate(lines):
         first, prompt = line.first_label, list(line.ids[: line.first_label])
         if not (share and laid and _one_prompt(laid[-1].lines[0], line)):
-            laid.append(_Row([], prompt, [BEGINNING] * first, []))
+            laid.append(_PackedRow([], prompt, [BEGINNING] * first, []))
         row, answer = laid[-1], list(line.ids[first:-1])
         begins = len(row.ids)
         row.lines.append(line)
