@@ -24,8 +24,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from hardscale.attacks.perturb import mean_embedding_norm
-from hardscale.attacks.victim import frozen
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.parameters import frozen
 from hardscale.settings.perturbation import InnerAttack
 from hardscale.training.continuous.losses import sums_by_row
 from hardscale.training.continuous.packing import PackedBatch, Term, answered, pack_batch, scatter, sequences_of

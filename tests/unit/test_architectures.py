@@ -18,10 +18,11 @@ from torch.nn.functional import cross_entropy
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.prefix_cache import CACHED_FAMILIES, PrefixCache
-from hardscale.attacks.victim import Victim, frozen
+from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError, HardscaleError, ModelError, TrainingError
 from hardscale.models.generate import reply
 from hardscale.models.outputs import HEAD_FAMILIES, SCORE_FAMILIES, same_losses
+from hardscale.models.parameters import frozen
 from hardscale.training.continuous.scored_lm import ScoredLM
 
 QUICK_CAUSAL = ("gpt_neox", "gemma2", "granite", "bloom", "mamba")

@@ -14,9 +14,9 @@ from chat_kit import CHATML, INST, chat_tokenizer
 from hardscale.attacks.base import attack, run_attack
 from hardscale.attacks.followed import Followed, score_texts
 from hardscale.attacks.language_victim import LanguageVictim
-from hardscale.attacks.victim import frozen
 from hardscale.errors import AttackError
 from hardscale.models.chat import ChatTemplate
+from hardscale.models.parameters import frozen
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.settings.attacks import Prefill
 from hardscale.settings.study_attacks import ATTACK_KINDS

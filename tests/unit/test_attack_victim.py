@@ -15,8 +15,9 @@ from hardscale.attacks.classifier_victim import ClassifierVictim, classify
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.packing import MicroBatch, RowBlock, micro_batches
-from hardscale.attacks.victim import Victim, frozen
+from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
+from hardscale.models.parameters import frozen
 
 TOKENIZER = byte_tokenizer()
 CODEC = Codec(TOKENIZER, len(TOKENIZER))

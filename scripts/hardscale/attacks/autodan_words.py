@@ -14,7 +14,8 @@ from hardscale.attacks.chat_generator import Answer, ChatGenerator
 from hardscale.attacks.chat_text import inert
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.prefixes import COMMON, SENTENCES, sentences, words
-from hardscale.attacks.victim import Victim, whole_weight
+from hardscale.attacks.victim import Victim
+from hardscale.models.parameters import whole_weight
 
 #: A word is exchanged with this probability.
 _EXCHANGED = 0.5

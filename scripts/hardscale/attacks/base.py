@@ -17,9 +17,10 @@ from hardscale.attacks.call import Call
 from hardscale.attacks.classifier_victim import ClassifierVictim
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.results import AttackResult, Callback, Helper, Request
-from hardscale.attacks.victim import Victim, frozen
+from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.counts import model_shape
+from hardscale.models.parameters import frozen
 from hardscale.runtime.memory import Budget
 from hardscale.settings.attack_base import Allowed, AttackBase, Held
 from hardscale.settings.attacks import DEFAULT_KIND

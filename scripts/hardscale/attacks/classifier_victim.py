@@ -10,9 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from hardscale.attacks.codec import Codec
 from hardscale.attacks.packing import MicroBatch, RowBlock
-from hardscale.attacks.victim import Inputs, Victim, frozen
+from hardscale.attacks.victim import Inputs, Victim
 from hardscale.errors import AttackError
 from hardscale.models.outputs import score_is_last
+from hardscale.models.parameters import frozen
 from hardscale.runtime.memory import Budget
 
 

@@ -24,7 +24,8 @@ from hardscale.attacks.followed import score_texts
 from hardscale.attacks.places import Layout
 from hardscale.attacks.results import AttackResult, Record
 from hardscale.attacks.starts import given_layout, start_notes
-from hardscale.attacks.victim import Victim, whole_weight
+from hardscale.attacks.victim import Victim
+from hardscale.models.parameters import whole_weight
 from hardscale.settings.attacks import AttackSettings
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.attacks.victim import whole_weight
 from hardscale.errors import AttackError
+from hardscale.models.parameters import whole_weight
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.perturbation import Perturbation

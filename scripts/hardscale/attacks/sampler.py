@@ -12,11 +12,12 @@ from hardscale.attacks.codec import Codec
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.packing import RowBlock
 from hardscale.attacks.results import Helper
-from hardscale.attacks.victim import Victim, frozen
+from hardscale.attacks.victim import Victim
 from hardscale.errors import AttackError
 from hardscale.models.counts import classifier_parameters, generative_parameters, model_shape
 from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import exact_forward_flops
+from hardscale.models.parameters import frozen
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from hardscale.errors import AttackError
 from hardscale.models.flop_counter import FlopCounter
 from hardscale.models.flops import ModelShape
 from hardscale.models.outputs import NO_PLACE, body_of, embeddings_as, failure, name_of
+from hardscale.models.parameters import frozen
 from hardscale.models.window import window
 from hardscale.runtime import pulse
 from hardscale.runtime.memory import Budget, is_out_of_memory
@@ -35,35 +36,6 @@ CPU_TOKENS, CUDA_TOKENS = 4_096, 65_536
 GRADIENT_SHARE = 4
 #: Prefixes below this many tokens are computed again each time: storing them saves less than reading them costs.
 SHORTEST_STORED = 8
-
-
-@contextlib.contextmanager
-def frozen(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients inside; both as they were after, also after an error."""
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    training = [(module, module.training) for module in model.modules()]
-    try:
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        model.eval()
-        yield
-    finally:
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
-        for module, flag in training:
-            module.training = flag
-
-
-@contextlib.contextmanager
-def whole_weight(weight: torch.Tensor) -> Iterator[torch.Tensor]:
-    """A parameter's full value; under DeepSpeed's ZeRO-3 it is gathered (every rank has to come here)."""
-    if hasattr(weight, "ds_id"):
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters([weight], enabled=True):
-            yield weight.detach().clone()
-    else:
-        yield weight.detach()
 
 
 def _embedding_of(model: Any) -> Any:

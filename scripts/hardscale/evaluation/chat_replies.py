@@ -12,11 +12,11 @@ import torch
 from hardscale.artifacts.tables import write_table
 from hardscale.attacks.language_victim import LanguageVictim
 from hardscale.attacks.results import AttackResult, Request
-from hardscale.attacks.victim import frozen
 from hardscale.evaluation.judges.base import Item, Judgment
 from hardscale.evaluation.judges.copyright import Copyright
 from hardscale.models.chat import ChatTemplate
 from hardscale.models.generate import Sampling, reply
+from hardscale.models.parameters import frozen
 from hardscale.models.prompt_tokens import PromptTokens
 from hardscale.runtime.console import Progress
 from hardscale.runtime.memory import Budget

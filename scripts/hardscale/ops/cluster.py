@@ -11,7 +11,8 @@ from typing import Any
 
 from hardscale.ops.profile import Profile
 from hardscale.plan.estimates import ResourceEstimates
-from hardscale.plan.jobs import Job, Jobs
+from hardscale.plan.job import Job
+from hardscale.plan.jobs import Jobs
 from hardscale.plan.paths import parse_part
 from hardscale.plan.table import MEASURED
 from hardscale.runtime.slurm_queue import NoAnswer

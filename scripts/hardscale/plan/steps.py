@@ -12,7 +12,8 @@ from typing import Any
 
 from hardscale.artifacts import paths
 from hardscale.artifacts.manifest import MANIFEST
-from hardscale.plan.jobs import Job, Jobs
+from hardscale.plan.job import Job
+from hardscale.plan.jobs import Jobs
 from hardscale.plan.paths import Lineage, parse_part
 from hardscale.plan.table import DEFENDED, JobKind
 
