@@ -10,6 +10,7 @@ from hardscale.papers.chat_table import with_table
 from hardscale.papers.constants_table import constants_table
 from hardscale.plan.grid import StudyGrid
 from hardscale.settings.study import Study, parse_study, read_yaml
+from hardscale.training.pool import attack_iterations
 
 ROOT = Path(__file__).parents[2]
 #: Where a study of the paper is not as published, and why that is not fixed.
@@ -49,7 +50,7 @@ def level_rounds(grid: StudyGrid, scale: str, task: str, levels: tuple[float, ..
     settings = grid.defense_settings(lineage)
     spent, shares = 0.0, []
     for number in range(1, settings.rounds + 1):
-        attack = settings.n_new_examples * settings.iterations(number) * READ[task] * 2
+        attack = settings.n_new_examples * attack_iterations(settings, number) * READ[task] * 2
         spent += attack + settings.set_size * READ[task] / 131 * 6
         shares.append(spent / (6 * PRETRAIN_TOKENS))
     return [1 + min(range(len(shares)), key=lambda i: abs(shares[i] - level)) for level in levels]

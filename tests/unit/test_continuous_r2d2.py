@@ -15,7 +15,7 @@ from hardscale.models.chat import ChatTemplate
 from hardscale.models.flops import r2d2_passes
 from hardscale.settings.attacks import AttackSettings, Beast
 from hardscale.settings.defenses import R2D2
-from hardscale.training.continuous.r2d2 import SuffixPool, r2d2
+from hardscale.training.continuous.r2d2 import SuffixPool, r2d2, search_of
 from hardscale.training.options import RunOptions
 
 SETTINGS = {
@@ -87,7 +87,7 @@ def test_an_attack_resumes_from_the_tokens_of_an_earlier_one():
 
 def test_a_step_searches_with_the_settings_of_the_defense():
     defense = R2D2(kind="r2d2", gcg_steps=3, n_candidates=7, top_k=11, n_attack_tokens=4, allowed="any")
-    search = defense.search()
+    search = search_of(defense)
     assert (search.kind, search.n_iterations, search.n_candidates, search.top_k) == ("gcg", 3, 7, 11)
     assert (search.n_attack_tokens, search.allowed, search.held) == (4, "any", "last")
     assert search.candidate_rng == "per_example" and search.gradient and not search.early_stop

@@ -85,3 +85,9 @@ def test_finetuning_does_not_depend_on_attacks_and_random_token_not_on_gcg():
 def test_libraries_are_what_is_imported_from_outside():
     source = "import json, torch.nn\nfrom hardscale.errors import E\ndef f():\n    from scipy.stats import norm\n"
     assert imported_libraries(source) == {"torch", "scipy"}
+
+
+def test_what_computes_the_attack_of_a_training_step_counts_though_settings_do_not():
+    rounds = closure(("hardscale.training.rounds",))
+    assert "hardscale.artifacts.rounds_plan" in rounds and "hardscale.training.pool" in rounds
+    assert not any(name.startswith("hardscale.settings") for name in rounds)

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from hardscale.settings.defenses import AdversarialRounds
 from hardscale.training.pool import (
     PoolEntry,
+    attack_iterations,
     draw_new,
     draw_set,
     draw_without_replacement,
@@ -70,11 +71,11 @@ def test_the_ramp_of_imdb_ends_one_round_later():
     plain, later = (
         AdversarialRounds(rounds=5, attack={"kind": "gcg", "ramp_end": end}) for end in ("last_round", "one_later")
     )
-    assert [plain.iterations(i) for i in range(1, 6)] == [8, 22, 36, 50, 64]
-    assert [later.iterations(i) for i in range(1, 6)] == [8, 19, 30, 41, 52]
-    assert AdversarialRounds(rounds=1, attack={"kind": "gcg", "ramp_end": "one_later"}).iterations(1) == 8
+    assert [attack_iterations(plain, i) for i in range(1, 6)] == [8, 22, 36, 50, 64]
+    assert [attack_iterations(later, i) for i in range(1, 6)] == [8, 19, 30, 41, 52]
+    assert attack_iterations(AdversarialRounds(rounds=1, attack={"kind": "gcg", "ramp_end": "one_later"}), 1) == 8
     flat = AdversarialRounds(rounds=3, attack={"kind": "gcg", "n_iterations": 32, "n_iterations_end": None})
-    assert [flat.iterations(i) for i in (1, 2, 3)] == [32, 32, 32]
+    assert [attack_iterations(flat, i) for i in (1, 2, 3)] == [32, 32, 32]
     # Where it is not asked for, no spec tells of it.
     assert "ramp_end" not in plain.model_dump()["attack"] and later.model_dump()["attack"]["ramp_end"] == "one_later"
 

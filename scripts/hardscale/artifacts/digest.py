@@ -1,9 +1,9 @@
 """A digest of the code that a job runs: what must change for its result to be made again.
 
 The digest covers the import closure, inside this package, of the modules named for one instance (the GCG module for
-a GCG job, not the registry of all attacks). Comments, docstrings and formatting do not count. Modules through which
-no number passes (the study's own types, whose values reach a job through its spec; messages; job launching; the way
-files are put in place; what a plan reads of modules) do not count either.
+a GCG job, not the registry of all attacks). Comments, docstrings and formatting do not count. Neither do modules in
+which no number is computed: settings blocks (their values reach a job through its spec, so what is computed of them
+stands in the module that computes), messages, job launching, how files are put in place, what a plan reads of modules.
 """
 
 from __future__ import annotations

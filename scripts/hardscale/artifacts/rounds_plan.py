@@ -44,8 +44,3 @@ def ramp(round_index: int, n_rounds: int, start: int, end: int | None) -> int:
     if end is None or n_rounds == 1:
         return start
     return start + int(round_index * (end - start) / (n_rounds - 1))
-
-
-def round_name(number: int) -> str:
-    """``r00`` for the undefended model, ``r01`` after the first round."""
-    return f"r{number:02d}"

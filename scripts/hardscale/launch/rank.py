@@ -175,7 +175,7 @@ def environment(threads: int, local: bool = True) -> Iterator[None]:
     values = {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELIZM": "false",
+        "TOKENIZERS_PARALLELISM": "false",
         DRIVER_PID: str(os.getpid()) if local else "0",
     }
     if local and "CUDA_VISIBLE_DEVICES" in os.environ:

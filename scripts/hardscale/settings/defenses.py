@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hardscale.artifacts.rounds_plan import ramp
 from hardscale.settings.attack_base import Allowed
 from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.blocks import Overridable, Settings
@@ -146,11 +145,6 @@ class AdversarialRounds(Defense):
         """The attack of its rounds."""
         return self.attack.kind
 
-    def iterations(self, number: int) -> int:
-        """Iterations of the attack in round ``number``, from 1."""
-        span = self.rounds + (self.attack.ramp_end == "one_later")
-        return ramp(number - 1, span, self.attack.n_iterations, self.attack.n_iterations_end)
-
 
 class Continuous(Defense):
     """What the defenses of chat models by attacks in embedding space share."""
@@ -253,19 +247,6 @@ class R2D2(Defense):
     def attacks_with(self) -> Literal["gcg"]:
         """Its suffixes are GCG's."""
         return "gcg"
-
-    def search(self) -> AttackSettings:
-        """The attack of a step."""
-        return AttackSettings(
-            kind=self.attacks_with,
-            n_iterations=self.gcg_steps,
-            n_candidates=self.n_candidates,
-            top_k=self.top_k,
-            n_attack_tokens=self.n_attack_tokens,
-            candidate_rng="per_example",
-            allowed=self.allowed,
-            held="last",  # a step of training resumes from the last suffix, as published
-        )
 
 
 class CAt(Defense):

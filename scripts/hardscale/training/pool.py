@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hardscale.artifacts.rounds_plan import ramp
 from hardscale.artifacts.seeds import derive_seed
 from hardscale.settings.defenses import AdversarialRounds
 
@@ -104,3 +105,9 @@ def draw_new(n_train: int, n_new: int, seed: int) -> list[int]:
 def pool_rows(pool: Sequence[PoolEntry]) -> list[dict[str, Any]]:
     """Rows of POOL."""
     return [dict(vars(entry)) for entry in pool]
+
+
+def attack_iterations(settings: AdversarialRounds, number: int) -> int:
+    """Iterations of the attack in round ``number``, from 1 (section 5)."""
+    span = settings.rounds + (settings.attack.ramp_end == "one_later")
+    return ramp(number - 1, span, settings.attack.n_iterations, settings.attack.n_iterations_end)

@@ -36,7 +36,7 @@ from hardscale.training.loop import TrainPhase, train
 from hardscale.training.optimizer_state import CARRY, read_optimizer_state, write_optimizer_state
 from hardscale.training.optimizers import rounds_schedule
 from hardscale.training.options import RunOptions
-from hardscale.training.pool import PoolEntry, RoundSet, draw_new, draw_set, pool_rows, set_sizes
+from hardscale.training.pool import PoolEntry, RoundSet, attack_iterations, draw_new, draw_set, pool_rows, set_sizes
 from hardscale.training.progress import RoundsProgress
 from hardscale.training.publish_model import Release, publish_model
 from hardscale.training.session import Session
@@ -188,7 +188,7 @@ class _Block:
     def _attack(self, number: int, seed: int) -> None:
         faults.trip(JOB, "attack", number, self.group.rank)
         progress, settings = self.progress, self.settings
-        n_iterations = settings.iterations(number)
+        n_iterations = attack_iterations(settings, number)
         new = [self.examples[i] for i in draw_new(len(self.examples), settings.n_new_examples, seed)]
         attack = derive_seed(seed, "attack") if settings.attack.seed is None else settings.attack.seed
         generation = Generation(self.tokenizer, self.codec, new, settings.attack, n_iterations, attack, self.session)

@@ -24,6 +24,7 @@ from hardscale.models.chat import ChatTemplate, load_chat_model
 from hardscale.models.flop_counter import PassCounts
 from hardscale.models.load import load_tokenizer
 from hardscale.runtime import pulse
+from hardscale.settings.attacks import AttackSettings
 from hardscale.settings.defenses import R2D2, CAdvUL
 from hardscale.settings.words import from_spec
 from hardscale.tasks.chat import Behavior, load_chat_task
@@ -181,7 +182,7 @@ class _R2D2(ContinuousTraining):
 
     def _improve(self, places: Sequence[int], step: int) -> list[AttackResult]:
         """Some steps of GCG on cases, from the suffixes that they have."""
-        goals, search = [self._goal(place) for place in places], self._own.search()
+        goals, search = [self._goal(place) for place in places], search_of(self._own)
         with self._lent() as lm:
             return run_attack(
                 search,
@@ -308,3 +309,17 @@ class SuffixPool:
     def _draw(self, n: int, role: str, step: int) -> Sequence[int]:
         rng = np.random.default_rng(derive_seed(self.seed, role, step))
         return rng.choice(len(self.cases), n, replace=False).tolist()
+
+
+def search_of(settings: R2D2) -> AttackSettings:
+    """The attack of a step."""
+    return AttackSettings(
+        kind=settings.attacks_with,
+        n_iterations=settings.gcg_steps,
+        n_candidates=settings.n_candidates,
+        top_k=settings.top_k,
+        n_attack_tokens=settings.n_attack_tokens,
+        candidate_rng="per_example",
+        allowed=settings.allowed,
+        held="last",  # a step of training resumes from the last suffix, as published
+    )
