@@ -50,7 +50,6 @@ wildcard_constraints:
     lineage=JOBS.grid.lineage_pattern(),
     round=r"\d\d+",
     part="[a-z0-9._-]+",
-    figure="[a-z_]+",
 
 
 for phase in JOBS.phases:

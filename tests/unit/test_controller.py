@@ -18,7 +18,8 @@ import pytest
 
 from hardscale.artifacts.locks import Heartbeat, Owner, read_owner
 from hardscale.ops import controller
-from hardscale.ops.controller import HELD, LOCK, LOOKING_ON, NOTE, cancel_left, claim, only_looks
+from hardscale.ops.controller import LOCK, LOOKING_ON, NOTE, cancel_left, claim, only_looks
+from hardscale.ops.outcome import BUSY
 from hardscale.runtime import slurm_queue
 from hardscale.runtime.slurm_queue import SlurmJob
 from waiting import HANG_SECONDS, wait_until
@@ -118,7 +119,7 @@ def test_a_second_controller_leaves_at_once_and_names_the_first(tmp_path: Path) 
     assert owner is not None and owner.pid == first.process.pid and owner.slurm_job == 12
     second = Claimed(tmp_path, PATIENT)  # a living holder is not waited for
     said = second.end()
-    assert not second.claimed and second.process.returncode == HELD == 75
+    assert not second.claimed and second.process.returncode == BUSY == 75
     [line] = said.splitlines()
     for word in (f"pid {first.process.pid}", owner.host, owner.since, "Slurm job 12", "scancel 12", str(tmp_path)):
         assert word in line
@@ -221,7 +222,7 @@ def test_without_locks_the_note_alone_refuses(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(controller, "_held", {})
     with pytest.raises(SystemExit) as left:
         claim(tmp_path / ".snakemake", ["--cores", "1"])
-    assert left.value.code == HELD
+    assert left.value.code == BUSY
     assert f"pid {first.process.pid}" in capsys.readouterr().err
     first.end()
 

@@ -52,10 +52,10 @@ def test_only_what_every_run_supports_is_said_with_the_numbers_of_the_first() ->
     runs = [_run("a", RANDOM, GRADIENT, ROUNDS), _run("b", undecided, other, ROUNDS)]
     assert [row["claim"] for row in supported(runs)] == ["gradient_helps", "defense_lowers_asr"]
     block = readme_block(runs)
-    assert block.count("\n* ") == 2 and "all 2 stored runs support" in block and "CPU a, avx2" in block
+    assert block.count("\n* ") == 2 and "each of the 2 stored runs supports" in block and "CPU a, avx2" in block
     assert "lowers the success of `gcg` by 30 points [20, 40]" in block and "20 points [10, 30]" in block
     assert "50 points" not in block and "RandomToken" not in block and "`rt`" not in block
-    assert "its 12 (8 cells of task and scale), all 3 intervals together at 95%" in block
+    assert "like the 12 of a run (8 cells of task and scale); its 3 intervals hold together at 95%" in block
     alone = readme_block([_run("a", RANDOM)])
     assert "the one stored run supports" in alone and "`gcg` breaks more than `rt`" in alone
 

@@ -21,7 +21,7 @@ _CONTINUOUS = defenses_that_train_on("continuous", "classifiers")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Correct or not, broken or not: two such answers about each of some examples of one model.
+    """Two binary outcomes of each example of a model (e.g. broken by attack A, by attack B).
 
     Attributes:
         about: key of :data:`hardscale.analysis.verdict.STATEMENTS`.

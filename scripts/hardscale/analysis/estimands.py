@@ -1,8 +1,8 @@
 """What a 95 % interval is about. Every table says it in these words beside the interval.
 
 * :data:`THESE`: these very models, trained once. The interval says how far the examples that happened to be drawn may
-  have moved the estimate from what infinitely many of their kind would give. How another seed would have come out it
-  does not say.
+  have moved the estimate from what infinitely many of their kind would give. It says nothing
+  about other seeds.
 * :data:`ALIKE`: models like them. New seeds of a scale, or, for a line over scales, new scales, drawn as these were:
   the interval is about the line or the rate of that population, and so contains the choice of examples too.
 * :data:`CROSSED`: the line through the crossings of rounds that the attack does break, as the paper fits it. Where

@@ -1,10 +1,10 @@
 """Logit regression with a random intercept for each model, for counts that saturate.
 
-Two models that differ in nothing but a seed or a round differ in log odds by more than 200 examples blur. A pooled
-binomial likelihood takes that for noise of the examples: the few models with a rate near 1/2 then outweigh all others,
-and slopes shrink. Here ``logit p = x @ beta + sigma z`` with ``z`` standard normal for each model, integrated out by
-adaptive Gauss-Hermite quadrature. Two weak priors keep it finite: Firth's penalty on ``beta``
-(:mod:`hardscale.analysis.mixed`) and a half-normal of scale 2 natural log odds on ``sigma``.
+Two models that differ in nothing but a seed or a round differ in log odds by more than the sampling noise of 200
+examples. A pooled binomial likelihood takes that for noise of the examples: the few models with a rate near 1/2 then
+outweigh all others, and slopes shrink. Here ``logit p = x @ beta + sigma z`` with ``z`` standard normal for each model,
+integrated out by adaptive Gauss-Hermite quadrature. Two weak priors keep it finite: Firth's penalty on ``beta`` and a
+half-normal of scale 2 natural log odds on ``sigma``.
 """
 
 from __future__ import annotations

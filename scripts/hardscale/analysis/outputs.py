@@ -1,4 +1,4 @@
-"""Tables for spreadsheets."""
+"""Write CSV safely for spreadsheets."""
 
 from __future__ import annotations
 

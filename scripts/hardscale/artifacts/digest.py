@@ -62,7 +62,7 @@ def imported_libraries(source: str) -> set[str]:
     return {name.split(".")[0] for name in found} - sys.stdlib_module_names - {PACKAGE}
 
 
-def normalised(tree: ast.Module) -> str:
+def normalized(tree: ast.Module) -> str:
     """A source's syntax tree as text, without docstrings, comments, positions and formatting; the tree loses them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -79,12 +79,12 @@ def normalised(tree: ast.Module) -> str:
 @cache
 def _read(path: Path) -> tuple[str, frozenset[str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(normalised(tree).encode()).hexdigest(), frozenset(imported_modules(tree))
+    return hashlib.sha256(normalized(tree).encode()).hexdigest(), frozenset(imported_modules(tree))
 
 
 @cache
 def closure(modules: tuple[str, ...], root: Path = ROOT) -> dict[str, str]:
-    """Every module reached from ``modules`` by static imports, with the digest of its normalised source."""
+    """Every module reached from ``modules`` by static imports, with the digest of its normalized source."""
     digests: dict[str, str] = {}
     queue = list(modules)
     while queue:

@@ -1,7 +1,7 @@
 """Where everything of a study lies, relative to ``results/<study>``. Nothing else spells these paths.
 
 A template's wildcards stand in braces: ``cell`` is ``task/family/scale/sSEED``, ``lineage`` is a cell and its defense,
-``round`` has two digits or more. Of an artifact the template is its folder, of anything else the file.
+``round`` has two digits or more. For an artifact the template names its folder; otherwise, a file.
 """
 
 from __future__ import annotations

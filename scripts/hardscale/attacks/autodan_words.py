@@ -103,7 +103,7 @@ def form_of(text: str) -> Form | None:
 class Synonyms:
     """Nearest neighbors by cosine among the words that are one token of a victim's tokenizer.
 
-    A word is replaced by words of its own form only: the same space before it and the same capitals. The begin of a
+    A word is replaced by words of its own form only: the same space before it and the same capitals. The beginning of a
     longer word counts as a word where it is a token of letters, as nothing in a vocabulary tells the two apart.
 
     Args:

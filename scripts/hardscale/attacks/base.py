@@ -169,7 +169,7 @@ def run_attack(
 
     Args:
         settings: the attack's block (:mod:`hardscale.settings.attacks`). What it leaves to the kind of victim is as
-            published for that kind; its ``seed`` and ``position`` are the caller's to heed.
+            published for that kind; the caller must apply its ``seed`` and ``position``.
         model: a sequence classifier or a causal language model (a training engine's bare ``module`` is fine; its own
             ``forward`` is not). Parameters are frozen and the mode is evaluation while the attack runs, then restored.
         tokenizer: its fast tokenizer.

@@ -1,4 +1,4 @@
-"""What every attack is run on."""
+"""The arguments that every attack receives."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ class Call:
     callback: Callback | None = None
 
     def note(self, iteration: int, alive: int, seconds: float) -> None:
-        """Tell of an iteration whom it concerns."""
+        """Report an iteration to the callback."""
         if self.callback:
             self.callback(iteration, alive, seconds)

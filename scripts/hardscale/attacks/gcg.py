@@ -98,7 +98,7 @@ def _start(settings: AttackSettings, call: Call) -> list[_GcgState]:
         rng = random.Random(_seed(settings, call.seed, "candidates", key))
         states.append(_GcgState(i, layout, list(layout.attack), layout.text, rng, record))
     if not settings.gradient:
-        # Only needed where an iteration keeps nothing; part of the evaluation before the attack, so not counted.
+        # Used only if no candidate survives an iteration. Part of the clean evaluation, so its FLOPs are not counted.
         scores = score_texts(victim, [(s.example, s.whole(torch.tensor([s.tokens])), [s.prompt]) for s in states])
         for state, score in zip(states, scores, strict=True):
             state.loss, state.success = float(score.losses[0]), bool(score.successes[0])

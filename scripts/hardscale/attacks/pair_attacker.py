@@ -1,4 +1,7 @@
-"""PAIR's attacker as a language model: it is told the goal and the scores so far and answers with JSON."""
+"""PAIR's attackers: told the goal and the scores so far, they answer with JSON.
+
+One is a language model whose replies are read leniently, the other one is held to a grammar while it writes.
+"""
 
 from __future__ import annotations
 

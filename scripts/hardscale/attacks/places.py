@@ -1,7 +1,7 @@
 """The place in a prompt where attack text goes: what its neighbors do to its tokens, and which tokens stand there.
 
-The text of attack tokens is what they add to the prompt in their place. Only the whole prompt, tokenized from its text,
-says whether they are read as themselves.
+The text of attack tokens depends on where they stand: it is what they add to the prompt there. Only the
+whole prompt, tokenized from its text, says whether they are read as themselves.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Record:
             self.best = (loss, text, tuple(tokens))
         if better or not self.keeps_best:
             self.held = (text, tuple(tokens))
-        elif self.keeps_best:
+        else:
             loss, success = self.losses[-1], self.successes[-1]
         self.losses.append(loss)
         self.successes.append(success)

@@ -78,7 +78,7 @@ def _repeated(codec: Codec, around: Sequence[Place], text: str, n_tokens: int) -
 
 
 def _says(codec: Codec, tokens: Sequence[int], whole: str) -> bool:
-    """Whether tokens spell the begin of a text, spaces aside."""
+    """Whether tokens spell the beginning of a text, spaces aside."""
     [spelled] = codec.spell([tokens])
     return "".join(whole.split()).startswith("".join(spelled.split()))
 
@@ -90,7 +90,7 @@ def _grown(codec: Codec, place: Place, liked: Sequence[int], n_tokens: int, rng:
     n_tried = n_dead = 0
     while len(tokens) < n_tokens and n_tried < MOST_TRIES:
         some = rng.sample(codec.allowed, min(_AT_ONCE, len(codec.allowed)))
-        # What led to dead ends is not led to again.
+        # After several dead ends, the same tokens are not proposed first again.
         for proposed in (liked, some) if n_dead < _MOST_DEAD_ENDS else (some,):
             rows = [[*tokens, token] for token in proposed]
             n_tried += len(rows)

@@ -235,11 +235,11 @@ class Victim(ABC):
         return logits[0]
 
     def evaluating(self) -> contextlib.AbstractContextManager[None]:
-        """What the model is frozen inside."""
+        """Context that freezes the model."""
         return frozen(self.model)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """What forwards run under."""
+        """Autocast context of forward passes."""
         if self.dtype is None or self.dtype == self.embedding.weight.dtype:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)

@@ -30,7 +30,7 @@ class Vocabulary:
         n_leading: special tokens that the tokenizer puts before a text.
         n_trailing: ... and after it.
         adds_space: whether a text is read with a space before it that it does not have, as tokenizers of the
-            SentencePiece kind read the begin of a text and what follows a special token.
+            SentencePiece kind read the beginning of a text and what follows a special token.
 
     Raises:
         AttackError: the tokenizer has no fast backend.

@@ -45,7 +45,7 @@ def check_spec(spec: dict[str, Any], keys: frozenset[str] = KEYS) -> AttackBase:
 
 
 def search_facts(settings: AttackBase) -> dict[str, Any]:
-    """What an attack did by the kind of its victim where the study was silent; nothing of attacks without such."""
+    """Settings that were filled in by the kind of victim; empty for attacks that have none."""
     return {key: settings.value(key) for key in settings.facts.by_victim}
 
 

@@ -46,7 +46,7 @@ class Prompt:
 
 
 def attacked_prompt(key: int, template: ChatTemplate, request: Request, result: AttackResult) -> Prompt:
-    """The prompt that an attack ended with. Behind the last end of the user's turn stands the begin of a reply."""
+    """The prompt that an attack ended with. Behind the last end of the user's turn stands the beginning of a reply."""
     text = result.prompt_text
     at = text.rfind(request.after)
     begin = text[at + len(request.after) :] if at >= 0 else ""

@@ -1,4 +1,4 @@
-"""The tidy result table: one row per cell x attack x position x iteration, read from the artifacts on disk.
+"""The tidy result table, read from the artifacts on disk: a row per model (cell, defense, round), attack and iteration.
 
 Of an attack on a chat model there are two iterations, 0 (the request as it is) and the last, and a row for each judge,
 the primary one first.

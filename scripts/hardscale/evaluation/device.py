@@ -1,4 +1,4 @@
-"""Language models where jobs compute with them."""
+"""Load language models onto the job's device."""
 
 from __future__ import annotations
 

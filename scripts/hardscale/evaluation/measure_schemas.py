@@ -1,4 +1,4 @@
-"""Columns of the tables of measures that have a job of their own."""
+"""Schemas of the lm-eval and MT-Bench tables."""
 
 import pyarrow as pa
 

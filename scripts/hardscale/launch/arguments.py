@@ -17,8 +17,6 @@ from hardscale.plan.table import TABLE, Training
 
 #: Environment variable with the seconds that ranks wait for one that gives no sign of life.
 PATIENCE = "HARDSCALE_PATIENCE_SECONDS"
-
-
 #: Environment variable with the site's defaults for distributed jobs, made from the profile's ``default-resources``.
 SITE = "HARDSCALE_SLURM"
 
@@ -104,7 +102,7 @@ def identity_of(job: str, spec: dict[str, Any], arguments: argparse.Namespace) -
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """A training job's ranks.
+    """What to launch: command, number of ranks, log.
 
     Attributes:
         command: job of the worker, then its options.

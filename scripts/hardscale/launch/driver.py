@@ -1,4 +1,4 @@
-"""The body of a distributed job's entry: command line, log, distributed job."""
+"""The main function of training scripts: parse options, open the log, start the ranks and wait."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def drive(job: str, argv: list[str] | None = None) -> None:
     """Run a distributed job from its command line and wait for it; exits with a status.
 
     Args:
-        job: ``finetune``, ``adversarial_rounds`` or ``pretrain``.
+        job: kind of a job with ``training`` in the job table, e.g. ``finetune``.
         argv: options; those of this process when None.
     """
     options = sys.argv[1:] if argv is None else argv

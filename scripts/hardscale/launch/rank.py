@@ -66,7 +66,7 @@ def run(worker: str, job: str, argv: list[str], label: str, ranks_folder: Path, 
 
 
 def _begin_on_slurm(rank: int, ranks_folder: Path) -> None:
-    """Forget what an earlier life of this requeued job left, and meet at another port than it did."""
+    """Remove the files of the run before the requeue, and use another port."""
     from submitit import JobEnvironment
 
     lives = int(os.environ.get("SLURM_RESTART_COUNT") or 0)

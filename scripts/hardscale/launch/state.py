@@ -1,4 +1,4 @@
-"""What a finished job leaves besides its outputs, so that an interrupted controller does not cost the work.
+"""What a finished job leaves besides its outputs, so that work survives a killed controller.
 
 Snakemake deletes the output of a job that it did not see end. A model is its folder, of which Snakemake knows the
 manifest only; a copy of the manifest beside the job's state is enough to take the folder for finished again, after

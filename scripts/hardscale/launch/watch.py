@@ -22,8 +22,6 @@ _SETTLE_SECONDS = 1.0
 _SETTLE_POLL_SECONDS = 0.05
 #: How long the stacks of a rank may take after another one gave up waiting for it.
 _STACKS_SECONDS = 30.0
-
-
 #: What an error says when a rank waited for another in vain: gloo and NCCL, then our meetings.
 IN_VAIN = re.compile(r"timed ?out|timeout|no sign of life", re.IGNORECASE)
 _DUMP = re.compile(r"^Timeout \(\d+:\d\d:\d\d(?:\.\d+)?\)!\n((?:(?:Thread |  ).*\n|\n)+)", re.MULTILINE)
@@ -81,7 +79,7 @@ class Watch(ABC):
             time.sleep(_SETTLE_POLL_SECONDS)
         if gone is not None:
             why = full_disk(self.ranks_folder) or " (killed, or out of memory)"
-            return self.told_of(gone, f"died without a word{why}", self.last_line(gone))
+            return self.told_of(gone, f"exited without an error message{why}", self.last_line(gone))
         failed = failures(self.results())
         if any(IN_VAIN.search(result["line"]) for result in failed.values()):
             late = self._late_rank()

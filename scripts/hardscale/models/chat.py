@@ -119,7 +119,7 @@ class ChatTemplate:
         return self._head + request + self._tail
 
     def opening(self, text: str) -> str:
-        """The begin of an answer as it goes on after a prompt: with the space that a template puts before answers.
+        """The beginning of an answer as it goes on after a prompt: with the space that a template puts before answers.
 
         Where a template strips answers, white space that the text begins with is left out.
         """
@@ -263,8 +263,8 @@ class ChatTemplate:
         """Text between the prompt and the answer, and the end of the answer's turn.
 
         A template may write white space before an answer which a prompt that is to be gone on with lacks. More than
-        white space is the begin of every answer, which the prompt gets; where asking for a reply adds nothing to the
-        user's turn, the template has no generation prompt.
+        white space is the beginning of every answer, which the prompt gets; where asking for a reply adds nothing to
+        the user's turn, the template has no generation prompt.
         """
         rendered = self._render([("user", _USER), ("assistant", _ANSWER)])
         prompt = self.prompt(_USER)

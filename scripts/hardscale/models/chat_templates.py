@@ -1,4 +1,4 @@
-"""Which chat template a tokenizer speaks by, and what its files say of it. No torch and no transformers here."""
+"""Choose and check a tokenizer's chat template. No torch and no transformers here."""
 
 from __future__ import annotations
 

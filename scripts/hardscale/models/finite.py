@@ -1,4 +1,4 @@
-"""Weights that are not finite are refused by the tensor's name, read in parts so that no tensor is ever whole."""
+"""Weights that are not finite are refused by the tensor's name, read in chunks, so that no tensor is loaded whole."""
 
 from __future__ import annotations
 

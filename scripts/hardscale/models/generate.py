@@ -86,7 +86,7 @@ def reply(
     Args:
         model: a causal language model; in evaluation mode meanwhile.
         tokenizer: its tokenizer.
-        prompts: token ids, special tokens included; the begin of a reply may be their end.
+        prompts: token ids, special tokens included; the beginning of a reply may be their end.
         max_new_tokens: of a reply; fewer where the model reads no more.
         sample: how to draw; the likeliest tokens when absent.
         perturbations: added to the embeddings of a prompt's tokens, float32, shape ``(prompt tokens, hidden)`` each.

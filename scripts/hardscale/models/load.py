@@ -47,7 +47,7 @@ def named_as(names: Mapping[Path, Path | str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(folder: Path, what: str, remedy: str) -> Iterator[None]:
-    """Whatever malformed files lead a library into becomes one line; so do panics of libraries in Rust.
+    """Turn any exception or Rust panic of loading into a one-line ModelError.
 
     Args:
         folder: that is read.

@@ -69,7 +69,7 @@ class PromptTokens:
     def following(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
         """Tokens by which a model that goes on with a prompt writes a text behind it.
 
-        They are the tokens of both together behind those of the prompt. Where the begin of the text joins with the
+        They are the tokens of both together behind those of the prompt. Where the beginning of the text joins with the
         prompt's end into one token, which can no longer be written, they are the text's tokens inside another text.
 
         Args:

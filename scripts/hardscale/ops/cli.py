@@ -71,7 +71,7 @@ def say_notes(study: Study, launch: Launch) -> None:
         print(line, file=sys.stderr)
     reason = why_not() if study.instruction_set != NATIVE else None
     if reason:
-        line = f"note: {KEY}: {study.instruction_set} cannot be had on this machine ({reason}); what it computes may"
+        line = f"note: {KEY}: {study.instruction_set} is not supported on this machine ({reason}); what it computes may"
         said = f"{line} differ in its last digits from other machines' results, as manifests say (docs/numerics.md)"
         print(said, file=sys.stderr)
 

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hardscale.artifacts.locks import Owner, is_held, read_owner, sign, try_lock
+from hardscale.ops.outcome import BUSY
 from hardscale.ops.snakemake_metadata import SNAKEMAKE, locked
 from hardscale.runtime import slurm_queue
 from hardscale.untrusted.literal import one_line
 
-#: Exit status of a controller that found another one (EX_TEMPFAIL: try again later).
-HELD = 75
 NOTE = "controller.json"
 LOCK = "controller.lock"
 
@@ -53,8 +52,6 @@ _SHELLS = {"bash", "sh", "dash", "zsh", "ksh"}
 _SLURM = {"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr"}
 
 _held: dict[Path, int] = {}
-
-
 #: A note on another host that is older than this is a dead controller's, unless Slurm knows better.
 _SILENT_SECONDS = 300.0
 
@@ -62,7 +59,7 @@ _SILENT_SECONDS = 300.0
 def claim(folder: Path = Path(".snakemake"), argv: Sequence[str] | None = None) -> None:
     """Become the controller of a working directory until this process ends.
 
-    Commands that run nothing claim nothing. What a killed controller left locked is unlocked.
+    Read-only commands do not claim the folder. What a killed controller left locked is unlocked.
 
     Args:
         folder: Snakemake's folder in the working directory.
@@ -225,13 +222,13 @@ def _refuse(folder: Path) -> NoReturn:
     else:
         owner = None
     if owner is None:
-        _stop(f"{folder.parent}: another controller is starting here; wait for it, then run again", HELD)
+        _stop(f"{folder.parent}: another controller is starting here; wait for it, then run again", BUSY)
     stop = f"kill {owner.pid}" if owner.slurm_job is None else f"scancel {owner.slurm_job}"
     where = "" if owner.near or owner.slurm_job is not None else f" on {owner.host}"
     _stop(
         f"{folder.parent}: another controller works here ({owner.described}); "
         f"wait for it, stop it by `{stop}`{where}, or work elsewhere with --directory",
-        HELD,
+        BUSY,
     )
 
 

@@ -20,6 +20,7 @@ _KINDS = {
     paths.PRETRAINED: "base models",
     paths.MODEL: "models",
     paths.ATTACK: "attacks",
+    **dict.fromkeys((paths.UTILITY, paths.LM_EVAL, paths.MT_BENCH), "measures"),
     paths.TABLE: "tables",
     paths.FIGURE: "figures",
     paths.LOG: "logs",
@@ -34,7 +35,6 @@ _STATES = [
 ]
 RANKS, DRAFTS, OTHER, WORKFLOW = "ranks", "drafts", "other", ".snakemake"
 KINDS = (*dict.fromkeys(_KINDS.values()), RANKS, DRAFTS, OTHER, WORKFLOW)
-_RANKS = "ranks"
 _DRAFT = ".tmp-"
 
 
@@ -114,7 +114,7 @@ def kind_of(path: str, layout: StudyPaths) -> str:
         return DRAFTS
     place = "/".join(folders) + "/"
     kind = next((kind for template, kind in _KINDS.items() if place.startswith(f"{paths.top(template)}/")), OTHER)
-    return RANKS if kind == "state" and _RANKS in folders else kind
+    return RANKS if kind == "state" and RANKS in folders else kind
 
 
 def is_draft(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What can go without anything being missed, now or by the next run: what ``make gc`` lists and removes."""
+"""Files that can be deleted safely, now and for the next run: what ``make gc`` lists and removes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ _STATE_FOLDERS = ("checkpoints", "finished", "carry", "ranks", "gang")  # the la
 _STATE_PARTS = frozenset({*_STATE_FOLDERS, "driver.lock", NOTE, RECORD})
 #: Attacks first: tables are collected from every attack that lies there, and each needs its model's record.
 _ARTIFACTS = tuple(map(paths.top, reversed(paths.ARTIFACTS)))
-
-
-#: ``results/<study>`` and ``.snakemake/slurm_logs`` stay though they be empty.
+#: ``results/<study>`` and ``.snakemake/slurm_logs`` are kept even if empty.
 _KEPT_DEPTH = 2
 MODEL = "model"
 
@@ -87,8 +85,8 @@ def without_needed(found: Iterable[Garbage], needed: set[str]) -> list[Garbage]:
         return str(path) in needed | around or any(str(parent) in needed for parent in path.parents)
 
     kept = [one for one in found if not is_needed(one.path)]
-    paths = {one.path for one in kept}
-    return [one for one in kept if paths.isdisjoint(one.path.parents)]
+    places = {one.path for one in kept}
+    return [one for one in kept if places.isdisjoint(one.path.parents)]
 
 
 def _drafts(survey: Survey, now: float) -> Iterator[Garbage]:
@@ -138,8 +136,8 @@ def _weights(survey: Survey) -> Iterator[Garbage]:
     for seen in survey.steps(DONE):
         if seen.step.phase == DEFENDED:
             for folder in seen.step.folders:
-                if folder not in kept and Path(folder, "model").is_dir():
-                    yield Garbage(WEIGHTS, Path(folder, "model"))
+                if folder not in kept and Path(folder, MODEL).is_dir():
+                    yield Garbage(WEIGHTS, Path(folder, MODEL))
 
 
 def _slurm_logs(survey: Survey, before: float) -> Iterator[Garbage]:
@@ -175,9 +173,7 @@ def refusal(survey: Survey) -> str:
         return survey.slurm.problem
     if controller.alive:
         return f"a controller lives ({controller.text}); run gc when it has ended"
-    return (
-        f"a controller may live ({controller.text}); run gc where it runs, or when none does after `snakemake --unlock`"
-    )
+    return f"a controller may live ({controller.text}); run gc on its machine, or after the study's next run"
 
 
 def remove(items: Iterable[Garbage]) -> Iterator[tuple[Garbage, str]]:

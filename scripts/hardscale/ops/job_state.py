@@ -23,9 +23,6 @@ from hardscale.plan.steps import PlannedJob, output_folder, plan
 from hardscale.runtime import slurm_queue
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "waiting")
-
-
-RUNNING, QUEUED = "running", "queued"
 _WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
@@ -58,7 +55,7 @@ class Survey:
         jobs: the study's jobs.
         seen: every job with its state.
         controller: who runs the workflow here.
-        slurm: the slurm_queue.
+        slurm: Slurm's queue.
     """
 
     jobs: Jobs
@@ -195,7 +192,7 @@ class Sight:
     """Looks for the processes of jobs.
 
     Args:
-        slurm: the slurm_queue.
+        slurm: Slurm's queue.
         marks: :func:`hardscale.ops.snakemake_metadata.started`.
         controlled: whether a controller lives, so that its marks are of living jobs.
     """

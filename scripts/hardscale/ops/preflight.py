@@ -160,7 +160,7 @@ def _writing_problems(study: Study, family: str, scale: str, root: Path | None, 
 
 
 def utility_problems(study: Study, conda: bool = False) -> list[str]:
-    """One line for each table, text or tool of utility and judges that is neither on disk nor to be had.
+    """One line for each table, text or tool of utility and judges that is neither on disk nor downloadable.
 
     Args:
         study: what is to be run; without chat models nothing is looked at.

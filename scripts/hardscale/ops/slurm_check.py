@@ -317,7 +317,7 @@ def ok(topic: str, text: str) -> CheckResult:
 
 
 def warn(topic: str, text: str) -> CheckResult:
-    """It will run, perhaps not as one wishes."""
+    """The study will run, with a caveat."""
     return CheckResult("warn", topic, text)
 
 

@@ -38,7 +38,7 @@ def probe(now: CheckedSetup, wait: float) -> Iterator[CheckResult]:
 
     Args:
         now: what is asked about.
-        wait: seconds that a job may wait in the slurm_queue.
+        wait: seconds that a job may wait in Slurm's queue.
     """
     trials: dict[tuple[Any, ...], Demand] = {}
     for demand in now.demands:

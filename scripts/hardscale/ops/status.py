@@ -84,7 +84,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def _controller(facts: dict[str, Any]) -> str:
     found = facts["controller"]
-    how = {True: "lives", False: "is dead; the next run takes over", None: "cannot be seen from here"}
+    how = {True: "lives", False: "is dead; the next run takes over", None: "unknown from this host"}
     line = "controller: none" if found is None else f"controller: {found['who']}: {how[found['alive']]}"
     return line + (f"\n{facts['slurm_problem']}: what runs is not known" if facts["slurm_problem"] else "")
 

@@ -22,8 +22,6 @@ from hardscale.settings.study import UNDEFENDED, Cell, Study
 from hardscale.settings.training import FinetuneSettings
 
 _Attack = TypeVar("_Attack", bound=AttackBase)
-
-
 _NOTHING = "(?!)"
 
 

@@ -1,4 +1,4 @@
-"""What each job reads that its output's name alone does not tell.
+"""Input functions: files that cannot be derived from the output's path.
 
 Every method that takes ``wildcards`` is an input function of a rule.
 """

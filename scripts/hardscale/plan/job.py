@@ -36,7 +36,7 @@ class Job:
         code: params function of the digest of its code, or the digest itself.
         rounds: the rounds that it publishes, where it publishes several.
         lineages: that the rule is for; None for all.
-        beside: of the estimates of its resources.
+        beside: other models that a job keeps in memory, for the estimates of its resources.
     """
 
     kind: JobKind

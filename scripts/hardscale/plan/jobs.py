@@ -1,7 +1,7 @@
 """The jobs of a study: the job table (:mod:`hardscale.plan.table`) bound to what the study holds.
 
 Rules take what they need by name, e.g. ``JOBS.finetune.outputs.manifest``; everything else that has to know of jobs
-(status, gc, verify, cron, the estimates of a cluster) goes through :meth:`Jobs.all`.
+(status, gc, cron, the estimates of a cluster) goes through :meth:`Jobs.all`.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ class Jobs:
         return self._estimates.of(job.kind, job.beside)
 
     def root(self, _wildcards: object = None) -> str:
-        """The study's folder; a rule takes it as a function, since lint holds a string for a file's prefix."""
+        """The study's folder, as a function: ``snakemake --lint`` takes a plain string for a path prefix."""
         return str(self.layout.root)
 
     @property
     def leases(self) -> str:
-        """Where attacks say what they are making."""
+        """Folder of the attack jobs' leases."""
         return f"{self.layout.root}/{paths.fill(paths.STATE, place='leases')}"
 
     def log_of(self, place: str) -> str:
-        """The log of what is no job of the workflow."""
+        """Log of a rule outside the job table."""
         return f"{self.layout.root}/{paths.fill(paths.LOG, place=place)}"
 
     @property

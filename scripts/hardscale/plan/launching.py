@@ -18,7 +18,7 @@ _KEYS = {
 _LAUNCHES = ("local", "slurm")
 #: Begin of the keys of distributed jobs, and what it was before; the former one is read until the next version.
 _NOW, _FORMER = "distributed_", "gang_"
-#: Minutes that a distributed job of this machine is told; nothing there reads them.
+#: Placeholder for the time limit of local runs, which ignore it.
 _NO_LIMIT = 0
 
 
@@ -79,7 +79,7 @@ class Launch:
         }
 
     def device(self, estimates: ResourceEstimates) -> dict[str, Any]:
-        """Resources of a job of the executor."""
+        """Resources of a job that Snakemake's executor runs."""
         more = {} if self.how == "local" else {"gpu": estimates.gpu, "nodes": 1}
         return {"mem_mb": estimates.mem_mb, **self._limits(estimates), **more}
 

@@ -30,7 +30,7 @@ class UtilityJobs:
     """What the rules of further measures ask of a study.
 
     Args:
-        holdings: all that the study holds.
+        grid: all that the study holds.
         chat: of chat models.
     """
 

@@ -19,7 +19,7 @@ class Outputs:
     """The tables and figures of a study.
 
     Args:
-        holdings: all that it holds.
+        grid: all that it holds.
         chat: of chat models.
     """
 

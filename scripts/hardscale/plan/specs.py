@@ -172,7 +172,7 @@ class Specs:
         return canonical_json({"study": self._study.name, "defense_kinds": kinds})
 
     def analysis(self, wildcards: Any = None) -> str:  # noqa: ARG002
-        """Settings of fits, claims and figures."""
+        """Spec of the summary and the figures."""
         analysis = self._study.analysis.model_dump()
         spec = {**analysis, "scratch_families": self._scratch_families, "controls": self._controls()}
         return canonical_json(spec).replace("<", "\\u003c")  # the same JSON; why: see caption_note

@@ -1,6 +1,6 @@
 """The job table: what there is to know of every kind of job before any study is read.
 
-Rules, specs, code digests, the dispatch of ranks, estimates of resources, status, du, gc, verify and cron read it.
+Rules, specs, code digests, the dispatch of ranks, estimates of resources, status, du, gc and cron read it.
 :mod:`hardscale.plan.jobs` binds it to a study. Standard library only: drivers on a small head import it.
 """
 
@@ -44,7 +44,7 @@ class JobKind:
         outputs: name of an output -> template of its file (:mod:`hardscale.artifacts.paths`).
         place: of its log and of Snakemake's benchmark file.
         entry: script below ``scripts``.
-        wildcards: that tell a job from the others of its rule, in the order in which they stand in the first output.
+        wildcards: those that identify a job within its rule, in the order in which they stand in the first output.
         modules: code of every job of this kind; a job may add some, e.g. of its attack.
         estimates: name in a site file's corrections; None for jobs of fixed size.
         state: place of its private folder; None where it keeps none.

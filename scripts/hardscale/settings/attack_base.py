@@ -20,7 +20,7 @@ Position = Literal["suffix", "infix90", "prefix"]
 Allowed = Literal["printable_ascii", "any"]
 #: Which text counts after an iteration of a search.
 Held = Literal["last", "best"]
-#: What a setting of an attack must not exceed besides another one: less than a prompt's tokens, the vocabulary's.
+#: Special upper bounds: fewer than the prompt's tokens, and the size of the vocabulary.
 PROMPT, VOCABULARY = "<prompt>", "<vocabulary>"
 
 
@@ -39,7 +39,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is so of every attack of a kind. Settings are named by their keys in the block, dots between.
+    """Facts shared by every attack of one kind. Settings are named by their keys in the block, dots between.
 
     Attributes:
         label: its name in figures.
@@ -109,7 +109,7 @@ class AttackBase(Overridable):
 
     @property
     def facts(self) -> Facts:
-        """Of its kind."""
+        """Facts of this attack's kind."""
         return self.kinds[self.kind]
 
     def value(self, key: str) -> Any:

@@ -97,7 +97,7 @@ class AttackSettings(AttackBase):
 
     @property
     def ranking(self) -> str:
-        """None without the gradient."""
+        """Empty without the gradient."""
         return super().ranking if self.gradient else ""
 
     def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -24,7 +24,7 @@ class Settings(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _rest_of_nested_blocks(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """What a nested block leaves out stays as this block has it by default, not as the nested one has it elsewhere.
+        """Keys missing from a nested block take this block's default, not the nested class's.
 
         So ``optimizer: {learning_rate: 1e-4}`` changes the learning rate of a defense and not its optimizer too. What
         was left out does not count as given.

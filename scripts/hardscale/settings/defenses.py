@@ -204,7 +204,9 @@ class CAdvIPO(Continuous):
     loss: Literal["ipo", "dpo", "npo"] = "ipo"
     beta: PositiveFactor = 0.25
     preference_weight: PositiveFactor = 1.0
-    away_cutoff: CutOff | None = Field(-5.0, description="Token log-probability below which a rejected one is let be.")
+    away_cutoff: CutOff | None = Field(
+        -5.0, description="Token log-probability below which rejected tokens are not pushed further down."
+    )
     toward_cutoff: CutOff | None = Field(None, description="... above minus which a chosen one is let be.")
     cutoff_form: Literal["clamp", "zero"] = Field(
         "clamp", description="zero: the token counts as 0, as published, and the reference is not cut at all."

@@ -31,7 +31,7 @@ from hardscale.untrusted.guarded import expanded
 
 __all__ = ["UNDEFENDED", "Cell", "Study", "data_root", "parse_study", "read_yaml"]
 
-#: Lines about one study at most.
+#: Most problems reported of one study.
 MAX_PROBLEMS = 20
 
 
@@ -155,7 +155,7 @@ class Study(Settings):
 
     @cached_property
     def memory(self) -> dict[str, Any]:
-        """What the checks of the study have found out, each thing once; empty before and after them."""
+        """Cache of the checks while the study is validated; empty before and after."""
         return {}
 
     def forms(self, block: Settings) -> Iterator[Any]:

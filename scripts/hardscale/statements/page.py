@@ -50,10 +50,10 @@ def readme_block(runs: Sequence[StoredRun]) -> str:
         )
     family = over_models(runs[0])
     cells, models = (int(family[name].max()) for name in ("n_cells", "n_models"))
-    where = "the one stored run supports" if len(runs) == 1 else f"all {len(runs)} stored runs support"
+    where = "the one stored run supports" if len(runs) == 1 else f"each of the {len(runs)} stored runs supports"
     head = (
-        f"What {where}, as means over models like its {models} ({cells} cells of task and scale), all "
-        f"{int(family['family_size'].max())} intervals together at {LEVEL:.0%}:"
+        f"What {where}. Estimates are means over models like the {models} of a run ({cells} cells of task and scale); "
+        f"its {int(family['family_size'].max())} intervals hold together at {LEVEL:.0%}."
     )
     tail = f"The numbers are those of one machine ({markdown(runs[0].label)})."
     return "\n".join([head, "", *(f"* {sentence(row)}" for row in rows), "", tail])

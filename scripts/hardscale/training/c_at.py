@@ -74,7 +74,7 @@ class _Progress:
 
     Attributes:
         stage: the stage being worked on.
-        journal: its training so far.
+        train_history: its training so far.
         terms: its rows of TERMS so far.
         n_fell: rows of it that the attack made the model misclassify.
         work: of all earlier stages, as :meth:`PassCounts.values`.
@@ -82,7 +82,7 @@ class _Progress:
     """
 
     stage: int = 1
-    journal: TrainHistory = field(default_factory=TrainHistory)
+    train_history: TrainHistory = field(default_factory=TrainHistory)
     terms: list[dict[str, Any]] = field(default_factory=list)
     n_fell: float = 0
     work: list[float] = field(default_factory=lambda: PassCounts().values())
@@ -90,17 +90,17 @@ class _Progress:
 
     def dump(self) -> dict[str, Any]:
         """As JSON."""
-        return {**vars(self), "journal": vars(self.journal)}
+        return {**vars(self), "train_history": vars(self.train_history)}
 
     @classmethod
     def load(cls, values: dict[str, Any]) -> _Progress:
         """Of :meth:`dump`."""
-        return cls(**{**values, "journal": TrainHistory(**values["journal"])})
+        return cls(**{**values, "train_history": TrainHistory(**values["train_history"])})
 
     @property
     def history(self) -> History:
         """Of the stage."""
-        return History(self.journal.metrics, self.journal.timing, self.terms)
+        return History(self.train_history.metrics, self.train_history.timing, self.terms)
 
 
 class _Training:
@@ -161,7 +161,7 @@ class _Training:
         progress = _Progress.load(saved)
         self.shelf.must_hold(range(1, progress.stage))
         if self.group.leader:
-            done = self._ends(progress.stage - 1) + len(progress.journal.metrics)
+            done = self._ends(progress.stage - 1) + len(progress.train_history.metrics)
             say(f"resuming after step {done} of {self.n_steps}")
         return progress
 
@@ -188,7 +188,7 @@ class _Training:
             progress.n_fell += tally.fell
             return losses
 
-        stretch = TrainPhase(
+        phase = TrainPhase(
             f"{JOB} {stage}/{self.n_stages}",
             stage,
             self._ends(stage) - before,
@@ -198,7 +198,7 @@ class _Training:
             gradients=gradients,
             copies=2,
         )
-        train(self.engine, self.session, stretch, progress.journal, progress.dump)
+        train(self.engine, self.session, phase, progress.train_history, progress.dump)
         self.session.save(self.engine, self._ends(stage), progress.dump())
 
     def _rows(self, step: int) -> list[TokenRow]:
@@ -217,7 +217,7 @@ class _Training:
                 spec,
                 {"task": self.task, "before": self.start if stage == 1 else self.shelf.folder(stage - 1)},
                 facts,
-                self.progress.journal,
+                self.progress.train_history,
                 add=self._add_terms,
             )
             clean = publish_model(self.engine, self.session, self.tokenizer, self.codec, self.validation, release)
@@ -238,9 +238,9 @@ class _Training:
     def _facts(self, stage: int) -> dict[str, Any]:
         """Compute of the stage by itself for training and attack, of all so far for the rest."""
         progress, n_params = self.progress, self.engine.n_params
-        here, n_tokens = progress.history.work, progress.journal.n_tokens
+        here, n_tokens = progress.history.work, progress.train_history.n_tokens
         work, trained = PassCounts(*progress.work) + here, training_flops(n_params, n_tokens)
-        n_rows = sum(row["n_examples"] for row in progress.journal.metrics)
+        n_rows = sum(row["n_examples"] for row in progress.train_history.metrics)
         return {
             "cell": self.spec["cell"],
             "defense": self.spec["defense"],

@@ -94,7 +94,7 @@ class Attacked:
 
     @property
     def starts(self) -> dict[str, int]:
-        """How many first texts came about how."""
+        """Number of examples by how their first text was made."""
         return dict(sorted(Counter(outcome.start for outcome in self.outcomes if outcome.start).items()))
 
     def entries(self, examples: Sequence[Example], round_number: int) -> list[PoolEntry]:

@@ -66,24 +66,24 @@ def finetune(
         return [TokenRow(e.example_id, ids, e.label) for e, ids in zip(drawn, encoded, strict=True)]
 
     saved = session.restore(engine)
-    journal = TrainHistory(**saved["journal"]) if saved else TrainHistory()
+    history = TrainHistory(**saved["history"]) if saved else TrainHistory()
     if saved and group.leader:
-        say(f"resuming after step {len(journal.metrics)} of {n_steps}")
-    stretch = TrainPhase("finetune", 0, n_steps, rows, seed)
-    train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
+        say(f"resuming after step {len(history.metrics)} of {n_steps}")
+    phase = TrainPhase("finetune", 0, n_steps, rows, seed)
+    train(engine, session, phase, history, lambda: {"history": vars(history)})
     facts = {
         "cell": spec["cell"],
         "defense": "none",
         "round": 0,
         "n_labels": len(labels),
-        "training_flops": training_flops(engine.n_params, journal.n_tokens),
+        "training_flops": training_flops(engine.n_params, history.n_tokens),
         "generation_flops": 0.0,
         "defense_flops": 0.0,
-        "n_seen_tokens": journal.n_tokens,
+        "n_seen_tokens": history.n_tokens,
         "attack_asr": None,
     }
     validation = load_split(task, "validation", tokenizer, spec["max_tokens"])[: settings.n_clean]
-    release = Release(out, spec, {"base": base, "task": task}, facts, journal)
+    release = Release(out, spec, {"base": base, "task": task}, facts, history)
     clean = publish_model(engine, session, tokenizer, codec, validation, release)
     if group.leader:
         say(f"clean accuracy {clean:.3f} on {len(validation)} validation examples")

@@ -1,4 +1,4 @@
-"""Finished parts of a job that publishes several: outputs of a failed job are deleted, what stands here is not."""
+"""Finished parts of a job that publishes several, in its state folder: Snakemake deletes the outputs of failed jobs."""
 
 from __future__ import annotations
 

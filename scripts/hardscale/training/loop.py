@@ -43,7 +43,7 @@ class TrainPhase:
         n_steps: steps in all, also those done before a resume.
         rows: the rows of a 0-based step, the same on every rank.
         seed: of dropout.
-        first_step: steps of the whole job before this stretch; numbers checkpoints.
+        first_step: steps of the whole job before this phase; numbers checkpoints.
         on_losses: told the row losses of every step, in the order of its rows; the same on every rank.
         gradients: takes the gradients of a step in place of :meth:`Engine.accumulate`: told the step, its rows and the
             seed of dropout, gives this rank's row losses (of ``rows[rank::world]``, in order).
@@ -62,45 +62,45 @@ class TrainPhase:
 
 
 def train(
-    engine: Engine, session: Session, stretch: TrainPhase, journal: TrainHistory, progress: Callable[[], dict[str, Any]]
+    engine: Engine, session: Session, phase: TrainPhase, history: TrainHistory, progress: Callable[[], dict[str, Any]]
 ) -> None:
-    """Take the steps that ``journal`` does not hold yet, saving and stopping as the session says.
+    """Take the steps that ``history`` does not hold yet, saving and stopping as the session says.
 
     Args:
         engine: what is trained.
-        session: saves ``progress()``, which must hold the journal.
-        stretch: the steps.
-        journal: filled with one row a step.
+        session: saves ``progress()``, which must hold the history.
+        phase: the steps.
+        history: filled with one row a step.
         progress: the job's state as JSON.
 
     Raises:
         TrainingError: a loss or gradient is not finite; nothing was updated by a bad loss.
     """
     group = session.group
-    bar = Progress(stretch.n_steps, stretch.label) if group.leader else None
+    bar = Progress(phase.n_steps, phase.label) if group.leader else None
     if bar:
-        bar.done = len(journal.metrics)
-    for step in range(len(journal.metrics), stretch.n_steps):
+        bar.done = len(history.metrics)
+    for step in range(len(history.metrics), phase.n_steps):
         began = time.perf_counter()
-        number = stretch.first_step + step + 1
+        number = phase.first_step + step + 1
         pulse.beat()
         faults.trip(session.job, "step", number, group.rank)
-        rows = sorted(stretch.rows(step), key=lambda row: len(row.ids))  # neighbors share a micro-batch: less padding
+        rows = sorted(phase.rows(step), key=lambda row: len(row.ids))  # neighbors share a micro-batch: less padding
         learning_rate = engine.learning_rate
-        seed = derive_seed(stretch.seed, "dropout", step)
-        mine = stretch.gradients(step, rows, seed) if stretch.gradients else engine.accumulate(rows, seed)
+        seed = derive_seed(phase.seed, "dropout", step)
+        mine = phase.gradients(step, rows, seed) if phase.gradients else engine.accumulate(rows, seed)
         losses, (stop, save) = _share(session, rows, mine, number)
         norm = engine.update()
         if not math.isfinite(norm):
-            raise TrainingError(f"{stretch.label}: gradient norm is {norm} at step {step + 1}; lower the learning rate")
-        if stretch.on_losses:
-            stretch.on_losses(rows, losses)
-        n_tokens = stretch.copies * sum(len(row.ids) for row in rows)
+            raise TrainingError(f"{phase.label}: gradient norm is {norm} at step {step + 1}; lower the learning rate")
+        if phase.on_losses:
+            phase.on_losses(rows, losses)
+        n_tokens = phase.copies * sum(len(row.ids) for row in rows)
         seconds = time.perf_counter() - began
         loss = math.fsum(losses) / sum(engine.weight(row) for row in rows)
-        journal.metrics.append(
+        history.metrics.append(
             {
-                "round": stretch.round_index,
+                "round": phase.round_index,
                 "step": step + 1,
                 "loss": loss,
                 "learning_rate": learning_rate,
@@ -109,7 +109,7 @@ def train(
                 "n_examples": len(rows),
             }
         )
-        journal.timing.append(
+        history.timing.append(
             {
                 "step": step + 1,
                 "seconds": seconds,
@@ -122,7 +122,7 @@ def train(
         if stop or save:
             session.save(engine, number, progress())
         if stop:
-            session.leave(f"at step {step + 1} of {stretch.n_steps}")
+            session.leave(f"at step {step + 1} of {phase.n_steps}")
     if bar:
         bar.close()
 

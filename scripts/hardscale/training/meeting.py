@@ -1,4 +1,4 @@
-"""Where ranks wait for each other when one may have far more to do than another: it is waited for while it lives."""
+"""A barrier for ranks of which one may have far more to do: it waits for one as long as that shows signs of life."""
 
 from __future__ import annotations
 

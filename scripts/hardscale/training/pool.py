@@ -47,7 +47,7 @@ def loss_ranks(losses: Sequence[float | None], mode: Literal["true", "argsort"] 
 def log_weights(
     losses: Sequence[float | None], alpha: float, decay: float, mode: Literal["true", "argsort"]
 ) -> np.ndarray:
-    """Unnormalised log sampling weights of pool entries, oldest first.
+    """Unnormalized log sampling weights of pool entries, oldest first.
 
     ``log w_i = decay * (rho_i - max rho)`` with ``rho_i = (1 - alpha) * time_i + alpha * loss_rank_i``; ``time_i`` is
     the place of insertion, 0 for the oldest.

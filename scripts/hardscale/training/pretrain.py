@@ -81,20 +81,20 @@ def pretrain(
         return texts.rows(*order.at(step))
 
     saved = session.restore(engine)
-    journal = TrainHistory(**saved["journal"]) if saved else TrainHistory()
-    stretch = TrainPhase("pretrain", 0, settings.steps, rows, seed)
-    train(engine, session, stretch, journal, lambda: {"journal": vars(journal)})
-    flops = pretraining_flops(base_facts["generative_parameters"], journal.n_tokens)
+    history = TrainHistory(**saved["history"]) if saved else TrainHistory()
+    phase = TrainPhase("pretrain", 0, settings.steps, rows, seed)
+    train(engine, session, phase, history, lambda: {"history": vars(history)})
+    flops = pretraining_flops(base_facts["generative_parameters"], history.n_tokens)
     with engine.frozen_module() as module:
         if group.leader:
             with publishing(out, "base_model", spec, inputs) as draft:
                 save_model(module, tokenizer, draft.path / MODEL)  # type: ignore[arg-type]
-                write_table(draft.path / "metrics.parquet", journal.metrics, METRICS)
-                write_table(draft.path / "timing.parquet", journal.timing, TIMING)
-                trained = {"has_weights": True, "pretrain_tokens": journal.n_tokens, "pretrain_flops": flops}
+                write_table(draft.path / "metrics.parquet", history.metrics, METRICS)
+                write_table(draft.path / "timing.parquet", history.timing, TIMING)
+                trained = {"has_weights": True, "pretrain_tokens": history.n_tokens, "pretrain_flops": flops}
                 draft.note(**{**base_facts, **trained})
                 faults.trip(JOB, "publish", 0, group.rank)
-            say(f"pretrained on {journal.n_tokens} tokens, loss {journal.metrics[-1]['loss']:.3f}")
+            say(f"pretrained on {history.n_tokens} tokens, loss {history.metrics[-1]['loss']:.3f}")
     session.finish()
 
 

@@ -21,7 +21,7 @@ class RoundsProgress:
         pool: the pool now.
         attacked: the round's examples so far while they are generated; None before and after.
         chosen: the round's set once its examples are generated; None before.
-        journal: the round's training so far.
+        history: the round's training so far.
         attack_asr: success share of the round's attack.
         starts: how many first texts of it came about how.
         generation_flops: of the round.
@@ -36,7 +36,7 @@ class RoundsProgress:
     pool: list[PoolEntry] = field(default_factory=list)
     attacked: Attacked | None = None
     chosen: RoundSet | None = None
-    journal: TrainHistory = field(default_factory=TrainHistory)
+    history: TrainHistory = field(default_factory=TrainHistory)
     attack_asr: float = 0.0
     starts: dict[str, int] = field(default_factory=dict)
     generation_flops: float = 0.0
@@ -51,7 +51,7 @@ class RoundsProgress:
             "pool": pool_rows(self.pool),
             "attacked": self.attacked and self.attacked.dump(),
             "chosen": self.chosen and vars(self.chosen),
-            "journal": vars(self.journal),
+            "history": vars(self.history),
         }
         return {**vars(self), **nested}
 
@@ -62,6 +62,6 @@ class RoundsProgress:
             "pool": [PoolEntry(**entry) for entry in values["pool"]],
             "attacked": Attacked.load(values["attacked"]) if values["attacked"] else None,
             "chosen": RoundSet(**values["chosen"]) if values["chosen"] else None,
-            "journal": TrainHistory(**values["journal"]),
+            "history": TrainHistory(**values["history"]),
         }
         return cls(**{**values, **nested})

@@ -31,7 +31,7 @@ class Release:
         spec: what made it.
         inputs: artifacts it was made from.
         facts: of the manifest; the number of parameters and clean accuracy are added.
-        journal: training history.
+        history: training history.
         keep_weights: whether ``model/`` is written.
         add: writes further files into the draft.
     """
@@ -40,7 +40,7 @@ class Release:
     spec: dict[str, Any]
     inputs: dict[str, Path]
     facts: dict[str, Any]
-    journal: TrainHistory
+    history: TrainHistory
     keep_weights: bool = True
     add: Callable[[Draft], None] | None = None
 
@@ -68,8 +68,8 @@ def _write(
         if release.keep_weights:
             save_model(module, tokenizer, draft.path / MODEL)  # type: ignore[arg-type]
         write_table(draft.path / "clean.parquet", clean, CLEAN)
-        write_table(draft.path / "metrics.parquet", release.journal.metrics, METRICS)
-        write_table(draft.path / "timing.parquet", release.journal.timing, TIMING)
+        write_table(draft.path / "metrics.parquet", release.history.metrics, METRICS)
+        write_table(draft.path / "timing.parquet", release.history.timing, TIMING)
         if release.add:
             release.add(draft)
         draft.note(

@@ -130,7 +130,7 @@ class _Block:
             progress = RoundsProgress.load(saved)
             self.shelf.must_hold(range(self.first, progress.round))
             if self.group.leader:
-                done = len(progress.journal.metrics)
+                done = len(progress.history.metrics)
                 say(f"resuming in round {progress.round} of {self.settings.rounds} after step {done}")
             return progress
         self.shelf.clear()
@@ -180,10 +180,10 @@ class _Block:
 
         before = self._steps_before(number)
         label = f"round {number}/{self.settings.rounds}"
-        stretch = TrainPhase(label, number, order.n_steps(self.settings.epochs), rows, seed, before, remember)
-        train(self.engine, self.session, stretch, progress.journal, progress.dump)
+        phase = TrainPhase(label, number, order.n_steps(self.settings.epochs), rows, seed, before, remember)
+        train(self.engine, self.session, phase, progress.history, progress.dump)
         progress.trained = True
-        self.session.save(self.engine, before + stretch.n_steps, progress.dump())
+        self.session.save(self.engine, before + phase.n_steps, progress.dump())
 
     def _attack(self, number: int, seed: int) -> None:
         faults.trip(JOB, "attack", number, self.group.rank)
@@ -255,7 +255,7 @@ class _Block:
             spec,
             {"task": self.inputs["task"], "before": self._before(number)},
             self._facts(number),
-            progress.journal,
+            progress.history,
             keep_weights=number in self.spec.get("keep_rounds", range(self.first, self.last + 1)),
             add=functools.partial(self._add_files, hands_over),
         )
@@ -276,7 +276,7 @@ class _Block:
 
     def _facts(self, number: int) -> dict[str, Any]:
         progress = self.progress
-        trained = training_flops(self.engine.n_params, progress.journal.n_tokens)
+        trained = training_flops(self.engine.n_params, progress.history.n_tokens)
         assert progress.chosen is not None
         return {
             "cell": self.spec["cell"],
@@ -286,7 +286,7 @@ class _Block:
             "training_flops": trained,
             "generation_flops": progress.generation_flops,
             "defense_flops": progress.defense_flops + trained + progress.generation_flops,
-            "n_seen_tokens": progress.n_seen_tokens + progress.journal.n_tokens,
+            "n_seen_tokens": progress.n_seen_tokens + progress.history.n_tokens,
             **dict(zip(_WORK, (PassCounts(*progress.earlier_work) + PassCounts(*progress.work)).values(), strict=True)),
             "attack_asr": progress.attack_asr,
             "attack_starts": progress.starts,

@@ -168,7 +168,7 @@ def _broken(mark: str) -> str:
 
 
 def clipped(tokenizer: Any, text: str, n_tokens: int) -> str:
-    """The begin of a text that has at most so many tokens, cut between characters."""
+    """The beginning of a text that has at most so many tokens, cut between characters."""
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return text if len(offsets) <= n_tokens else text[: offsets[n_tokens - 1][1]]
 
