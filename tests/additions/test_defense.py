@@ -80,10 +80,20 @@ def test_a_study_trains_it_and_attacks_what_comes_of_it(added: Added) -> None:
     assert cost["passes_formula"] is None and cost["defense_flops"] == found[0]["defense_flops"]
 
 
-def test_a_study_with_a_wrong_value_is_told_what_is_allowed(added: Added) -> None:
-    wrong = STUDY.replace("defenses: {rounds:", "defenses: {more: {kind: random_text, steps: 0}, rounds:")
-    place = added.run.config.parent / "wrong" / "added.yaml"
-    place.parent.mkdir()
-    place.write_text(wrong, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("steps: 0", "defenses.more.steps: found 0, expected a whole number of at least 1"),
+        # Settings that are named as in other blocks have the bounds that they have there.
+        ("batch_size: 65", "defenses.more.batch_size: found 65"),
+        ("steps: 3, optimizer: {warmup_steps: 4}", "defenses.more.optimizer.warmup_steps: found 4"),
+    ],
+)
+def test_a_study_with_a_wrong_value_is_told_what_is_allowed(
+    added: Added, tmp_path: Path, given: str, said: str
+) -> None:
+    wrong = STUDY.replace("defenses: {rounds:", f"defenses: {{more: {{kind: random_text, {given}}}, rounds:")
+    place = tmp_path / "added.yaml"
+    place.write_text(wrong.replace("[none, rounds]", "[none, rounds, more]"), encoding="utf-8")
     done = StudyRun(added.sources, place, added.run.folder).snakemake("-n", *TABLES)
-    done.refused("defenses.more.steps: found 0, expected a whole number of at least 1")
+    done.refused(said)

@@ -13,7 +13,7 @@ from hardscale.models.fit import Demand, LengthDemand, Ranked, packed
 from hardscale.settings.attack_base import AttackBase
 from hardscale.settings.blocks import Settings, forms
 from hardscale.settings.chat import ChatTaskSettings, ModelName
-from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous, External
+from hardscale.settings.defenses import External
 from hardscale.settings.study import UNDEFENDED, Study
 from hardscale.settings.training import ExposureSettings
 from hardscale.tasks.templates import constructed_tasks
@@ -123,15 +123,17 @@ class Demands:
             yield self._text(task, _exposed("finetune", form.exposure))  # type: ignore[attr-defined]
 
     def _defense(self, task: str, key: str, form: Settings) -> Iterator[Demand]:
-        if isinstance(form, Continuous | R2D2):
-            yield LengthDemand(f"{key}.max_tokens", form.max_tokens, _CUT)
-        if isinstance(form, R2D2):
-            yield Ranked(f"{key}.top_k", form.top_k)
-        if isinstance(form, AdversarialRounds):
-            yield self._text(task, _attack_tokens(f"{key}.attack", form.attack))
-            yield from _ranked(f"{key}.attack", form.attack)
-        if isinstance(form, AdversarialRounds | CAt):
-            yield self._text(task, _exposed(key, form.exposure))
+        """By the names of settings, which are the same in every block that has them."""
+        has = vars(form)
+        if "max_tokens" in has:
+            yield LengthDemand(f"{key}.max_tokens", has["max_tokens"], _CUT)
+        if "top_k" in has:
+            yield Ranked(f"{key}.top_k", has["top_k"])
+        if isinstance(has.get("attack"), AttackBase):
+            yield self._text(task, _attack_tokens(f"{key}.attack", has["attack"]))
+            yield from _ranked(f"{key}.attack", has["attack"])
+        if "exposure" in has:
+            yield self._text(task, _exposed(key, has["exposure"]))
 
     def _attacks(self, task: str, cells: _Cells, defense: str) -> Iterator[Demand]:
         """What attacks on the models of a defense ask of them."""

@@ -16,7 +16,7 @@ from hardscale.plan import estimates, table
 from hardscale.plan.paths import Lineage, StudyPaths, manifests, part_name, undefended
 from hardscale.plan.table import JobKind
 from hardscale.settings.attacks import AttackBase, EmbeddingAttack
-from hardscale.settings.defenses import AdversarialRounds, training_attack
+from hardscale.settings.defenses import training_attack
 from hardscale.settings.selection import EvaluateRow
 from hardscale.settings.study import UNDEFENDED, Cell, Study
 from hardscale.settings.training import FinetuneSettings
@@ -207,7 +207,7 @@ class StudyGrid:
     def _resolve_defense(self, lineage: Lineage) -> Any:
         cell = lineage.cell
         settings = self.study.defenses[lineage.defense].resolve(cell.task, cell.family, cell.scale, cell.seed)
-        if not isinstance(settings, AdversarialRounds):
+        if not isinstance(getattr(settings, "attack", None), AttackBase):
             return settings
         attack = settings.attack.resolve(cell.task, cell.family, cell.scale, cell.seed)
         return settings.model_copy(update={"attack": self._placed(attack, cell)})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hardscale.settings.attacks import EmbeddingAttack
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.finals import every_final, finals, row_cells, trained_cells
-from hardscale.settings.defenses import R2D2, Continuous, training_attack
+from hardscale.settings.defenses import training_attack
 from hardscale.settings.perturbation import BALL
 from hardscale.settings.selection import UNDEFENDED
 from hardscale.settings.words import quoted
@@ -84,7 +84,7 @@ def check_chat_training(study: Study) -> None:
     for name, defense in study.defenses.items():
         key = f"defenses.{name}"
         used = any(name in row.defenses for row in study.evaluate)
-        if not used or not isinstance(defense, Continuous | R2D2):
+        if not used or defense.victims != "chat" or defense.trainer is None:
             continue
         for form, cells in finals(study, key, trained_cells(study, name)):
             for task_name in sorted({cell.task for cell in cells}):
@@ -92,8 +92,7 @@ def check_chat_training(study: Study) -> None:
                 assert isinstance(task, ChatTaskSettings)  # the pairs were checked
                 if task.train is None:
                     raise ValueError(f"tasks.{task_name}.train: absent, and {key} trains on it; give its behaviors")
-                if task.utility is None and _needs_chats(form):
-                    share = "adversarial_share: 1" if isinstance(form, Continuous) else "utility_weight: 0"
+                if task.utility is None and (share := _without_chats(form)):
                     raise ValueError(
                         f"tasks.{task_name}.utility: absent, and {key} trains on ordinary chat, too; give it, or "
                         f"{key}.{share}"
@@ -108,9 +107,13 @@ def check_losses(study: Study) -> None:
             raise ValueError(
                 f"{key}.{weights[0]}: found 0 for {cells[0].key}, as for {quoted(weights[1:])}; give one above 0"
             )
-        if isinstance(form, Continuous) and form.quantize is not None and form.lora is None:
+        if getattr(form, "quantize", None) is not None and form.lora is None:
             raise ValueError(f"{key}.quantize: found {form.quantize} beside lora: null; 4-bit weights are not trained")
 
 
-def _needs_chats(form: Continuous | R2D2) -> bool:
-    return form.adversarial_share < 1 if isinstance(form, Continuous) else form.utility_weight > 0
+def _without_chats(form: Any) -> str:
+    """The setting by which a training on ordinary chat would not; empty where it does not."""
+    has = vars(form)
+    if "adversarial_share" in has:
+        return "adversarial_share: 1" if has["adversarial_share"] < 1 else ""
+    return "utility_weight: 0" if has.get("utility_weight") else ""

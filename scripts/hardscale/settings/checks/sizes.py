@@ -10,7 +10,7 @@ from hardscale.models.ladder import BUILTIN_FAMILIES
 from hardscale.settings.attack_base import PROMPT, VOCABULARY, AttackBase
 from hardscale.settings.chat import ChatTaskSettings
 from hardscale.settings.checks.finals import every_final, finals, row_cells
-from hardscale.settings.defenses import R2D2, AdversarialRounds, CAt, Continuous
+from hardscale.settings.defenses import Defense, training_attack
 from hardscale.settings.headline import entry_for
 from hardscale.settings.models import PretrainSettings
 from hardscale.settings.tasks import CONSTRUCTED, TaskSettings
@@ -19,7 +19,8 @@ from hardscale.settings.training import FinetuneSettings
 if TYPE_CHECKING:
     from hardscale.settings.study import Cell, Study
 
-
+#: Key, value, upper bound and what that is.
+_Limit = tuple[str, int, int, str]
 #: Where nothing but the data or the model tells a bound.
 _UNKNOWN = 10**9
 _FEWER = "fewer than a prompt may have there"
@@ -37,20 +38,12 @@ def check_sizes(study: Study) -> None:
                     )
 
 
-def _limits(study: Study, form: Any, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
-    """Key, value, upper bound and what that is, of a block as it holds for a cell."""
-    if isinstance(form, FinetuneSettings | CAt):
+def _limits(study: Study, form: Any, cell: Cell) -> Iterator[_Limit]:
+    """The bounds of a block as it holds for a cell."""
+    if isinstance(form, Defense) and form.victims == "chat":
+        yield from _chat_training(study, form, cell)
+    elif isinstance(form, FinetuneSettings | Defense):
         yield from _classifier_training(study, form, cell)
-    elif isinstance(form, AdversarialRounds):
-        yield "batch_size", form.batch_size, form.set_size, "its set_size"
-        if "n_new_examples" in form.model_fields_set:
-            yield "n_new_examples", form.n_new_examples, _n_train(study, cell), "the n_train of its task"
-        yield from _exposure(study, form, cell)
-        yield from _attack_text(study, "attack.", form.attack, cell)
-    elif isinstance(form, Continuous | R2D2):
-        yield from _chat_training(form)
-        if isinstance(form, R2D2):
-            yield "top_k", form.top_k, _vocabulary(study, cell), "the model's vocabulary"
     elif isinstance(form, PretrainSettings):
         if "warmup_steps" in form.model_fields_set:
             yield "warmup_steps", form.warmup_steps, form.steps, "its steps"
@@ -58,38 +51,45 @@ def _limits(study: Study, form: Any, cell: Cell) -> Iterator[tuple[str, int, int
         yield from _attack_text(study, "", form, cell)
 
 
-def _classifier_training(study: Study, form: FinetuneSettings | CAt, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
-    n_train = _n_train(study, cell)
-    yield "batch_size", form.batch_size, n_train, "the n_train of its task"
-    steps = form.steps or math.ceil((form.epochs or 1) * math.ceil(n_train / form.batch_size) - 1e-9)
-    yield "optimizer.warmup_steps", form.optimizer.warmup_steps, max(steps, 1), "its steps"
-    if isinstance(form, CAt):
-        yield "checkpoints", form.checkpoints, max(steps, 1), "its steps"
-    yield from _exposure(study, form, cell)
+def _classifier_training(study: Study, form: FinetuneSettings | Defense, cell: Cell) -> Iterator[_Limit]:
+    """By the names of settings, which are the same in every block that has them."""
+    has, n_train = vars(form), _n_train(study, cell)
+    if "set_size" in has:
+        yield "batch_size", has["batch_size"], has["set_size"], "its set_size"
+    elif "batch_size" in has:
+        yield "batch_size", has["batch_size"], n_train, "the n_train of its task"
+    if "n_new_examples" in form.model_fields_set:
+        yield "n_new_examples", has["n_new_examples"], n_train, "the n_train of its task"
+    if "steps" in has:
+        per_epoch = math.ceil(n_train / has.get("batch_size", 1))
+        steps = has["steps"] or math.ceil((has.get("epochs") or 1) * per_epoch - 1e-9)
+        yield "optimizer.warmup_steps", has["optimizer"].warmup_steps, max(steps, 1), "its steps"
+        if "checkpoints" in has:
+            yield "checkpoints", has["checkpoints"], max(steps, 1), "its steps"
+    if "exposure" in has and has["exposure"].probability:
+        yield "exposure.max_tokens", has["exposure"].max_tokens, _longest(study, cell) - 1, _FEWER
+    if isinstance(has.get("attack"), AttackBase):
+        yield from _attack_text(study, "attack.", has["attack"], cell)
 
 
-def _exposure(
-    study: Study, form: FinetuneSettings | CAt | AdversarialRounds, cell: Cell
-) -> Iterator[tuple[str, int, int, str]]:
-    if form.exposure.probability:
-        yield "exposure.max_tokens", form.exposure.max_tokens, _longest(study, cell) - 1, _FEWER
+def _chat_training(study: Study, form: Defense, cell: Cell) -> Iterator[_Limit]:
+    has = vars(form)
+    if "pool_size" in has:
+        yield "cases_per_step", has["cases_per_step"], has["pool_size"], "its pool_size"
+    if "n_attack_tokens" in has:
+        yield "n_attack_tokens", has["n_attack_tokens"], has["max_tokens"] - 1, "fewer than its max_tokens"
+    if has.get("micro_batch") is not None:
+        yield "micro_batch", has["micro_batch"], has["batch_size"], "its batch_size"
+    if has.get("steps") is not None:
+        yield "optimizer.warmup_steps", has["optimizer"].warmup_steps, has["steps"], "its steps"
+    attack = training_attack(form)
+    if attack is not None and attack.positions == "suffix":
+        yield "attack.n_suffix_tokens", attack.n_suffix_tokens, has["max_tokens"] - 1, "fewer than its max_tokens"
+    if "top_k" in has:
+        yield "top_k", has["top_k"], _vocabulary(study, cell), "the model's vocabulary"
 
 
-def _chat_training(form: Continuous | R2D2) -> Iterator[tuple[str, int, int, str]]:
-    if isinstance(form, R2D2):
-        yield "cases_per_step", form.cases_per_step, form.pool_size, "its pool_size"
-        yield "n_attack_tokens", form.n_attack_tokens, form.max_tokens - 1, "fewer than its max_tokens"
-        yield "optimizer.warmup_steps", form.optimizer.warmup_steps, form.steps, "its steps"
-        return
-    if form.micro_batch is not None:
-        yield "micro_batch", form.micro_batch, form.batch_size, "its batch_size"
-    if form.steps is not None:
-        yield "optimizer.warmup_steps", form.optimizer.warmup_steps, form.steps, "its steps"
-    if form.attack is not None and form.attack.positions == "suffix":
-        yield "attack.n_suffix_tokens", form.attack.n_suffix_tokens, form.max_tokens - 1, "fewer than its max_tokens"
-
-
-def _attack_text(study: Study, key: str, form: AttackBase, cell: Cell) -> Iterator[tuple[str, int, int, str]]:
+def _attack_text(study: Study, key: str, form: AttackBase, cell: Cell) -> Iterator[_Limit]:
     """What an attack writes must be shorter than a prompt may be; it takes no more tokens than there are."""
     for name, value, bound in form.limits():
         if bound == PROMPT:
