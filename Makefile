@@ -49,6 +49,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check scripts tests
 	$(BIN)/ruff format --check scripts tests
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/*.py
 	$(BIN)/snakefmt --check Snakefile workflow
 	cd scripts && ../$(BIN)/lint-imports --config ../pyproject.toml
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake --lint text > /dev/null

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from hardscale.artifacts import paths
 from hardscale.ops.cli import study_from_files
 from hardscale.plan.jobs import Jobs
 
@@ -26,8 +27,8 @@ def main() -> None:
     _snakemake(args, "--report", str(report), "--quiet", "all")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     print(f"\n{layout.study}: finished in {minutes} min {seconds} s")
-    print(f"figures: {layout.figure('')}/ ({', '.join(jobs.outputs_of.figure_names)})")
-    print(f"tables:  {layout.table('')}/ (summary.md to read, runs.parquet to analyze)")
+    print(f"figures: {layout.root / paths.top(paths.FIGURE)}/ ({', '.join(jobs.outputs_of.figure_names)})")
+    print(f"tables:  {layout.root / paths.top(paths.TABLE)}/ (summary.md to read, runs.parquet to analyze)")
     print(f"report:  {report}")
 
 

@@ -1,6 +1,8 @@
 """Published tables: conversion on made-up files, and agreement with published figures on the real ones."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from hardscale.analysis.fit import fit_all
 from hardscale.analysis.published import runs_from_published, training_compute
 from hardscale.artifacts.schemas import RUNS
+from hardscale.artifacts.tables import read_table
 from hardscale.errors import DataError
 from hardscale.models.ladder import BUILTIN_FAMILIES
 
+SCRIPT = Path(__file__).parents[2] / "scripts" / "import_published.py"
 N_14M = BUILTIN_FAMILIES["pythia"]["14m"].classifier_parameters
 N_12B = BUILTIN_FAMILIES["pythia"]["12b"].classifier_parameters
 
@@ -100,6 +104,16 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e.csv.gz").write_bytes(b"not gzip")
     with pytest.raises(DataError, match="not a readable CSV"):
         runs_from_published(tmp_path / "e.csv.gz", "imdb", "gcg", "suffix")
+
+
+def test_the_script_writes_the_same_table(tmp_path: Path) -> None:
+    out = tmp_path / "runs.parquet"
+    files = ["--evaluation", _evaluation(tmp_path / "e.csv"), "--training", _training(tmp_path / "t.csv"), "--out", out]
+    command = [sys.executable, SCRIPT, *files, "--task", "password_match", "--attack-kind", "gcg"]
+    done = subprocess.run([*map(str, command)], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = runs_from_published(tmp_path / "e.csv", "password_match", "gcg", "suffix", "pythia", tmp_path / "t.csv")
+    assert read_table(out, RUNS).equals(wanted)
 
 
 @pytest.fixture(scope="module")
