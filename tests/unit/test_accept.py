@@ -9,7 +9,7 @@ from hardscale.artifacts.manifest import MANIFEST, canonical_json
 from hardscale.artifacts.publish import publishing
 from hardscale.errors import ArtifactError
 from hardscale.ops.accept import append, draw, unfinished
-from hardscale.ops.acceptance import CodeChange, Judgement, judge, kind_of
+from hardscale.ops.acceptance import Assessment, CodeChange, judge, kind_of
 from hardscale.ops.reruns import FORMAT, Change, SeenJob, record_path, rewrite
 from hardscale.ops.sample import Unit
 from hardscale.ops.snakemake_metadata import started
@@ -146,9 +146,9 @@ def kinds_of_drawn(seed, count=2):
     rare = CodeChange("attack", "2" * 16, NEW, False)
     taken = {job(name): (rare if name == "attacks/7" else CodeChange("attack", OLD, NEW, False)) for name in names}
     model = job("models/a", Change())
-    judgement = Judgement(taken=taken, sound=[model, *taken])
+    assessment = Assessment(taken=taken, sound=[model, *taken])
     units = [unit("models/a", kind="training"), *(unit(name) for name in names)]
-    return [one.outputs[0].name for one in draw(judgement, units, count, seed)]
+    return [one.outputs[0].name for one in draw(assessment, units, count, seed)]
 
 
 def test_a_sample_holds_one_of_every_kind_of_job_whose_code_changed(tmp_path, monkeypatch):

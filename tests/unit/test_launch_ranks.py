@@ -67,7 +67,7 @@ def test_the_first_error_ends_the_others_and_is_the_message(tmp_path):
 @pytest.mark.parametrize("job", ["hangs in a collective", "hangs before a meeting"])
 def test_the_rank_that_others_wait_for_in_vain_is_named_with_its_place(job, tmp_path):
     log = tmp_path / "job.log"
-    place = r"rank 1 of 2 did not get on .* it stood in stand_still, .*launch_worker.py:\d+; the stacks .*job.log"
+    place = r"rank 1 of 2 made no progress .* it was in stand_still, .*launch_worker.py:\d+; the stacks .*job.log"
     with pytest.raises(TrainingError, match=place):
         launched(job, tmp_path, log=log)
     assert not ranks_alive(tmp_path)
@@ -117,7 +117,7 @@ def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
 
 def test_a_killed_rank_is_named_with_its_last_line(tmp_path):
     log = tmp_path / "job.log"
-    with pytest.raises(TrainingError, match=r"rank 1 of 2 died without a word.*last line: about to die"):
+    with pytest.raises(TrainingError, match=r"rank 1 of 2 exited without an error message.*last line: about to die"):
         launched("dies", tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     assert "a library's line of rank 1" in log.read_text()

@@ -232,7 +232,7 @@ def test_nothing_is_removed_while_a_controller_may_live(jobs, steps):
     assert refusal(survey(jobs)) == ""
     Path(".snakemake/controller.json").unlink()
     write(".snakemake/locks/0.output.lock", "x")
-    assert "snakemake --unlock" in refusal(survey(jobs))
+    assert "run gc on its machine" in refusal(survey(jobs))
 
 
 def test_shared_bytes_are_freed_with_their_last_name(tmp_path):

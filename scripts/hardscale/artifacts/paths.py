@@ -20,7 +20,7 @@ ATTACK = "attacks/{lineage}/r{round}/{part}"
 UTILITY = "utility/{lineage}/r{round}"
 LM_EVAL = "lm_eval/{lineage}/r{round}"
 MT_BENCH = "mt_bench/{lineage}/r{round}"
-#: Artifacts, those first that others are made from.
+#: Artifacts, in the order in which they are made.
 ARTIFACTS = (TASK, BASE, PRETRAINED, MODEL, ATTACK, UTILITY, LM_EVAL, MT_BENCH)
 TABLE = "tables/{name}"
 FIGURE = "figures/{figure}.{suffix}"

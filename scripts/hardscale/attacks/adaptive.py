@@ -49,7 +49,7 @@ class _AdaptiveState:
 
 
 def run(settings: Adaptive, call: Call) -> list[AttackResult]:
-    """Try ``n_iterations`` suffixes for every prompt; see :func:`hardscale.attacks.base.attack`.
+    """Try ``n_iterations`` suffixes for every prompt; see :func:`hardscale.attacks.base.run_attack`.
 
     The first iteration scores the initial suffix. Losses never rise. A suffix is scored as its text is read; one that
     spells a special token, or is too long when read, is not tried (``n_evaluated`` 0). With the template the suffix

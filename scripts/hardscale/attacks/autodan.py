@@ -60,7 +60,7 @@ class _AutodanState:
 
 
 def run(settings: AutoDan, call: Call) -> list[AttackResult]:
-    """Attack every request, with the helper ``mutator`` if set so; see :func:`hardscale.attacks.base.attack`.
+    """Attack every request, with the helper ``mutator`` if set so; see :func:`hardscale.attacks.base.run_attack`.
 
     Raises:
         AttackError: a classifier, a helper that is missing, or a request that does not fit with one sentence.

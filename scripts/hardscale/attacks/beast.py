@@ -70,7 +70,7 @@ class _Family:
 
 
 def run(settings: Beast, call: Call) -> list[AttackResult]:
-    """Search ``n_iterations`` tokens for every prompt; see :func:`hardscale.attacks.base.attack`.
+    """Search ``n_iterations`` tokens for every prompt; see :func:`hardscale.attacks.base.run_attack`.
 
     The text held after an iteration is the one with the lowest loss so far (elitist), which may have fewer tokens.
     ``notes``: ``retokenized_share`` of the scored texts whose tokens, read from the text, are not those drawn;

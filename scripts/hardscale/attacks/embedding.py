@@ -71,7 +71,7 @@ class _Search:
 
 
 def run(settings: EmbeddingAttack, call: Call) -> list[AttackResult]:
-    """Attack every prompt with ``n_iterations`` gradient steps; see :func:`hardscale.attacks.base.attack`.
+    """Attack every prompt with ``n_iterations`` gradient steps; see :func:`hardscale.attacks.base.run_attack`.
 
     An iteration costs the gradient of one iterate and the loss of the next; the first one also the loss without attack.
     """

@@ -61,7 +61,7 @@ class _GcgState:
 
 
 def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
-    """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.attack`.
+    """Attack every prompt for ``n_iterations``; see :func:`hardscale.attacks.base.run_attack`.
 
     ``notes``: 1 at ``n_start_said``, ``n_start_separated``, ``n_start_built`` or ``n_start_given``: how the first text
     came about (:mod:`hardscale.attacks.starts`).
@@ -82,8 +82,8 @@ def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
 def _start(settings: AttackSettings, call: Call) -> list[_GcgState]:
     victim, codec = call.victim, call.codec
     layouts = []
-    held = call.starts or [None] * len(call.prompts)
-    for (before, after), tokens, key, name in zip(call.prompts, held, call.keys, victim.names, strict=True):
+    starts = call.starts or [None] * len(call.prompts)
+    for (before, after), tokens, key, name in zip(call.prompts, starts, call.keys, victim.names, strict=True):
         rng = random.Random(_seed(settings, call.seed, "initial", key))
         known = given_layout(codec, before, after, tokens) if tokens is not None else None
         layouts.append(

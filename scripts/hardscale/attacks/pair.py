@@ -74,7 +74,7 @@ class _Try:
 def run(settings: Pair, call: Call) -> list[AttackResult]:
     """Attack every request, with the helpers ``attacker`` and ``judge`` if set so.
 
-    See :func:`hardscale.attacks.base.attack`.
+    See :func:`hardscale.attacks.base.run_attack`.
 
     Raises:
         AttackError: a classifier, a helper that is missing, or a request that does not fit by itself.

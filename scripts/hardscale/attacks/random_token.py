@@ -54,7 +54,7 @@ class _Draw:
 
 
 def run(settings: AttackSettings, call: Call) -> list[AttackResult]:
-    """Attack every prompt with ``n_iterations`` texts; see :func:`hardscale.attacks.base.attack`.
+    """Attack every prompt with ``n_iterations`` texts; see :func:`hardscale.attacks.base.run_attack`.
 
     The texts of an example depend on the seed and its key alone: they are independent draws over examples too.
     """

@@ -196,7 +196,7 @@ def rescore(
 
 
 def _shifted(model: Any, delta: torch.Tensor | None) -> contextlib.AbstractContextManager[None]:
-    """Inside, which is one forward, the model sees its embeddings with something added to them."""
+    """Within this context, ``delta`` is added to the embeddings of the one forward pass."""
     if delta is None:
         return contextlib.nullcontext()
     return embeddings_as(model.get_input_embeddings(), lambda embeds: embeds + delta.to(embeds))

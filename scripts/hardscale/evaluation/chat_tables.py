@@ -18,7 +18,7 @@ from hardscale.artifacts.schemas import ATTACK, UTILITY
 from hardscale.artifacts.tables import read_table
 from hardscale.evaluation.measure_schemas import LM_EVAL
 from hardscale.evaluation.replies import clean_losses
-from hardscale.settings.study import UNDEFENDED
+from hardscale.settings.study import UNDEFENDED, Cell
 from hardscale.settings.study_attacks import attack_facts
 
 HARMLESS, PERPLEXITY = "harmless_answered", "utility_perplexity"
@@ -128,14 +128,14 @@ def _read_attack(folders: Sequence[Path], study: str, defense_kinds: dict[str, s
 
 
 def _model(spec: dict[str, Any], n_params: int, study: str, defense_kinds: dict[str, str]) -> dict[str, Any]:
-    task, family, scale, seed = spec["cell"].split("/")
+    cell = Cell.parse(spec["cell"])
     return {
         "study": study,
-        "task": task,
-        "family": family,
-        "scale": scale,
+        "task": cell.task,
+        "family": cell.family,
+        "scale": cell.scale,
         "n_params": n_params,
-        "seed": int(seed[1:]),
+        "seed": cell.seed,
         "defense": spec["defense"],
         "defense_kind": defense_kinds[spec["defense"]],
         "round": int(spec["round"]),

@@ -21,6 +21,7 @@ from hardscale.artifacts.tables import read_table
 from hardscale.errors import ArtifactError
 from hardscale.evaluation.replies import REPLIES_FILE, verdicts
 from hardscale.runtime.console import say
+from hardscale.settings.study import Cell
 
 _LISTS = (
     "successes",
@@ -94,10 +95,10 @@ def _attacks(root: Path) -> list[list[Path]]:
 
 
 def _victim(root: Path, spec: dict[str, Any]) -> AttackedModel:
-    cell = spec["cell"]
-    facts = open_artifact(paths.model(root, f"{cell}/{spec['defense']}", spec["round"]), "model")["facts"]
-    finetuned = open_artifact(paths.model(root, f"{cell}/none", 0), "model")["facts"]
-    _, family, scale, _ = cell.split("/")
+    cell = Cell.parse(spec["cell"])
+    facts = open_artifact(paths.model(root, f"{cell.key}/{spec['defense']}", spec["round"]), "model")["facts"]
+    finetuned = open_artifact(paths.model(root, f"{cell.key}/none", 0), "model")["facts"]
+    family, scale = cell.family, cell.scale
     base = root / paths.fill(paths.PRETRAINED, family=family, scale=scale)
     if not (base / MANIFEST).is_file():
         base = root / paths.fill(paths.BASE, family=family, scale=scale)
@@ -120,7 +121,7 @@ def _attack_rows(folders: list[Path], victim: AttackedModel, study: str, defense
     manifest = open_artifact(folders[0], "attack")
     spec, facts = manifest["spec"], manifest["facts"]
     settings = spec["settings"]
-    task, family, scale, seed = spec["cell"].split("/")
+    cell = Cell.parse(spec["cell"])
     n_attacked = int(facts["n_attacked"])
     tables = [read_table(folder / "attack.parquet", ATTACK, columns=_COLUMNS) for folder in folders]
     table = pa.concat_tables(tables)
@@ -132,11 +133,11 @@ def _attack_rows(folders: list[Path], victim: AttackedModel, study: str, defense
     lists = {name: _matrix(table, name, n_iterations) for name in _LISTS}
     common = {
         "study": study,
-        "task": task,
-        "family": family,
-        "scale": scale,
+        "task": cell.task,
+        "family": cell.family,
+        "scale": cell.scale,
         "n_params": victim.n_params,
-        "seed": int(seed[1:]),
+        "seed": cell.seed,
         "defense": spec["defense"],
         "defense_kind": defense_kind,
         "round": spec["round"],

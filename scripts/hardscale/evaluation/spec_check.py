@@ -30,7 +30,7 @@ def read_spec(text: str) -> dict[str, Any]:
 
 
 def settled_spec(text: str) -> dict[str, Any]:
-    """The spec of a command line, and what it computes with settled: call before the import of what computes.
+    """The spec of a command line, and the instruction set selected: call it before numpy or torch is imported.
 
     Raises:
         AttackError: it is not a JSON object.

@@ -20,8 +20,8 @@ _PLACE = Path(".snakemake") / "hardscale-queue.json"
 def cancel_waiting_orphans(folder: Path | None = None) -> list[int]:
     """Cancel the executor's jobs of earlier controllers that still wait to start; their numbers.
 
-    Called before this controller has submitted anything. Running ones go on: who makes the same waits for their lease
-    and takes their result. Distributed jobs go on too, their drivers attach.
+    Called before this controller has submitted anything. Running ones go on: a new job for the same artifact
+    waits for their lease and takes their result. Distributed jobs go on too, their drivers attach.
     """
     place = (folder or Path.cwd()).resolve()
     if not slurm_queue.available():

@@ -104,7 +104,7 @@ class Watch(ABC):
     def _late(self, index: int, where: str) -> str:
         log = f"; the stacks of all ranks are in {self.work.log}" if self.work.log else ""
         return (
-            f"rank {index} of {self.ranks} did not get on while the others waited for it; it stood in {where}{log}; "
+            f"rank {index} of {self.ranks} made no progress while the others waited; it was in {where}{log}; "
             "the same command resumes from the last checkpoint"
         )
 

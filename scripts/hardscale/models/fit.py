@@ -1,8 +1,8 @@
 """Whether a model can do what a study asks of it: read texts of a length, rank tokens of a vocabulary.
 
-What is asked is a list of demands that the study makes of one model; what the model can is read from its configuration,
-before any job where that lies at hand, and first thing in the job that fetches it elsewhere. The lines are the same. No
-torch and no transformers here.
+What is asked is a list of demands that the study makes of one model; the model's limits are read from its
+configuration, before any job where that lies at hand, and first thing in the job that fetches it elsewhere. The lines
+are the same. No torch and no transformers here.
 """
 
 from __future__ import annotations

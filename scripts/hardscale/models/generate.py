@@ -326,7 +326,7 @@ class _Writer:
             positions = positions[:, -1:] + 1
 
     def _shifted(self, rows: Sequence[_WrittenRow], stop: int) -> contextlib.AbstractContextManager[None]:
-        """Inside, what is added to prompts' embeddings is: at each row's own tokens, which end before ``stop``."""
+        """Within this context, perturbations are added at each row's own tokens, which end before ``stop``."""
         if all(row.perturbation is None for row in rows):
             return contextlib.nullcontext()
 

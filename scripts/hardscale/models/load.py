@@ -263,7 +263,7 @@ def _drawn(
 def _read(
     factory: type, folder: Path, config: PretrainedConfig, dtype: torch.dtype, may_differ: bool = False
 ) -> tuple[PreTrainedModel, set[str]]:
-    """A model of a checkpoint and the names of what it lacks; with ``may_differ``, what has another size is lacking.
+    """A model of a checkpoint and the names of what it lacks; with ``may_differ`` also tensors of another shape.
 
     What is lacking is drawn from the global random state by transformers, which is why that state is put back.
     """

@@ -126,7 +126,7 @@ def score_is_last(model: Any) -> bool:
 
 @contextlib.contextmanager
 def embeddings_as(embedding: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside, which is one forward pass, the model sees ``change`` of what its embedding module returns.
+    """Within this context, one forward pass, the model sees ``change`` of what its embedding module returns.
 
     The tokens go through the model all the same: many architectures read more from them than embeddings (which token
     is the last one, positions, further tables), and find something else when they are given embeddings instead.

@@ -9,14 +9,15 @@ import torch
 
 
 @contextlib.contextmanager
-def frozen(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients inside; both as they were after, also after an error."""
+def frozen(model: torch.nn.Module, evaluation: bool = True) -> Iterator[None]:
+    """No parameter gradients inside, and evaluation mode where asked; both as they were after, also after an error."""
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = [(module, module.training) for module in model.modules()]
     try:
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        model.eval()
+        if evaluation:
+            model.eval()
         yield
     finally:
         for parameter, flag in wanted:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hardscale.artifacts.seeds import derive_seed
-from hardscale.ops.acceptance import CodeChange, Judgement, judge, publishes
+from hardscale.ops.acceptance import Assessment, CodeChange, judge, publishes
 from hardscale.ops.cli import study_from_files
 from hardscale.ops.controller import claim
 from hardscale.ops.cron import undisturbed
@@ -73,7 +73,7 @@ class Acceptance:
         """What Snakemake would run."""
         return read_plan(self.file, self.directory, self.log)
 
-    def judged(self, seen: Sequence[SeenJob]) -> Judgement:
+    def judged(self, seen: Sequence[SeenJob]) -> Assessment:
         """Every artifact hashed and decided on, with progress for people."""
         if not sys.stderr.isatty():
             return judge(seen, self.units, self.root_in)
@@ -82,12 +82,12 @@ class Acceptance:
         progress.close()
         return result
 
-    def sample(self, judgement: Judgement) -> Sample:
+    def sample(self, assessment: Assessment) -> Sample:
         """The jobs to make again; see :func:`draw`."""
         options = ["--profile", self.args.profile] if self.args.profile else []
         cores = self.args.cores or (None if self.args.profile else "all")
         return Sample(
-            chosen=draw(judgement, self.units, self.args.count, self.args.seed),
+            chosen=draw(assessment, self.units, self.args.count, self.args.seed),
             workflow=Workflow(self.file, (*options, *(["--cores", cores] if cores else []), *self.args.snakemake)),
             directory=self.directory,
             scratch=self.scratch,
@@ -96,9 +96,9 @@ class Acceptance:
             exact=self.args.compare == "exact",
         )
 
-    def entry(self, judgement: Judgement, names: Sequence[str], facts: dict[str, str]) -> dict[str, Any]:
+    def entry(self, assessment: Assessment, names: Sequence[str], facts: dict[str, str]) -> dict[str, Any]:
         """A line of the record."""
-        counts = Counter(judgement.taken.values())
+        counts = Counter(assessment.taken.values())
         return {
             "date": self.date.isoformat(),
             "state": _BEGUN,
@@ -109,8 +109,8 @@ class Acceptance:
             "compare": self.args.compare,
             "sample": list(names),
             "kinds": [{**_kind_fields(kind), "jobs": counts[kind]} for kind in sorted(counts)],
-            "taken_over": len(judgement.taken),
-            "left": [{"what": left.folder, "why": left.why} for left in judgement.left],
+            "taken_over": len(assessment.taken),
+            "left": [{"what": left.folder, "why": left.why} for left in assessment.left],
             "versions": facts,
         }
 
@@ -124,14 +124,14 @@ def accept(args: argparse.Namespace) -> int:
     this = Acceptance(args)
     seen = this.plan()
     if not any(job.differs for job in seen if publishes(job)):
-        print(page(this, Judgement(), [], "nothing to accept: no artifact was made by other code", after=seen))
+        print(page(this, Assessment(), [], "nothing to accept: no artifact was made by other code", after=seen))
         return OK
-    judgement = this.judged(seen)
-    if not judgement.taken:
-        print(page(this, judgement, [], "nothing can be accepted", after=seen))
+    assessment = this.judged(seen)
+    if not assessment.taken:
+        print(page(this, assessment, [], "nothing can be accepted", after=seen))
         return OK
     facts = host_facts()
-    entry = this.entry(judgement, [], facts)
+    entry = this.entry(assessment, [], facts)
     before = unfinished(this.record, entry)
     findings: list[Finding] = []
     if before:
@@ -140,30 +140,30 @@ def accept(args: argparse.Namespace) -> int:
             f"resumed what began {before['date']}, with its sample of {len(before['sample'])}, seed {before['seed']}"
         )
     else:
-        sample = this.sample(judgement)
+        sample = this.sample(assessment)
         entry["sample"] = [unit.outputs[-1].relative_to(this.root_in).as_posix() for unit in sample.chosen]
         findings = sample.run(undisturbed(this.directory))
         title = f"sample of {len(sample.chosen)} jobs, seed {args.seed}"
         status = exit_status(findings)
         if status:
-            print(page(this, judgement, findings, f"REFUSED, {title}", status, seen))
+            print(page(this, assessment, findings, f"REFUSED, {title}", status, seen))
             return status
     append(this.record, entry)
-    take_over(judgement)
+    take_over(assessment)
     append(this.record, {**entry, "state": _DONE})
     after = this.plan()
-    print(page(this, judgement, findings, f"{len(judgement.taken)} jobs accepted, {title}", after=after))
+    print(page(this, assessment, findings, f"{len(assessment.taken)} jobs accepted, {title}", after=after))
     return OK
 
 
-def draw(judgement: Judgement, all_units: Sequence[Unit], count: int, seed: int) -> list[Unit]:
+def draw(assessment: Assessment, all_units: Sequence[Unit], count: int, seed: int) -> list[Unit]:
     """Jobs whose code changed, drawn with a seed: ``count``, and one more for each kind that is not among these.
 
     A training job and an attack are always among them, if need be one whose code did not change.
     """
     by_output = {unit.outputs[0]: unit for unit in all_units}
-    changed = {by_output[Path(job.outputs[0]).parent]: kind for job, kind in judgement.taken.items()}
-    sound = {by_output[Path(job.outputs[0]).parent]: None for job in judgement.sound}
+    changed = {by_output[Path(job.outputs[0]).parent]: kind for job, kind in assessment.taken.items()}
+    sound = {by_output[Path(job.outputs[0]).parent]: None for job in assessment.sound}
     pool = [unit for unit in all_units if unit in sound]
     lacking = {TRAINING, ATTACK} - {unit.kind for unit in changed}
     pool = [unit for unit in pool if unit in changed or unit.kind in lacking]
@@ -174,9 +174,9 @@ def draw(judgement: Judgement, all_units: Sequence[Unit], count: int, seed: int)
     return [unit for unit in all_units if unit in set(chosen)]
 
 
-def take_over(judgement: Judgement) -> None:
+def take_over(assessment: Assessment) -> None:
     """Let Snakemake's records say that today's code made the artifacts."""
-    for job in judgement.taken:
+    for job in assessment.taken:
         for output, change in job.changes.items():
             if change:
                 rewrite(output, change, job.command)
@@ -208,7 +208,7 @@ def unfinished(path: Path, entry: dict[str, Any]) -> dict[str, Any] | None:
 
 def page(
     this: Acceptance,
-    judgement: Judgement,
+    assessment: Assessment,
     findings: Sequence[Finding],
     title: str,
     status: int = OK,
@@ -221,11 +221,11 @@ def page(
         f"  {finding.status.upper():7s} {finding.what}: {finding.found}" for finding in findings if not finding.good
     ]
     lines += [*_some(told), *_some([f"  same    {name}" for name in sorted(good)])]
-    counts = Counter(judgement.taken.values())
+    counts = Counter(assessment.taken.values())
     lines += _some([f"  {counts[kind]:5d} {kind}" for kind in sorted(counts)])
-    if judgement.left:
-        lines.append(f"not taken over: {len(judgement.left)}")
-        lines += _some([f"  {left.folder}: {left.why}" for left in judgement.left])
+    if assessment.left:
+        lines.append(f"not taken over: {len(assessment.left)}")
+        lines += _some([f"  {left.folder}: {left.why}" for left in assessment.left])
     planned = [job for job in after if job.planned]
     n_artifacts = sum(map(publishes, planned))
     lines.append(

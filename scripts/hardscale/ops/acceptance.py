@@ -57,7 +57,7 @@ class Left:
 
 
 @dataclass
-class Judgement:
+class Assessment:
     """What becomes of every artifact.
 
     Attributes:
@@ -78,7 +78,7 @@ def publishes(job: SeenJob) -> bool:
 
 def judge(
     seen: Sequence[SeenJob], units: Sequence[Unit], root: Path, each: Callable[[], None] = lambda: None
-) -> Judgement:
+) -> Assessment:
     """Decide on every artifact of a study; each one that is there is hashed.
 
     Args:
@@ -87,7 +87,7 @@ def judge(
         root: ``results/<study>`` as Snakemake names it; the working directory is this process's.
         each: called for every job that was looked at.
     """
-    result = Judgement()
+    result = Assessment()
     inputs = {_manifest(unit.outputs[0]): unit.inputs for unit in units}
     sound: dict[str, bool] = {}
     for job in filter(publishes, seen):

@@ -195,7 +195,7 @@ def _before(folder: Path, without_locks: bool) -> bool:
 
 
 def _sign(folder: Path) -> None:
-    """Say who we are, keep the note young, remove it at the end."""
+    """Say who we are, refresh the note's timestamp, remove it at the end."""
     me = Owner.me()
     sign(folder / NOTE, me, _BEAT_SECONDS)
     atexit.register(_leave, folder / NOTE, me)

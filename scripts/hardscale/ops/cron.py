@@ -1,4 +1,4 @@
-"""One run of cron: find the study and its reference, do the mode, record it, say it on one page."""
+"""One run of cron: load the study and its reference, run the mode, record and print the result."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _record(this: Run, findings: list[Finding], changed: list[str]) -> list[tupl
 
 @contextlib.contextmanager
 def undisturbed(directory: Path) -> Iterator[None]:
-    """A stretch in which nobody may write the results that are read in it. It keeps nobody from starting.
+    """Fail if a controller runs before or after this block. It takes no lock.
 
     Raises:
         StoppedError: with status 75, a controller works there before or after the stretch.

@@ -50,7 +50,7 @@ def garbage(
 ) -> list[Garbage]:
     """Everything that can go.
 
-    Nothing on the list is read by an unfinished job or lies around, or in, anything that is. Where Slurm does not
+    Nothing on the list is read by, contains, or lies inside anything that an unfinished job reads. Where Slurm does not
     answer, or a job of this folder lives that is not known, drafts and state stay.
 
     Args:

@@ -147,11 +147,11 @@ def model_problems(study: Study) -> list[str]:
 
 
 def _writing_problems(study: Study, family: str, scale: str, root: Path | None, victim: bool) -> Iterator[str]:
-    """Why a model that is to write replies cannot, where its files lie at hand; one under attack by a template."""
+    """Why a model cannot write replies, where its files are local; a victim needs a chat template for it."""
     try:
         folder, config = config_at_hand(family, scale, study.families[family], root)
     except (ModelError, StudyError):
-        return  # said by who looks at sources
+        return  # reported by ``problems``
     problem = writing_problem(config)
     if problem is None and folder is not None and victim:
         problem = template_problem(folder)

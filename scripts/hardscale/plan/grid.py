@@ -85,9 +85,9 @@ class StudyGrid:
 
     def defended_by(self, job: JobKind) -> list[Lineage]:
         """Those whose defense is made by jobs of this kind."""
-        return [lineage for lineage in self.defended if self._defended_by(lineage) == job.name]
+        return [lineage for lineage in self.defended if self._job_of(lineage) == job.name]
 
-    def _defended_by(self, lineage: Lineage) -> str:
+    def _job_of(self, lineage: Lineage) -> str:
         return self.study.defenses[lineage.defense].job
 
     def n_rounds(self, lineage: Lineage) -> int:
@@ -132,7 +132,7 @@ class StudyGrid:
 
     def _kept_rounds(self, lineage: Lineage) -> list[int]:
         """Rounds whose weights stay on disk; a later block and every evaluation need theirs."""
-        if self.study.keep_models == "all" or self._defended_by(lineage) != table.ROUNDS.name:
+        if self.study.keep_models == "all" or self._job_of(lineage) != table.ROUNDS.name:
             return list(range(1, self.n_rounds(lineage) + 1))
         return sorted(self._needed_rounds[lineage.key])
 

@@ -29,7 +29,7 @@ class Launch:
     Attributes:
         how: ``local`` or ``slurm``.
         site: partition, account, qos and further sbatch options of distributed jobs on Slurm.
-        limited: whether somebody may read how long a job takes and how much disk: a profile has default resources.
+        limited: whether the profile has default resources, so that jobs must say their run time and disk.
         renamed: a line for each key that goes by another name since.
     """
 

@@ -75,7 +75,7 @@ def _manifest(template: str, **filled: str) -> str:
 
 
 def _tables(*stems: str, suffixes: tuple[str, ...] = ("parquet", "csv")) -> dict[str, str]:
-    """Output -> file of tables; the csv of a lone table is called ``csv``."""
+    """Output -> file of tables; if there is one table, its CSV output is named ``csv``."""
     names = {(suffix if suffix == "csv" else stem): f"{stem}.{suffix}" for stem in stems for suffix in suffixes}
     return {output: paths.fill(paths.TABLE, name=name) for output, name in names.items()}
 

@@ -106,7 +106,7 @@ class Study(Settings):
         return self
 
     def roles(self) -> Iterator[tuple[str, ModelName]]:
-        """Key and model of every role that another model plays in an attack or as a judge, also of utility."""
+        """Every helper model of attacks, judges and MT-Bench, with its key in the study."""
         blocks: list[tuple[str, Settings]] = [(f"attacks.{name}", block) for name, block in self.attacks.items()]
         blocks += [(f"judges.{i}", judge) for i, judge in enumerate(self.judges)]
         if self.utility and self.utility.mt_bench:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hardscale.errors import TrainingError
+from hardscale.models.parameters import frozen
 from hardscale.runtime import pulse
 from hardscale.runtime.instruction_set import is_pinned
 from hardscale.settings.training import OptimizerSettings
@@ -219,18 +220,8 @@ class Engine:
         Args:
             evaluation: evaluation mode; else the mode that it is in.
         """
-        wanted = [parameter.requires_grad for parameter in self.module.parameters()]
-        modes = [(part, part.training) for part in self.module.modules()]
-        try:
-            self.module.requires_grad_(False)
-            if evaluation:
-                self.module.eval()
+        with frozen(self.module, evaluation):
             yield self.module
-        finally:
-            for parameter, want in zip(self.module.parameters(), wanted, strict=True):
-                parameter.requires_grad_(want)
-            for part, mode in modes:
-                part.training = mode
 
     def _whole_copy(self) -> nn.Module:
         import deepspeed

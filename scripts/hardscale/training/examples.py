@@ -185,7 +185,7 @@ class Generation:
         return False, False
 
     def _chunk_of_a_rank(self, module: nn.Module) -> int:
-        """Examples of one rank that cost about as much as may be lost: the same number on every rank."""
+        """Examples of one rank between two checkpoints, the same number on every rank: what may be lost, about."""
         replaces = self.settings.facts.replaces
         n_rows = self.settings.value(replaces) if replaces else 1
         n_tokens = self.n_iterations * n_rows * 2 * self.settings.n_attack_tokens  # the answer prompt is about as long

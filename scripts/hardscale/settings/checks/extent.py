@@ -63,7 +63,7 @@ def check_wheres_match(study: Study) -> None:
     for key, where in wheres(study):
         if key.startswith("evaluate."):
             if not any(where.matches(c.task, c.family, c.scale, c.seed) for c in study.cells()):
-                raise ValueError(f"{key}: no cell of the grid is all of this; leave out what excludes the others")
+                raise ValueError(f"{key}: no cell of the grid matches all of this; leave out what excludes the others")
         elif not _is_possible(study, where):
             raise ValueError(
                 f"{key}: no family has such a scale ({', '.join(where.scale or [])} of "
