@@ -1,4 +1,4 @@
-"""Train a chat model against attacks on its embeddings. Every rank is a process; this one only waits."""
+"""Train a defense that publishes one model. Every rank is a process; this one only waits."""
 
 from hardscale.launch.driver import drive
 

@@ -1,4 +1,4 @@
-"""List what a study's folder holds in vain and, with --yes, remove it."""
+"""List files of a study's folder that are no longer needed; with --yes, remove them."""
 
 from hardscale.errors import ArtifactError
 from hardscale.ops.status import enter, parser

@@ -1,8 +1,15 @@
 """The code digest: what makes a job run again and what does not."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from hardscale.artifacts.digest import closure, code_digest, imported_libraries
+from hardscale.plan.jobs import Jobs
+from hardscale.settings.study import parse_study, read_yaml
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -91,3 +98,19 @@ def test_what_computes_the_attack_of_a_training_step_counts_though_settings_do_n
     rounds = closure(("hardscale.training.rounds",))
     assert "hardscale.artifacts.rounds_plan" in rounds and "hardscale.training.pool" in rounds
     assert not any(name.startswith("hardscale.settings") for name in rounds)
+
+
+def test_jobs_that_attack_chat_models_count_the_victim_that_is_imported_by_its_name(monkeypatch):
+    values = read_yaml(ROOT / "studies" / "chat.yaml")
+    values["defenses"]["r2d2"] = {"kind": "r2d2"}
+    jobs = Jobs(parse_study(values, "chat.yaml"))
+    monkeypatch.setattr(jobs.codes, "of", lambda *modules: modules)
+    lineage = next(key for key, _ in jobs.grid.evaluated if "/r2d2" in key)
+    victim = "hardscale.attacks.language_victim"
+    assert victim in jobs.codes.defense(SimpleNamespace(lineage=lineage))
+    assert victim in jobs.codes.attack(SimpleNamespace(lineage=lineage, part="gcg"))
+    plain = Jobs(parse_study(read_yaml(ROOT / "config.yaml"), "config.yaml"))
+    monkeypatch.setattr(plain.codes, "of", lambda *modules: modules)
+    (lineage, _), attacks = next(iter(plain.grid.evaluated.items()))
+    assert victim not in plain.codes.attack(SimpleNamespace(lineage=lineage, part=next(iter(attacks))))
+    assert victim not in closure(("hardscale.evaluation.attack_job",))

@@ -1,4 +1,4 @@
-"""Chat models as they are, and defenses by attacks in embedding space."""
+"""Chat models as they are, and defenses that train once or in stages."""
 
 
 rule import_model:

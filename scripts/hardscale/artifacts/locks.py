@@ -239,7 +239,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Touch it no more."""
+        """Stop refreshing its time."""
         self._over.set()
         self._thread.join()
 

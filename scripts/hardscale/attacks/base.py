@@ -285,5 +285,8 @@ def _runner(settings: AttackBase) -> Callable[[AttackBase, Call], list[AttackRes
 
 
 def language_victim() -> Callable[..., Any]:
-    """The victim class for targets that are texts."""
+    """The victim class for targets that are texts.
+
+    By its name, so that it is not among the code of jobs on classifiers; those on chat models name it in their digest.
+    """
     return importlib.import_module("hardscale.attacks.language_victim").LanguageVictim

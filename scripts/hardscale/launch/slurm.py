@@ -76,7 +76,7 @@ class SlurmRanks(Watch):
         live = state in slurm_queue.LIVE
         if note.identity != self.work.identity:
             if live:
-                console.say(f"cancelling Slurm job {note.job_id}: it runs what is no longer asked for")
+                console.say(f"cancelling Slurm job {note.job_id}: its settings, inputs or code have changed since")
                 slurm_queue.cancel(note.job_id)
                 _wait_until_ended(note.job_id)
         elif live or len(_results(note)) == note.tasks:

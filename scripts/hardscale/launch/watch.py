@@ -156,7 +156,7 @@ def late_rank(ranks_folder: Path, ranks: int) -> tuple[int, str] | None:
 
 
 def without_stacks(ranks_folder: Path, ranks: int) -> list[int]:
-    """Ranks that have left no stacks, where any has: those of the others are about to come. None where none has."""
+    """Ranks that have left no stacks, where any has: those of the others are about to come. Empty where none has."""
     missing = [rank for rank in range(ranks) if not _last_dump(ranks_folder / f"rank{rank}.log")]
     return [] if len(missing) == ranks else missing
 

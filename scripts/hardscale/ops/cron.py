@@ -135,7 +135,7 @@ def _full(this: Run) -> tuple[list[Finding], Reference | None, str]:
 
 
 def _exact(this: Run, reference: Reference | None) -> bool:
-    """Whether bytes must agree: not where a GPU made the results or makes them now."""
+    """Whether bytes are compared: not if a GPU made the results or is used now."""
     if this.args.compare != "auto":
         return this.args.compare == "exact"
     facts = [host_facts(), *([reference.facts] if reference else [])]

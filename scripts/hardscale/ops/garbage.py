@@ -56,7 +56,7 @@ def garbage(
     Args:
         survey: the study.
         orphans: list artifacts and state, too, that the study no longer asks for: of removed cells, defenses, attacks.
-        log_days: Slurm's logs live so long.
+        log_days: Slurm's logs older than this are listed.
         now: seconds of the epoch; the clock's when None.
     """
     moment = time.time() if now is None else now

@@ -146,7 +146,7 @@ class Timing:
 
 
 def estimate(seen: Sequence[Seen]) -> Estimate:
-    """The rest of a study: work left by the jobs seen at a time, at least the longest chain of jobs left."""
+    """Time left: remaining work by the number of jobs that run at once, at least the longest chain of jobs left."""
     heavy = [one for one in seen if one.step.phase not in _LIGHT]
     timings = {one.step.label: timing for one in heavy if one.state == DONE and (timing := read_timing(one.step))}
     known = _seconds_by_kind([(one.step, timings[one.step.label]) for one in heavy if one.step.label in timings])

@@ -17,7 +17,7 @@ class ChatGrid:
     """The instances that chat models and continuous defenses bring.
 
     Args:
-        holdings: all that the study holds.
+        grid: cells, lineages and settings of the study.
     """
 
     def __init__(self, grid: StudyGrid) -> None:

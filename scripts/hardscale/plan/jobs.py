@@ -85,7 +85,7 @@ class Jobs:
 
     @property
     def phases(self) -> list[str]:
-        """The files of rules that the study needs."""
+        """Names of the rule files that the Snakefile includes for this study."""
         more = ["continuous", "utility"] if self.chat.needed else []
         return ["data", "models", "train", "adversarial", *more, "attack", "analysis", "figures", "ops"]
 

@@ -30,7 +30,7 @@ class Launch:
         how: ``local`` or ``slurm``.
         site: partition, account, qos and further sbatch options of distributed jobs on Slurm.
         limited: whether the profile has default resources, so that jobs must say their run time and disk.
-        renamed: a line for each key that goes by another name since.
+        renamed: a line for each renamed key of the profile.
     """
 
     how: str = "local"

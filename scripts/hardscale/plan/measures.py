@@ -109,7 +109,7 @@ class UtilityJobs:
     def name_interpreter(self) -> None:
         """Let the jobs of lm_eval find the interpreter that the study names; here and not in their parameters.
 
-        A parameter would measure every model again when the interpreter moves.
+        If it were a parameter, moving the interpreter would rerun every measurement.
         """
         if self.lm_eval and self.lm_eval.python:
             os.environ[PYTHON] = self.lm_eval.python

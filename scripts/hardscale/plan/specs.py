@@ -28,6 +28,9 @@ from hardscale.settings.study_attacks import attack_facts
 from hardscale.settings.utility import OTHER_JOBS
 from hardscale.untrusted.literal import restructured
 
+#: Imported by its name where a victim is a chat model, so that attacks on classifiers do not run again for it.
+_CHAT_VICTIM = "hardscale.attacks.language_victim"
+
 
 class Specs:
     """The spec of every job of a study, by the name of its rule."""
@@ -254,14 +257,16 @@ class CodeDigests:
         """Digest of the attack job's code with the one attack that it runs."""
         lineage = Lineage.parse(wildcards.lineage)
         attack = self._grid.attack_settings(parse_part(wildcards.part)[0], lineage.cell).facts
-        job = "chat_attack_job" if self._study.is_chat(lineage.cell.task) else "attack_job"
-        return self.of(f"hardscale.evaluation.{job}", attack.module)
+        chat = self._study.is_chat(lineage.cell.task)
+        job = "chat_attack_job" if chat else "attack_job"
+        return self.of(f"hardscale.evaluation.{job}", attack.module, *([_CHAT_VICTIM] if chat else []))
 
     def defense(self, wildcards: Any) -> str:
         """Digest of a defense's trainer and of the attack in text that it trains with."""
         settings = self._grid.defense_settings(Lineage.parse(wildcards.lineage))
-        kind = settings.attacks_with
-        return self.of(settings.trainer.partition(":")[0], *([attack_facts(kind).module] if kind else []))
+        kind, chat = settings.attacks_with, settings.victims == "chat"
+        attack = [attack_facts(kind).module, *([_CHAT_VICTIM] if chat else [])] if kind else []
+        return self.of(settings.trainer.partition(":")[0], *attack)
 
     def figure(self, wildcards: Any) -> str:
         """Digest of one figure's module and the style."""

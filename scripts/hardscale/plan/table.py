@@ -1,4 +1,4 @@
-"""The job table: what there is to know of every kind of job before any study is read.
+"""The job table: everything about a kind of job that does not depend on a study.
 
 Rules, specs, code digests, the dispatch of ranks, estimates of resources, status, du, gc and cron read it.
 :mod:`hardscale.plan.jobs` binds it to a study. Standard library only: drivers on a small head import it.

@@ -1,6 +1,6 @@
-"""What every block of an attack says of itself besides its settings: facts that others ask for by the attack's kind.
+"""The base class of attack blocks, and facts of each kind of attack that other modules look up.
 
-Facts are no settings: they are in no spec, so that a new one makes no job rerun.
+Facts are no settings: they are in no spec, so that adding one reruns nothing.
 """
 
 from __future__ import annotations
@@ -152,6 +152,6 @@ class AttackBase(Overridable):
             yield key, self.value(key), bound
 
     def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Settings that nothing looks at as the block stands, and why."""
+        """Settings that have no effect given the others, and why."""
         if self.facts.rewrites:
             yield ("position",), "an attack of this kind rewrites whole requests"

@@ -121,7 +121,9 @@ class AdversarialRounds(Defense):
     epochs: Annotated[int, Whole(1, 10_000)] = 1
     optimizer: OptimizerSettings = OptimizerSettings(schedule="constant")
     carry_optimizer: Flag = Field(True, description="Keep the optimizer state from round to round.")
-    exposure: ExposureSettings = Field(ExposureSettings(), description="Of the clean part of the set.")
+    exposure: ExposureSettings = Field(
+        ExposureSettings(), description="Random tokens in the clean examples of the training set."
+    )
     n_clean: Examples = 1_000
     rounds_per_job: Rounds | None = Field(None, description="Rounds trained by one job; by scale when absent.")
 
@@ -295,7 +297,9 @@ class External(Defense):
     kind: Literal["external"]
     base: Line | None = Field(None, description="hub:org/name[@revision] or a folder; the cell's own model if absent.")
     adapter: Line | None = Field(None, description="PEFT adapter in safetensors: hub:org/name[@revision] or a folder.")
-    tokenizer: Line | None = Field(None, description="Where the checkpoint ships none; the base's when absent.")
+    tokenizer: Line | None = Field(
+        None, description="Tokenizer where the checkpoint has none; the base model's when absent."
+    )
     quantized_training: Literal["refuse", "merge"] = Field(
         "refuse",
         description="An adapter whose files say that it was trained on quantized weights: merge puts it into the "

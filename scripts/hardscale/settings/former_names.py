@@ -1,6 +1,6 @@
-"""Keys of a study that have another name since the last version; the former one is read until the next version.
+"""Keys of a study that were renamed in this version. The former name is read until the next version.
 
-Specs keep the former name as long, so that a renamed key makes no published model again.
+Specs keep it as long, so that renaming a key makes no published model again.
 """
 
 from __future__ import annotations

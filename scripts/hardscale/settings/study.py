@@ -83,7 +83,8 @@ class Study(Settings):
     attacks: Annotated[dict[Name, AnyAttack], size(1_000)]
     evaluate: Annotated[list[EvaluateRow], size(1_000)]
     judges: Annotated[list[JudgeSettings], size(20)] = Field(
-        default_factory=lambda: [JudgeSettings()], description="Of chat replies; the first decides."
+        default_factory=lambda: [JudgeSettings()],
+        description="Judges of chat replies; the first one determines success.",
     )
     utility: UtilitySettings | None = Field(None, description="Chat models: what else is measured; null for nothing.")
     versions: Literal["recorded", "strict"] = Field(
@@ -127,7 +128,7 @@ class Study(Settings):
         return isinstance(self.tasks[task], ChatTaskSettings)
 
     def fits(self, task: str, attack: str | None = None, defense: str = UNDEFENDED) -> bool:
-        """Whether an attack and a defense have a meaning for a task's kind of model."""
+        """Whether an attack and a defense can be applied to a task's kind of model."""
         if attack is not None and not self.is_chat(task) and self.attacks[attack].facts.chat_only:
             return False
         return defense == UNDEFENDED or (self.defenses[defense].victims == "chat") == self.is_chat(task)

@@ -14,7 +14,7 @@ _LOOKS = 4
 
 
 class Meeting:
-    """Meetings of all ranks, one after another, over the store by which the distributed job found together.
+    """Meetings of all ranks, one after another, over the store through which the ranks first connected.
 
     Args:
         rank: this one.
