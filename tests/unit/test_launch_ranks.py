@@ -117,7 +117,7 @@ def test_with_one_rank_the_error_is_as_the_rank_said_it(tmp_path):
 
 def test_a_killed_rank_is_named_with_its_last_line(tmp_path):
     log = tmp_path / "job.log"
-    with pytest.raises(TrainingError, match=r"rank 1 of 2 exited without an error message.*last line: about to die"):
+    with pytest.raises(TrainingError, match=r"rank 1 of 2 died without an error message.*last line: about to die"):
         launched("dies", tmp_path, log=log)
     assert not ranks_alive(tmp_path)
     assert "a library's line of rank 1" in log.read_text()

@@ -165,7 +165,7 @@ def entry(made, tmp_path, fault=None):
 def test_the_entry_survives_a_killed_rank(unbroken, made, tmp_path):
     broken = entry(made, tmp_path, "kill:finetune:step=5:rank=1")
     assert broken.returncode == 1
-    assert f"[finetune {CELL}] error: rank 1 of 2 exited without an error message" in broken.stderr
+    assert f"[finetune {CELL}] error: rank 1 of 2 died without an error message" in broken.stderr
     assert "Traceback" not in broken.stderr
     whole = entry(made, tmp_path)
     assert whole.returncode == 0, whole.stderr

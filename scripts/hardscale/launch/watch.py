@@ -79,7 +79,7 @@ class Watch(ABC):
             time.sleep(_SETTLE_POLL_SECONDS)
         if gone is not None:
             why = full_disk(self.ranks_folder) or " (killed, or out of memory)"
-            return self.told_of(gone, f"exited without an error message{why}", self.last_line(gone))
+            return self.told_of(gone, f"died without an error message{why}", self.last_line(gone))
         failed = failures(self.results())
         if any(IN_VAIN.search(result["line"]) for result in failed.values()):
             late = self._late_rank()
