@@ -25,12 +25,8 @@ def main() -> None:
     parser.add_argument("--shards", type=int, help="number of shards; the spec's when absent")
     parser.add_argument("--helper", action="append", default=[], metavar="ROLE=PATH", help="another model; repeat")
     parser.add_argument("--root", default=os.environ.get("HARDSCALE_DATA"), help="data root, for texts of judges")
-    parser.add_argument(
-        "--leases", type=Path, help="folder of leases: wait for another job that makes the same artifact"
-    )
-    parser.add_argument(
-        "--code", default="", help="digest of the attack's code; jobs with equal digests give equal results"
-    )
+    parser.add_argument("--leases", type=Path, help="folder of leases: wait for a job that makes the same artifact")
+    parser.add_argument("--code", default="", help="digest of the attack's code; equal digests give equal results")
     parser.add_argument("--log", type=Path, help="file for everything but progress and errors")
     args = parser.parse_args()
     # Not on the spot: the draft and the lease are removed on the way out.
