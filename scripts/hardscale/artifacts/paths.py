@@ -1,4 +1,4 @@
-"""Where everything of a study lies, relative to ``results/<study>``. Nothing else spells these paths.
+"""Where artifacts, tables, figures and logs of a study lie, relative to ``results/<study>``.
 
 A template's wildcards stand in braces: ``cell`` is ``task/family/scale/sSEED``, ``lineage`` is a cell and its defense,
 ``round`` has two digits or more. For an artifact the template names its folder; otherwise, a file.

@@ -323,7 +323,7 @@ class Jobs:
         """A rule of a kind; its code is that of the kind's modules unless told otherwise."""
         made = instances if callable(instances) else lambda: instances
         code = more.pop("code", None) or self.codes.of(*kind.modules)
-        told = {"spec": plain_function(more.pop("spec", None)), "code": plain_function(code)}
+        given = {"spec": plain_function(more.pop("spec", None)), "code": plain_function(code)}
         for name in more.keys() & {"inputs", "files"}:
-            told[name] = SimpleNamespace(**{key: plain_function(value) for key, value in vars(more.pop(name)).items()})
-        return Job(kind, str(self.layout.root), more.pop("rule", kind.name), made, **told, **more)
+            given[name] = SimpleNamespace(**{key: plain_function(value) for key, value in vars(more.pop(name)).items()})
+        return Job(kind, str(self.layout.root), more.pop("rule", kind.name), made, **given, **more)
